@@ -1,0 +1,8 @@
+//! contacts-gateway: a caching reverse proxy in front of Kore.ai's contacts API.
+
+pub mod admin;
+pub mod config;
+pub mod contacts;
+pub mod edge;
+pub mod telemetry;
+pub mod upstream;
