@@ -67,6 +67,8 @@ pub struct Plan {
     next: Range<usize>,
     closing: Vec<Ask>,
     closed: bool,
+    /// There were records behind the end.
+    more_than_said: bool,
     missing: usize,
     bytes: u64,
     calls: usize,
@@ -91,6 +93,7 @@ impl Plan {
             next: 0..1,
             closing: Vec::new(),
             closed: false,
+            more_than_said: false,
             missing: 1,
             bytes: 0,
             calls: 0,
@@ -151,10 +154,8 @@ impl Plan {
                     self.close();
                 }
             }
-            Role::Beyond if page.records.is_empty() => {}
-            Role::Beyond => {
-                return Err(unverified("upstream has more contacts than it says"));
-            }
+            // Judged after the parts: that they repeat each other says more.
+            Role::Beyond => self.more_than_said = !page.records.is_empty(),
             Role::Again => {
                 let first = self.parts.first().and_then(Option::as_ref);
                 if !first.is_some_and(|first| ids(first).eq(ids(&page))) {
@@ -246,6 +247,9 @@ impl Plan {
             ));
         };
         check(&pages, shape)?;
+        if self.more_than_said {
+            return Err(unverified("upstream has more contacts than it says"));
+        }
         let text = std::str::from_utf8(&first.body).unwrap_or_default();
         let template = Envelope::read(text)
             .map_err(|_| {
