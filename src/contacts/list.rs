@@ -42,6 +42,14 @@ impl Verdict {
             Self::Consistent => "consistent",
         }
     }
+
+    /// What stood in for the guarantee, where there is one.
+    pub const fn checks(self) -> Option<&'static str> {
+        match self {
+            Self::Verified => Some("seam"),
+            Self::Consistent => None,
+        }
+    }
 }
 
 impl fmt::Display for Verdict {
