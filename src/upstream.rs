@@ -3,6 +3,7 @@ use std::time::Duration;
 use bytesize::ByteSize;
 use serde::Deserialize;
 
+pub mod secret;
 pub mod token;
 
 /// `[upstream]`: Kore.ai, as this gateway reaches it.
