@@ -3,6 +3,8 @@ use std::time::Duration;
 use bytesize::ByteSize;
 use serde::Deserialize;
 
+use crate::config::Rules;
+
 /// `[merge]`: how a whole list is read.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -18,6 +20,26 @@ pub struct Config {
     pub records_max: u64,
     /// The largest list that is kept; 1 KiB to 16 GiB.
     pub bytes_max: ByteSize,
+}
+
+impl Config {
+    /// States which rules are broken.
+    pub fn check(&self, rules: &mut Rules) {
+        rules.range("width", self.width, 1..=64);
+        // Not 1: neighbouring pages overlap by a record, so a page of one would never get on.
+        rules.range("page_limit_max", self.page_limit_max, 2..=10_000);
+        rules.range(
+            "fresh_for",
+            self.fresh_for,
+            Duration::from_secs(1)..=Duration::from_secs(24 * 3600),
+        );
+        rules.range("records_max", self.records_max, 1..=10_000_000);
+        rules.range(
+            "bytes_max",
+            self.bytes_max,
+            ByteSize::kib(1)..=ByteSize::gib(16),
+        );
+    }
 }
 
 impl Default for Config {
