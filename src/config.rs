@@ -37,6 +37,8 @@ mod rules;
 mod variables;
 
 #[cfg(test)]
+mod default_file;
+#[cfg(test)]
 mod tests;
 
 pub use problem::{Problem, Problems};
