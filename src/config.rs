@@ -1,8 +1,51 @@
 //! Files and environment become one [`Config`].
+//!
+//! [`load`] is all or nothing, and says everything that is wrong at once: an operator with five mistakes should need
+//! one run, not five. In order:
+//!
+//! 1. the file is parsed by `toml`, which alone knows positions (`document`); a syntax error ends it here;
+//! 2. each key and value is judged by the tree of keys (`keys`, `kind`), which is asked from the `Config` structs;
+//! 3. so is each variable (`variables`);
+//! 4. what is good is merged by the `config` crate and read by serde; what was bad has its default meanwhile;
+//! 5. each module states which of its rules are broken (`rules`), except where that only follows from a bad value;
+//! 6. all is sorted by position, and shown without anything that may be a secret (`problem`, `excerpt`).
+//!
+//! Secrets are not part of a `Config`: [`secrets`] reads them, since one that cannot be read concerns its account alone.
+
+use std::{ffi::OsString, fs::File, io::Read, path::Path};
 
 use serde::Deserialize;
 
-use crate::{admin, contacts, edge, telemetry, upstream};
+use crate::{
+    admin, contacts, edge, telemetry, upstream,
+    upstream::secret::{Secret, SecretProblem},
+};
+
+use examine::{Secrets, examine};
+use problem::{Fault, Place};
+use variables::Variables;
+
+mod document;
+pub mod duration;
+mod examine;
+mod excerpt;
+mod findings;
+mod keys;
+mod kind;
+mod problem;
+mod rules;
+mod variables;
+
+#[cfg(test)]
+mod default_file;
+#[cfg(test)]
+mod tests;
+
+pub use problem::{Problem, Problems};
+pub use rules::{Quantity, Rules};
+
+/// The largest file that is read, in bytes. A thousand accounts need a quarter of it.
+const FILE_BYTES_MAX: u64 = 1 << 20;
 
 /// Everything the gateway can be told, made of each module's own part.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -19,14 +62,132 @@ pub struct Config {
     pub log: telemetry::Config,
 }
 
-/// A length of time written as `"5m"` or `"1h 30m"`.
-pub mod duration {
-    use std::time::Duration;
-
-    use serde::{Deserialize, Deserializer, de::Error};
-
-    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        humantime::parse_duration(&text).map_err(D::Error::custom)
+impl Config {
+    /// All rules: each module's own, and those between modules.
+    pub fn check(&self, rules: &mut Rules) {
+        rules.section("listen", |rules| self.listen.check(rules));
+        rules.section("admin", |rules| self.admin.check(rules));
+        rules.section("edge", |rules| self.edge.check(rules));
+        rules.section("upstream", |rules| self.upstream.check(rules));
+        rules.section("token", |rules| self.token.check(rules));
+        rules.section("cache", |rules| self.cache.check(rules));
+        rules.section("merge", |rules| self.merge.check(rules));
+        for (index, account) in self.accounts.iter().enumerate() {
+            rules.section(&format!("accounts[{index}]"), |rules| account.check(rules));
+        }
+        let accounts = || self.accounts.iter();
+        rules.unique(
+            "accounts",
+            "name",
+            accounts().map(|account| account.name.as_str()),
+        );
+        rules.unique(
+            "accounts",
+            "account_id",
+            accounts().map(|account| account.account_id.as_str()),
+        );
+        if self.accounts.is_empty() {
+            rules.broken(
+                &["accounts"],
+                "there is none: write one [[accounts]] for each Kore.ai account".to_owned(),
+            );
+        }
+        let port = self.listen.address.port();
+        if port != 0 && port == self.admin.address.port() {
+            rules.broken(
+                &["admin.address", "listen.address"],
+                format!("the port {port} is also that of listen.address"),
+            );
+        }
     }
+}
+
+/// Reads the file at `path`, with the variables of `env` laid over it. Blocking.
+///
+/// `env` is usually [`std::env::vars_os`]; of it only names beginning with `CONTACTS_GATEWAY__` are looked at.
+///
+/// # Errors
+/// Everything that is wrong, at once. Secrets are not looked at; see [`secrets`] and [`check`].
+pub fn load(
+    path: &Path,
+    env: impl IntoIterator<Item = (impl Into<OsString>, impl Into<OsString>)>,
+) -> Result<Config, Problems> {
+    parse(path, &read(path)?, env)
+}
+
+/// As [`load`], with the file's content given. `path` is only named.
+///
+/// # Errors
+/// As [`load`].
+pub fn parse(
+    path: &Path,
+    content: &[u8],
+    env: impl IntoIterator<Item = (impl Into<OsString>, impl Into<OsString>)>,
+) -> Result<Config, Problems> {
+    examine(path, content, &Variables::new(env), Secrets::Unread)
+}
+
+/// As [`load`], and reads every secret too, so that a missing one is found before the start and not at it.
+///
+/// # Errors
+/// As [`load`], and each secret that cannot be read.
+pub fn check(
+    path: &Path,
+    env: impl IntoIterator<Item = (impl Into<OsString>, impl Into<OsString>)>,
+) -> Result<Config, Problems> {
+    examine(path, &read(path)?, &Variables::new(env), Secrets::Read)
+}
+
+/// Each account's secret, in the order of `config.accounts`: from its file, which is relative to `folder` (that of
+/// the configuration file), or from its variable in `env`. Blocking.
+///
+/// An account whose secret cannot be had starts disabled; the others are not concerned.
+pub fn secrets(
+    config: &Config,
+    folder: &Path,
+    env: impl IntoIterator<Item = (impl Into<OsString>, impl Into<OsString>)>,
+) -> Vec<Result<Secret, SecretProblem>> {
+    let env = Variables::new(env);
+    config
+        .accounts
+        .iter()
+        .map(|account| secret(account, folder, &env))
+        .collect()
+}
+
+/// The folder that the paths in a configuration file are relative to.
+pub fn folder(path: &Path) -> &Path {
+    path.parent().unwrap_or(Path::new(""))
+}
+
+fn secret(
+    account: &contacts::account::Config,
+    folder: &Path,
+    env: &Variables,
+) -> Result<Secret, SecretProblem> {
+    match (&account.client_secret_file, &account.client_secret_env) {
+        (Some(file), _) => Secret::from_file(&folder.join(file)),
+        (None, name) => {
+            let name = name.as_deref().unwrap_or_default();
+            Secret::from_variable(name, env.get(name).map(OsString::as_os_str))
+        }
+    }
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, Problems> {
+    let problem = |fault| {
+        Problems::one(Problem {
+            place: Place::File(path.to_owned()),
+            key: String::new(),
+            fault,
+        })
+    };
+    let mut content = Vec::new();
+    File::open(path)
+        .and_then(|file| file.take(FILE_BYTES_MAX + 1).read_to_end(&mut content))
+        .map_err(|error| problem(Fault::Unreadable(error)))?;
+    if content.len() as u64 > FILE_BYTES_MAX {
+        return Err(problem(Fault::TooLarge(FILE_BYTES_MAX)));
+    }
+    Ok(content)
 }

@@ -1,6 +1,7 @@
 //! contacts-gateway: a caching reverse proxy in front of Kore.ai's contacts API.
 
 pub mod admin;
+pub mod cli;
 pub mod config;
 pub mod contacts;
 pub mod edge;

@@ -7,7 +7,7 @@ use bytesize::ByteSize;
 use http_body_util::Empty;
 use serde::Deserialize;
 
-use crate::contacts::account::Account;
+use crate::{config::Rules, contacts::account::Account};
 
 pub mod client;
 pub mod fetch;
@@ -47,6 +47,69 @@ pub struct Config {
     pub page_bytes_max: ByteSize,
     /// Idle connections kept; 0 to 1,000.
     pub idle_connections_max: usize,
+}
+
+impl Config {
+    /// States which rules are broken.
+    pub fn check(&self, rules: &mut Rules) {
+        if let Err(message) = self.check_base_url() {
+            rules.broken(&["base_url", "allow_plaintext"], message.to_owned());
+        }
+        let at_least = Duration::from_millis(10);
+        rules.range(
+            "connect_timeout",
+            self.connect_timeout,
+            at_least..=Duration::from_secs(60),
+        );
+        rules.range(
+            "first_byte_timeout",
+            self.first_byte_timeout,
+            at_least..=Duration::from_secs(5 * 60),
+        );
+        rules.range(
+            "between_bytes_timeout",
+            self.between_bytes_timeout,
+            at_least..=Duration::from_secs(5 * 60),
+        );
+        rules.range(
+            "page_timeout",
+            self.page_timeout,
+            at_least..=Duration::from_secs(10 * 60),
+        );
+        rules.range(
+            "page_bytes_max",
+            self.page_bytes_max,
+            ByteSize::kib(1)..=ByteSize::mib(256),
+        );
+        rules.range("idle_connections_max", self.idle_connections_max, 0..=1000);
+    }
+
+    /// The URL is never part of the message: somebody may have written a password into it.
+    fn check_base_url(&self) -> Result<(), &'static str> {
+        const WANTED: &str =
+            "must be a scheme, a host and perhaps a port, as in \"https://platform.kore.ai\"";
+        let (scheme, authority) = self.base_url.split_once("://").ok_or(WANTED)?;
+        if authority.contains('@') {
+            return Err("must have no user name or password in it");
+        }
+        if authority.contains(['/', '?', '#']) {
+            return Err("must end with the host or port: no path, not even a slash, and no query");
+        }
+        let authority: http::uri::Authority = authority.parse().map_err(|_| WANTED)?;
+        let port = authority.as_str().len() > authority.host().len();
+        if authority.host().is_empty()
+            || (port && authority.port_u16().is_none_or(|port| port == 0))
+        {
+            return Err(WANTED);
+        }
+        match (scheme, self.allow_plaintext) {
+            ("https", _) | ("http", true) => Ok(()),
+            ("http", false) => Err(
+                "is http, which sends tokens and contacts in the clear: use https, or set allow_plaintext = true",
+            ),
+            _ => Err("must begin with https:// (or http://, with allow_plaintext = true)"),
+        }
+    }
 }
 
 /// How upstream wants a page named. Not documented for this endpoint, so a setting.

@@ -9,6 +9,7 @@ use std::{
 use serde::Deserialize;
 
 use super::ids::{AccountId, ClientId, Epoch, StreamId};
+use crate::config::Rules;
 
 /// One `[[accounts]]` table: a Kore.ai account and the credential that reads it.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -28,6 +29,62 @@ pub struct Config {
     pub algorithm: Algorithm,
     /// The streams that may be asked for. None listed: every stream of the account is open.
     pub streams: Vec<StreamConfig>,
+}
+
+impl Config {
+    /// States which rules are broken within this account.
+    pub fn check(&self, rules: &mut Rules) {
+        rules.name("name", &self.name);
+        rules.id("account_id", &self.account_id);
+        rules.text(
+            "client_id",
+            &self.client_id,
+            256,
+            |c| c.is_ascii_graphic(),
+            "visible ASCII",
+        );
+        self.check_secret(rules);
+        for (index, stream) in self.streams.iter().enumerate() {
+            rules.section(&format!("streams[{index}]"), |rules| {
+                rules.name("name", &stream.name);
+                rules.id("stream_id", &stream.stream_id);
+            });
+        }
+        let streams = || self.streams.iter();
+        rules.unique(
+            "streams",
+            "name",
+            streams().map(|stream| stream.name.as_str()),
+        );
+        rules.unique(
+            "streams",
+            "stream_id",
+            streams().map(|stream| stream.stream_id.as_str()),
+        );
+    }
+
+    fn check_secret(&self, rules: &mut Rules) {
+        let both = ["client_secret_file", "client_secret_env"];
+        match (&self.client_secret_file, &self.client_secret_env) {
+            (Some(_), Some(_)) => rules.broken(
+                &both,
+                "and client_secret_env are both set: keep one".to_owned(),
+            ),
+            (None, None) => rules.broken(&both, "or client_secret_env is required".to_owned()),
+            (Some(file), None) if file.as_os_str().is_empty() => {
+                rules.broken(&["client_secret_file"], "names no file".to_owned());
+            }
+            (Some(_), None) => {}
+            // Capitals only, so that a secret put here by mistake is refused and not later named as a variable.
+            (None, Some(name)) => rules.text(
+                "client_secret_env",
+                name,
+                128,
+                |c| matches!(c, 'A'..='Z' | '0'..='9' | '_'),
+                "A-Z, 0-9 and _: the name of an environment variable, not the secret itself",
+            ),
+        }
+    }
 }
 
 /// The signature of the JWTs. HS256 is the one that Kore.ai documents for this API.

@@ -16,7 +16,7 @@ use serde::Deserialize;
 use tokio::{task, time::Instant};
 use tower::{Layer, Service, ServiceExt, layer::layer_fn};
 
-use self::plan::{Plan, Rules};
+use self::plan::{Bounds, Plan};
 use super::{
     list::{List, ListKey, Verdict},
     page::{LIMIT_DEFAULT, PageKey},
@@ -29,6 +29,8 @@ use crate::{
 };
 
 pub mod plan;
+
+use crate::config::Rules;
 
 /// `[merge]`: how a whole list is read.
 #[derive(Clone, Debug, Deserialize)]
@@ -45,6 +47,26 @@ pub struct Config {
     pub records_max: u64,
     /// The largest list that is kept; 1 KiB to 16 GiB.
     pub bytes_max: ByteSize,
+}
+
+impl Config {
+    /// States which rules are broken.
+    pub fn check(&self, rules: &mut Rules) {
+        rules.range("width", self.width, 1..=64);
+        // Not 1: neighbouring pages overlap by a record, so a page of one would never get on.
+        rules.range("page_limit_max", self.page_limit_max, 2..=10_000);
+        rules.range(
+            "fresh_for",
+            self.fresh_for,
+            Duration::from_secs(1)..=Duration::from_secs(24 * 3600),
+        );
+        rules.range("records_max", self.records_max, 1..=10_000_000);
+        rules.range(
+            "bytes_max",
+            self.bytes_max,
+            ByteSize::kib(1)..=ByteSize::gib(16),
+        );
+    }
 }
 
 impl Default for Config {
@@ -118,13 +140,13 @@ impl Shared {
     ) -> Result<List> {
         let collection = &fetch.key.collection;
         let largest = collection.page_limit().unwrap_or(u32::MAX);
-        let rules = Rules {
+        let bounds = Bounds {
             limit: self.config.page_limit_max.min(largest),
             pages: self.pages,
             records_max: self.config.records_max,
             bytes_max: self.config.bytes_max.as_u64(),
         };
-        let mut plan = Plan::new(rules, started);
+        let mut plan = Plan::new(bounds, started);
         let mut asked = FuturesUnordered::new();
         loop {
             while asked.len() < self.config.width

@@ -39,6 +39,8 @@ use crate::{
 mod path;
 pub mod query;
 
+use crate::config::Rules;
+
 /// `[edge]`: what a caller may send, and how long it may wait.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -52,6 +54,24 @@ pub struct Config {
     pub request_timeout: Duration,
     /// Collections remembered between requests; 16 to 1,000,000.
     pub collections_max: u64,
+}
+
+impl Config {
+    /// States which rules are broken.
+    pub fn check(&self, rules: &mut Rules) {
+        rules.range("limit_max", self.limit_max, 1..=10_000);
+        rules.range(
+            "uri_max",
+            self.uri_max,
+            ByteSize::b(256)..=ByteSize::kib(60),
+        );
+        rules.range(
+            "request_timeout",
+            self.request_timeout,
+            Duration::from_millis(100)..=Duration::from_secs(10 * 60),
+        );
+        rules.range("collections_max", self.collections_max, 16..=1_000_000);
+    }
 }
 
 impl Default for Config {

@@ -23,6 +23,8 @@ use tracing::{debug, warn};
 
 use super::body::Body;
 
+use crate::config::Rules;
+
 /// `[listen]`: the traffic listener.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -39,6 +41,25 @@ pub struct Config {
     /// How long requests in flight may go on after a signal to stop; 0 s to 10 min.
     #[serde(with = "crate::config::duration")]
     pub drain_timeout: Duration,
+}
+
+impl Config {
+    /// States which rules are broken.
+    pub fn check(&self, rules: &mut Rules) {
+        rules.loopback("address", self.address);
+        rules.range("workers", self.workers, 1..=64);
+        rules.range("connections_max", self.connections_max, 1..=100_000);
+        rules.range(
+            "header_timeout",
+            self.header_timeout,
+            Duration::from_millis(100)..=Duration::from_secs(5 * 60),
+        );
+        rules.range(
+            "drain_timeout",
+            self.drain_timeout,
+            Duration::ZERO..=Duration::from_secs(10 * 60),
+        );
+    }
 }
 
 impl Default for Config {

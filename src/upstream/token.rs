@@ -29,6 +29,8 @@ use crate::{
     metrics::{self, Registry},
 };
 
+use crate::config::Rules;
+
 /// `[token]`: the JWTs signed for upstream.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -39,6 +41,24 @@ pub struct Config {
     /// How far `iat` is set back, for clocks that differ; 0 s to 60 s.
     #[serde(with = "crate::config::duration")]
     pub backdate: Duration,
+}
+
+impl Config {
+    /// States which rules are broken.
+    pub fn check(&self, rules: &mut Rules) {
+        let hour = Duration::from_secs(3600);
+        rules.range("lifetime", self.lifetime, Duration::from_secs(10)..=hour);
+        rules.range(
+            "backdate",
+            self.backdate,
+            Duration::ZERO..=Duration::from_secs(60),
+        );
+        if self.lifetime <= hour && self.lifetime.saturating_add(self.backdate) > hour {
+            let message =
+                "and backdate are more than 1h together, from iat to exp, which Kore.ai may refuse";
+            rules.broken(&["lifetime", "backdate"], message.to_owned());
+        }
+    }
 }
 
 impl Default for Config {

@@ -27,7 +27,7 @@ use crate::{
 
 /// What a walk keeps to.
 #[derive(Clone, Copy, Debug)]
-pub struct Rules {
+pub struct Bounds {
     /// The `limit` of the first page; upstream may clamp it.
     pub limit: u32,
     /// Upstream counts in pages, so that windows cannot overlap.
@@ -58,7 +58,7 @@ enum Role {
 /// A walk under way.
 #[derive(Debug)]
 pub struct Plan {
-    rules: Rules,
+    bounds: Bounds,
     started: Instant,
     /// Learned from the first page.
     shape: Option<Shape>,
@@ -84,9 +84,9 @@ struct Shape {
 }
 
 impl Plan {
-    pub fn new(rules: Rules, now: Instant) -> Self {
+    pub fn new(bounds: Bounds, now: Instant) -> Self {
         Self {
-            rules,
+            bounds,
             started: now,
             shape: None,
             parts: vec![None],
@@ -115,7 +115,7 @@ impl Plan {
 
     /// Starts anew with a smaller first page, because upstream refused the one asked for.
     pub fn ask_for_less(&mut self, limit: u32) {
-        self.rules.limit = limit;
+        self.bounds.limit = limit;
         self.next = 0..1;
     }
 
@@ -144,8 +144,8 @@ impl Plan {
         match ask.role {
             Role::Part(number) => {
                 self.bytes += page.body.len() as u64;
-                if self.bytes > self.rules.bytes_max {
-                    let most = self.rules.bytes_max;
+                if self.bytes > self.bounds.bytes_max {
+                    let most = self.bounds.bytes_max;
                     return Err(too_large(format!("the list is larger than {most} bytes")));
                 }
                 self.parts[number] = Some(page);
@@ -170,12 +170,12 @@ impl Plan {
     fn learn(&mut self, first: &Page, total: u64) -> Result<()> {
         let limit = first.limit;
         // A page of one record cannot overlap and still make progress.
-        let overlap = u32::from(!self.rules.pages && limit > 1);
+        let overlap = u32::from(!self.bounds.pages && limit > 1);
         let further = total
             .saturating_sub(u64::from(limit))
             .div_ceil(u64::from(limit - overlap));
-        if total > self.rules.records_max {
-            let (most, pages) = (self.rules.records_max, further + 1);
+        if total > self.bounds.records_max {
+            let (most, pages) = (self.bounds.records_max, further + 1);
             return Err(too_large(format!(
                 "the list has {total} contacts on {pages} pages, more than the {most} that are kept"
             )));
@@ -216,14 +216,14 @@ impl Plan {
         match self.shape {
             None => Window {
                 skip: 0,
-                limit: self.rules.limit,
+                limit: self.bounds.limit,
             },
             Some(shape) => {
                 let skip = number as u64 * u64::from(shape.limit - shape.overlap);
                 let beyond = number == self.parts.len();
                 Window {
                     // Behind the end nothing overlaps; upstream that counts in pages needs a whole number of them.
-                    skip: if beyond && !self.rules.pages {
+                    skip: if beyond && !self.bounds.pages {
                         shape.total
                     } else {
                         skip
@@ -266,7 +266,7 @@ impl Plan {
             took: now.saturating_duration_since(self.started),
         };
         // One page is read at one moment, so it has no seams and needs none.
-        let verdict = if shape.overlap > 0 || (pages.len() == 1 && !self.rules.pages) {
+        let verdict = if shape.overlap > 0 || (pages.len() == 1 && !self.bounds.pages) {
             Verdict::Verified
         } else {
             Verdict::Consistent
@@ -353,8 +353,8 @@ mod tests {
     use super::*;
     use crate::contacts::testing;
 
-    fn rules(limit: u32) -> Rules {
-        Rules {
+    fn bounds(limit: u32) -> Bounds {
+        Bounds {
             limit,
             pages: false,
             records_max: 10_000,
@@ -363,19 +363,19 @@ mod tests {
     }
 
     /// Walks through whatever `upstream` answers, page by page.
-    fn walk(rules: Rules, mut upstream: impl FnMut(Window) -> String) -> Result<List> {
+    fn walk(bounds: Bounds, mut upstream: impl FnMut(Window) -> String) -> Result<List> {
         let now = Instant::now();
-        let mut plan = Plan::new(rules, now);
+        let mut plan = Plan::new(bounds, now);
         while let Some(ask) = plan.next() {
             assert!(plan.calls < 1000, "the walk does not end");
             let body = upstream(ask.window).into();
-            plan.take(ask, Page::decode(body, ask.window, rules.pages, now)?)?;
+            plan.take(ask, Page::decode(body, ask.window, bounds.pages, now)?)?;
         }
         plan.finish(now)
     }
 
-    fn kind(rules: Rules, upstream: impl FnMut(Window) -> String) -> Kind {
-        walk(rules, upstream).unwrap_err().kind()
+    fn kind(bounds: Bounds, upstream: impl FnMut(Window) -> String) -> Kind {
+        walk(bounds, upstream).unwrap_err().kind()
     }
 
     fn body(window: Window, total: u64) -> String {
@@ -396,7 +396,7 @@ mod tests {
     #[test]
     fn calls_stay_within_two_of_the_least() {
         let mut asked = Vec::new();
-        let list = walk(rules(100), |window| {
+        let list = walk(bounds(100), |window| {
             asked.push(window.skip);
             body(window, 1000)
         })
@@ -415,7 +415,7 @@ mod tests {
     #[test]
     fn one_page_is_one_call() {
         for total in [0, 1, 99, 100] {
-            let list = walk(rules(100), |window| body(window, total)).unwrap();
+            let list = walk(bounds(100), |window| body(window, total)).unwrap();
             assert_eq!((list.len() as u64, list.walked.calls), (total, 1));
             assert_eq!(list.verdict, Verdict::Verified);
         }
@@ -423,7 +423,7 @@ mod tests {
 
     #[test]
     fn a_clamp_is_believed() {
-        let list = walk(rules(100), |window| {
+        let list = walk(bounds(100), |window| {
             let limit = window.limit.min(7);
             body(Window { limit, ..window }, 50)
         });
@@ -433,11 +433,11 @@ mod tests {
     #[test]
     fn where_upstream_counts_in_pages_nothing_overlaps() {
         let mut asked = Vec::new();
-        let rules = Rules {
+        let bounds = Bounds {
             pages: true,
-            ..rules(10)
+            ..bounds(10)
         };
-        let list = walk(rules, |window| {
+        let list = walk(bounds, |window| {
             asked.push(window.skip);
             body(window, 25)
         })
@@ -448,7 +448,7 @@ mod tests {
 
     #[test]
     fn one_record_a_page_cannot_overlap() {
-        let list = walk(rules(1), |window| body(window, 5)).unwrap();
+        let list = walk(bounds(1), |window| body(window, 5)).unwrap();
         assert_eq!((list.len(), list.verdict), (5, Verdict::Consistent));
     }
 
@@ -458,26 +458,29 @@ mod tests {
             testing::body(window.skip, window.limit, 2)
                 .replace(r#""totalResults":2"#, r#""totalResults":6"#)
         };
-        assert_eq!(kind(rules(10), lie), Kind::MergeUnverified);
+        assert_eq!(kind(bounds(10), lie), Kind::MergeUnverified);
         let missing = |window: Window| body(window, 2).replace("totalResults", "total");
-        assert_eq!(kind(rules(10), missing), Kind::MergeUnverified);
+        assert_eq!(kind(bounds(10), missing), Kind::MergeUnverified);
         let fewer_than_there_are = |window: Window| {
             testing::body(window.skip, window.limit, 30)
                 .replace(r#""totalResults":30"#, r#""totalResults":10"#)
         };
-        assert_eq!(kind(rules(10), fewer_than_there_are), Kind::MergeUnverified);
+        assert_eq!(
+            kind(bounds(10), fewer_than_there_are),
+            Kind::MergeUnverified
+        );
     }
 
     #[test]
     fn more_at_the_true_end_costs_one_call() {
         let lie = |window| body(window, 25).replace(r#""hasMore":false"#, r#""hasMore":true"#);
-        let list = walk(rules(10), lie).unwrap();
+        let list = walk(bounds(10), lie).unwrap();
         assert_eq!((list.len(), list.walked.calls), (25, 3 + 1 + 1));
         // Also where upstream counts in pages.
         let list = walk(
-            Rules {
+            Bounds {
                 pages: true,
-                ..rules(10)
+                ..bounds(10)
             },
             lie,
         )
@@ -492,7 +495,7 @@ mod tests {
             total -= 1;
             body(window, total)
         };
-        assert_eq!(kind(rules(10), shrinking), Kind::MergeUnverified);
+        assert_eq!(kind(bounds(10), shrinking), Kind::MergeUnverified);
     }
 
     #[test]
@@ -508,7 +511,7 @@ mod tests {
             }
             page_of(&ids, window, 20)
         };
-        assert_eq!(kind(rules(10), slipping), Kind::MergeUnverified);
+        assert_eq!(kind(bounds(10), slipping), Kind::MergeUnverified);
     }
 
     #[test]
@@ -522,14 +525,14 @@ mod tests {
             }
             page_of(&ids, window, 19)
         };
-        assert_eq!(kind(rules(10), changing), Kind::MergeUnverified);
+        assert_eq!(kind(bounds(10), changing), Kind::MergeUnverified);
     }
 
     #[test]
     fn a_contact_that_is_there_twice_is_noticed() {
         let ids: Vec<u64> = (0..15).chain([3]).chain(16..20).collect();
         assert_eq!(
-            kind(rules(10), |window| page_of(&ids, window, 20)),
+            kind(bounds(10), |window| page_of(&ids, window, 20)),
             Kind::MergeUnverified
         );
     }
@@ -541,45 +544,48 @@ mod tests {
             let first = body(Window { skip: 0, ..window }, 50);
             first.replace(r#""skip":0"#, &format!(r#""skip":{}"#, window.skip))
         };
-        let pages = Rules {
+        let pages = Bounds {
             pages: true,
-            ..rules(10)
+            ..bounds(10)
         };
         assert_eq!(kind(pages, stuck), Kind::PaginationInconsistent);
-        assert_eq!(kind(rules(10), stuck), Kind::MergeUnverified);
+        assert_eq!(kind(bounds(10), stuck), Kind::MergeUnverified);
     }
 
     #[test]
     fn caps() {
-        let records = Rules {
+        let records = Bounds {
             records_max: 49,
-            ..rules(10)
+            ..bounds(10)
         };
         let error = walk(records, |window| body(window, 50)).unwrap_err();
         assert_eq!(error.kind(), Kind::MergeTooLarge);
         assert!(error.detail().contains("6 pages"), "{error}");
-        let bytes = Rules {
+        let bytes = Bounds {
             bytes_max: 1000,
-            ..rules(10)
+            ..bounds(10)
         };
         assert_eq!(kind(bytes, |window| body(window, 50)), Kind::MergeTooLarge);
         let endless = |window: Window| testing::body(window.skip, window.limit, u64::MAX);
-        assert_eq!(kind(rules(10), endless), Kind::MergeTooLarge);
+        assert_eq!(kind(bounds(10), endless), Kind::MergeTooLarge);
     }
 
     #[test]
     fn ids_are_compared_without_their_escapes() {
         let twice =
             r#"{"results":[{"id":"a"},{"id":"\u0061"}],"skip":0,"limit":10,"totalResults":2}"#;
-        assert_eq!(kind(rules(10), |_| twice.to_owned()), Kind::MergeUnverified);
+        assert_eq!(
+            kind(bounds(10), |_| twice.to_owned()),
+            Kind::MergeUnverified
+        );
     }
 
     proptest! {
         /// A list that does not change is always read whole, whatever its size and upstream's clamp.
         #[test]
         fn what_stands_still_is_read_whole(total in 0_u64..300, limit in 1_u32..40, clamp in 1_u32..40, pages: bool) {
-            let rules = Rules { pages, ..rules(limit) };
-            let list = walk(rules, |window| {
+            let bounds = Bounds { pages, ..bounds(limit) };
+            let list = walk(bounds, |window| {
                 let limit = window.limit.min(clamp);
                 let skip = if pages { window.skip / u64::from(window.limit) * u64::from(limit) } else { window.skip };
                 body(Window { skip, limit }, total)
@@ -601,7 +607,7 @@ mod tests {
             let mut ids: Vec<u64> = (0..total).collect();
             let mut stayed: HashSet<u64> = ids.iter().copied().collect();
             let (mut calls, mut fresh) = (0, 1000);
-            let result = walk(rules(limit), |window| {
+            let result = walk(bounds(limit), |window| {
                 for (_, insert, at) in changes.iter().filter(|change| change.0 == calls) {
                     let at = at % ids.len().max(1);
                     if *insert {

@@ -1,0 +1,174 @@
+//! From a file's content and the variables to a `Config`, or to everything that is wrong: the steps in their order.
+
+use std::{
+    collections::HashSet,
+    path::{Path, PathBuf},
+};
+
+use toml::de::DeTable;
+
+use super::{
+    Config, Problem, Problems, Rules, document, excerpt,
+    findings::{At, Findings, Raw},
+    folder, keys,
+    problem::{Fault, Place},
+    secret,
+    variables::Variables,
+};
+
+/// Whether secrets are read too, and are problems if they cannot be.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Secrets {
+    Read,
+    Unread,
+}
+
+pub(crate) fn examine(
+    path: &Path,
+    content: &[u8],
+    env: &Variables,
+    secrets: Secrets,
+) -> Result<Config, Problems> {
+    let file = || path.to_owned();
+    let Ok(source) = std::str::from_utf8(content) else {
+        let place = Place::File(file());
+        return Err(Problems::one(Problem {
+            place,
+            key: String::new(),
+            fault: Fault::NotUtf8,
+        }));
+    };
+    let root = DeTable::parse(source).map_err(|error| syntax(file(), source, &error))?;
+    let mut findings = Findings::default();
+    let document = document::read(root.get_ref(), source, &mut findings);
+    let overlay = env.overlay(&mut findings);
+    let config = merge(document.values, overlay, &mut findings);
+    if let Some(config) = &config {
+        apply_rules(config, source, &mut findings);
+        if secrets == Secrets::Read {
+            find_secrets(config, folder(path), env, &mut findings);
+        }
+    }
+    findings
+        .problems
+        .sort_by(|one, other| one.at.cmp(&other.at));
+    match config {
+        Some(config) if findings.problems.is_empty() => Ok(config),
+        _ => Err(Problems::new(
+            findings.problems,
+            |Raw { at, key, fault }| {
+                let place = match at {
+                    At::File(start, end) => Place::Line(
+                        file(),
+                        excerpt::excerpt(source, &document.pieces, &(start..end)),
+                    ),
+                    At::WholeFile => Place::File(file()),
+                    At::Variable(name) => Place::Variable(name),
+                };
+                Problem { place, key, fault }
+            },
+        )),
+    }
+}
+
+fn syntax(file: PathBuf, source: &str, error: &toml::de::Error) -> Problems {
+    let span = error.span().unwrap_or(0..0);
+    let line = excerpt::unparsed(source, &span, keys::is_harmless);
+    let fault = Fault::Syntax(error.message().replace('\n', " "));
+    Problems::one(Problem {
+        place: Place::Line(file, line),
+        key: String::new(),
+        fault,
+    })
+}
+
+/// The good values of a file, for the `config` crate.
+#[derive(Clone, Debug)]
+struct Values(document::Table);
+
+impl config::Source for Values {
+    fn clone_into_box(&self) -> Box<dyn config::Source + Send + Sync> {
+        Box::new(self.clone())
+    }
+
+    fn collect(&self) -> Result<document::Table, config::ConfigError> {
+        Ok(self.0.clone())
+    }
+}
+
+fn merge(
+    values: document::Table,
+    overlay: config::Environment,
+    findings: &mut Findings,
+) -> Option<Config> {
+    let merged = config::Config::builder()
+        .add_source(Values(values))
+        .add_source(overlay)
+        .build();
+    let read = merged.map_err(|_| String::new()).and_then(|merged| {
+        serde_path_to_error::deserialize::<_, Config>(merged)
+            .map_err(|error| error.path().to_string())
+    });
+    // The cause is dropped: its text has the value in it. That it never comes to this is a property test.
+    read.map_err(|key| findings.report(findings.place(&key), &key, Fault::Refused))
+        .ok()
+}
+
+fn apply_rules(config: &Config, source: &str, findings: &mut Findings) {
+    let mut rules = Rules::default();
+    config.check(&mut rules);
+    for broken in rules.into_broken() {
+        if broken.keys.iter().any(|key| findings.is_spoilt(key)) {
+            continue;
+        }
+        let Some(key) = broken.keys.first() else {
+            continue;
+        };
+        // Of keys that do not go together, the one that was written is the one to show.
+        let written = broken
+            .keys
+            .iter()
+            .find(|key| findings.places.contains_key(*key))
+            .unwrap_or(key);
+        let at = findings.place(written);
+        let message = broken.message;
+        let fault = match broken.same_as.map(|key| findings.place(&key)) {
+            Some(At::File(start, _)) => {
+                let line = excerpt::line_number(source, start);
+                Fault::Duplicate { message, line }
+            }
+            _ => Fault::Rule(message),
+        };
+        // Not reported as spoilt: two rules about one key are two problems.
+        findings.problems.push(Raw {
+            at,
+            key: key.clone(),
+            fault,
+        });
+    }
+}
+
+fn find_secrets(config: &Config, folder: &Path, env: &Variables, findings: &mut Findings) {
+    // What stands at a key with a broken rule is not looked for: it may be the secret itself, and would be named.
+    let broken: HashSet<String> = findings
+        .problems
+        .iter()
+        .map(|raw| raw.key.clone())
+        .collect();
+    for (index, account) in config.accounts.iter().enumerate() {
+        let (one, other) = (&account.client_secret_file, &account.client_secret_env);
+        let name = if one.is_some() {
+            "client_secret_file"
+        } else {
+            "client_secret_env"
+        };
+        let key = format!("accounts[{index}].{name}");
+        let decided = one.is_some() != other.is_some();
+        if !decided || broken.contains(&key) || findings.is_spoilt(&key) {
+            continue;
+        }
+        if let Err(problem) = secret(account, folder, env) {
+            findings.report(findings.place(&key), &key, Fault::Secret(problem));
+        }
+    }
+}

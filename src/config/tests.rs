@@ -1,0 +1,661 @@
+use std::fs;
+
+use proptest::prelude::*;
+
+use super::*;
+
+const CANARY: &str = "CANARY-7f3a";
+
+const ACCOUNT: &str = r#"
+[[accounts]]
+name = "acme"
+account_id = "65f7"
+client_id = "cs-1"
+client_secret_file = "secrets/acme"
+"#;
+
+fn told_with(text: &str, env: &[(&str, &str)]) -> String {
+    match parse(Path::new("gw.toml"), text.as_bytes(), env.iter().copied()) {
+        Ok(_) => "ok".to_owned(),
+        Err(problems) => problems.to_string(),
+    }
+}
+
+/// What is said of a file that has one good account besides.
+fn told(text: &str) -> String {
+    told_with(&format!("{text}{ACCOUNT}"), &[])
+}
+
+/// The same without lines and carets.
+fn heads(text: &str) -> Vec<String> {
+    let is_head = |line: &&str| {
+        !line
+            .trim_start_matches(|c: char| c.is_ascii_digit())
+            .trim_start()
+            .starts_with('|')
+    };
+    text.lines().filter(is_head).map(str::to_owned).collect()
+}
+
+#[test]
+fn one_problem_of_each_sort_word_for_word() {
+    for (text, expected) in [
+        ("", "ok"),
+        (
+            "[cache]\nfresh_for = \"5 parsecs\" # soon",
+            r#"
+gw.toml:2:13: cache.fresh_for: "5 parsecs" is not a length of time (write "5m" or "1h 30m")
+2 | fresh_for = "5 parsecs"
+  |             ^^^^^^^^^^^"#,
+        ),
+        (
+            "[cache]\nfresh_for = 5",
+            r#"
+gw.toml:2:13: cache.fresh_for: 5 is not a length of time (write "5m" or "1h 30m")
+2 | fresh_for = 5
+  |             ^"#,
+        ),
+        (
+            "[cache]\nfresh_fro = \"5m\"",
+            "
+gw.toml:2:1: cache.fresh_fro: unknown key (did you mean fresh_for?)
+2 | fresh_fro = ***
+  | ^^^^^^^^^",
+        ),
+        (
+            "[cache]\nstale_for = \"5m\"",
+            "
+gw.toml:2:1: cache.stale_for: unknown key; known here: fresh_for, lists_max_bytes, max_bytes
+2 | stale_for = ***
+  | ^^^^^^^^^",
+        ),
+        (
+            "[merge]\nwidth = 65",
+            "
+gw.toml:2:9: merge.width: 65 is out of range: 1 to 64
+2 | width = 65
+  |         ^^",
+        ),
+        (
+            "listen = { workers = \"two\" }",
+            r#"
+gw.toml:1:22: listen.workers: "two" is not a whole number
+1 | listen = { workers = "two" }
+  |                      ^^^^^"#,
+        ),
+        (
+            "[listen]\naddress = \"0.0.0.0:80\"",
+            r#"
+gw.toml:2:11: listen.address: is not a loopback address: callers cannot be configured yet, so only loopback is allowed
+2 | address = "0.0.0.0:80"
+  |           ^^^^^^^^^^^^"#,
+        ),
+        (
+            "cache = 5",
+            "
+gw.toml:1:9: cache: is a section: write [cache] and its keys below it
+1 | cache = ***
+  |         ^^^",
+        ),
+        (
+            "[[cache]]\nfresh_for = \"5m\"",
+            "
+gw.toml:1:1: cache: is a section: write [cache] and its keys below it
+1 | [[cache]]
+  | ^^^^^^^^^",
+        ),
+        (
+            "[log]\nlevel = \"loud\"",
+            r#"
+gw.toml:2:9: log.level: "loud" is not one of "error", "warn", "info", "debug", "trace"
+2 | level = "loud"
+  |         ^^^^^^"#,
+        ),
+        (
+            "[cache]\nfresh_for = \"5m",
+            "
+gw.toml:2:16: invalid basic string, expected `\"`
+2 | fresh_for = \"5m
+  |                ^",
+        ),
+    ] {
+        assert_eq!(told(text), expected.trim_start(), "{text}");
+    }
+}
+
+#[test]
+fn accounts_have_rules_of_their_own() {
+    for (text, expected) in [
+        (
+            "",
+            "gw.toml: accounts: there is none: write one [[accounts]] for each Kore.ai account",
+        ),
+        (
+            "accounts = []",
+            "gw.toml:1:12: accounts: there is none: write one [[accounts]] for each Kore.ai account",
+        ),
+        (
+            "[accounts]\nname = 'a'",
+            "gw.toml:1:2: accounts: is a list of tables: write [[accounts]], with two brackets, for each",
+        ),
+        (
+            "[[account]]\nname = 'a'",
+            "gw.toml:1:3: account: unknown key (did you mean accounts?)",
+        ),
+        (
+            "accounts = [5]",
+            "gw.toml:1:13: accounts[0]: is not a table: write one [[accounts]] and its keys below it",
+        ),
+    ] {
+        assert_eq!(heads(&told_with(text, &[])), [expected], "{text}");
+    }
+    let text = r#"
+[[accounts]]
+
+[[accounts]]
+name = "ACME"
+account_id = "a/b"
+client_id = "cs 1"
+client_secret_file = ""
+
+[[accounts]]
+name = 5
+account_id = "x"
+client_id = "cs-1"
+client_secret_env = "x=="
+client_secret_file = "x"
+
+[[accounts]]
+name = "same"
+account_id = "x"
+client_id = "cs-1"
+client_secret_env = "abcDEF=="
+streams = [{ name = "s", stream_id = "1" }, { name = "s", stream_id = "1" }, { name = "t" }]
+
+[[accounts]]
+name = "same"
+acount_id = "y"
+client_id = "cs-1"
+client_secret = "s3cret"
+[accounts.streams]
+"#;
+    assert_eq!(
+        heads(&told_with(text, &[])),
+        [
+            "gw.toml:2:1: accounts[0].name: is required",
+            "gw.toml:2:1: accounts[0].account_id: is required",
+            "gw.toml:2:1: accounts[0].client_id: is required",
+            "gw.toml:2:1: accounts[0].client_secret_file: or client_secret_env is required",
+            "gw.toml:5:8: accounts[1].name: must be 1 to 64 characters, only a-z, 0-9, _ and -",
+            "gw.toml:6:14: accounts[1].account_id: must be 1 to 128 characters, only A-Z, a-z, 0-9, _ and -",
+            "gw.toml:7:13: accounts[1].client_id: must be 1 to 256 characters, only visible ASCII",
+            "gw.toml:8:22: accounts[1].client_secret_file: names no file",
+            "gw.toml:11:8: accounts[2].name: a whole number is not text (write it in quotes)",
+            "gw.toml:15:22: accounts[2].client_secret_file: and client_secret_env are both set: keep one",
+            "gw.toml:19:14: accounts[3].account_id: is already the account_id of accounts[2] (the first is on line 12)",
+            "gw.toml:21:21: accounts[3].client_secret_env: must be 1 to 128 characters, only A-Z, 0-9 and _: the name of an environment variable, not the secret itself",
+            "gw.toml:22:54: accounts[3].streams[1].name: is already the name of streams[0] (the first is on line 22)",
+            "gw.toml:22:71: accounts[3].streams[1].stream_id: is already the stream_id of streams[0] (the first is on line 22)",
+            "gw.toml:22:78: accounts[3].streams[2].stream_id: is required",
+            "gw.toml:25:8: accounts[4].name: is already the name of accounts[3] (the first is on line 18)",
+            "gw.toml:26:1: accounts[4].acount_id: unknown key (did you mean account_id?)",
+            "gw.toml:28:1: accounts[4].client_secret: a secret does not belong in this file: name the file that holds it with client_secret_file, or the environment variable with client_secret_env",
+            "gw.toml:29:11: accounts[4].streams: is a list of tables: write [[accounts.streams]], with two brackets, for each",
+        ]
+    );
+}
+
+#[test]
+fn keys_that_bear_on_each_other() {
+    for (text, expected) in [
+        (
+            "[cache]\nmax_bytes = '64MiB'",
+            "gw.toml:2:13: cache.lists_max_bytes: 128MiB is a part of max_bytes, which is only 64MiB",
+        ),
+        (
+            "[cache]\nmax_bytes = '64MiB'\nlists_max_bytes = '65MiB'",
+            "gw.toml:3:19: cache.lists_max_bytes: 65MiB is a part of max_bytes, which is only 64MiB",
+        ),
+        (
+            "[admin]\naddress = '127.0.0.1:8080'",
+            "gw.toml:2:11: admin.address: the port 8080 is also that of listen.address",
+        ),
+        (
+            "[listen]\naddress = '[::1]:8081'",
+            "gw.toml:2:11: admin.address: the port 8081 is also that of listen.address",
+        ),
+        (
+            "[listen]\naddress = '127.0.0.1:0'\n[admin]\naddress = '127.0.0.1:0'",
+            "ok",
+        ),
+        (
+            "[token]\nlifetime = '1h'",
+            "gw.toml:2:12: token.lifetime: and backdate are more than 1h together, from iat to exp, which Kore.ai may refuse",
+        ),
+        ("[token]\nlifetime = '1h'\nbackdate = '0s'", "ok"),
+        (
+            "[merge]\npage_limit_max = 1",
+            "gw.toml:2:18: merge.page_limit_max: 1 is out of range: 2 to 10000",
+        ),
+    ] {
+        assert_eq!(heads(&told(text)), [expected], "{text}");
+    }
+}
+
+#[test]
+fn a_base_url_is_scheme_host_and_port() {
+    const WANTED: &str =
+        "must be a scheme, a host and perhaps a port, as in \"https://platform.kore.ai\"";
+    for (url, expected) in [
+        ("https://platform.kore.ai", "ok"),
+        ("https://platform.kore.ai:8443", "ok"),
+        ("https://[::1]:1", "ok"),
+        (
+            "http://127.0.0.1:9",
+            "is http, which sends tokens and contacts in the clear: use https, or set allow_plaintext = true",
+        ),
+        (
+            "ftp://x",
+            "must begin with https:// (or http://, with allow_plaintext = true)",
+        ),
+        ("https://u:p@x", "must have no user name or password in it"),
+        (
+            "https://x/",
+            "must end with the host or port: no path, not even a slash, and no query",
+        ),
+        (
+            "https://x/a",
+            "must end with the host or port: no path, not even a slash, and no query",
+        ),
+        (
+            "https://x?a",
+            "must end with the host or port: no path, not even a slash, and no query",
+        ),
+        (
+            "https://x#a",
+            "must end with the host or port: no path, not even a slash, and no query",
+        ),
+        ("platform.kore.ai", WANTED),
+        ("https://", WANTED),
+        ("https://:80", WANTED),
+        ("https://x:0", WANTED),
+        ("https://x:", WANTED),
+        ("https://x:65536", WANTED),
+        ("https://a b", WANTED),
+        ("", WANTED),
+    ] {
+        let found = told(&format!("[upstream]\nbase_url = '{url}'"));
+        let found = heads(&found).join("\n");
+        assert_eq!(
+            found.trim_start_matches("gw.toml:2:12: upstream.base_url: "),
+            expected,
+            "{url}"
+        );
+    }
+    assert_eq!(
+        told("[upstream]\nbase_url = 'http://127.0.0.1:9'\nallow_plaintext = true"),
+        "ok"
+    );
+}
+
+#[test]
+fn everything_is_reported_at_once_in_order() {
+    let text = "[merge]\nwidth = 0\nwidht = 1\n[cache]\nfresh_for = \"x\"\nmax_bytes = true\n[nope]\na = 1\n";
+    let env = [
+        ("CONTACTS_GATEWAY__LOG__LEVEL", "loud"),
+        ("CONTACTS_GATEWAY__EDGE__LIMIT_MAX", "0"),
+        ("OTHER", "x"),
+    ];
+    assert_eq!(
+        heads(&told_with(text, &env)),
+        [
+            "gw.toml:2:9: merge.width: 0 is out of range: 1 to 64",
+            "gw.toml:3:1: merge.widht: unknown key (did you mean width?)",
+            r#"gw.toml:5:13: cache.fresh_for: "x" is not a length of time (write "5m" or "1h 30m")"#,
+            r#"gw.toml:6:13: cache.max_bytes: true is not a size (write "256MiB" or a whole number of bytes)"#,
+            "gw.toml:7:2: nope: unknown key; known here: accounts, admin, cache, edge, listen, log, merge, token, upstream",
+            "gw.toml: accounts: there is none: write one [[accounts]] for each Kore.ai account",
+            "CONTACTS_GATEWAY__EDGE__LIMIT_MAX: 0 is out of range: 1 to 10000",
+            r#"CONTACTS_GATEWAY__LOG__LEVEL: "loud" is not one of "error", "warn", "info", "debug", "trace""#,
+        ]
+    );
+}
+
+#[test]
+fn at_most_fifty_are_shown() {
+    let text: String = (0..1000)
+        .map(|n| format!("unknown_number_{n} = 1\n"))
+        .collect();
+    let found = told(&text);
+    assert_eq!(found.lines().count(), 151);
+    assert!(found.ends_with("\nand 950 more"), "{found}");
+}
+
+#[test]
+fn variables_win_over_the_file() {
+    let text = format!("[cache]\nfresh_for = '1m'\nmax_bytes = '200MiB'\n{ACCOUNT}");
+    let env = [
+        ("CONTACTS_GATEWAY__CACHE__FRESH_FOR", "2m"),
+        ("CONTACTS_GATEWAY__LOG__ACCESS", "false"),
+        ("CONTACTS_GATEWAY__MERGE__WIDTH", "3"),
+        ("CONTACTS_GATEWAY__UPSTREAM__PAGING", "page_limit"),
+        ("CONTACTS_GATEWAY__LISTEN__ADDRESS", "127.0.0.1:0"),
+        ("CONTACTS_GATEWAY__CACHE__LISTS_MAX_BYTES", "1048576"),
+        (
+            "CONTACTS_GATEWAY__UPSTREAM__BASE_URL",
+            "https://example.net",
+        ),
+        ("CONTACTS_GATEWAY_PORT", "tcp://10.0.0.1:80"),
+        ("contacts_gateway__cache__fresh_for", "9m"),
+    ];
+    let config = parse(Path::new("gw.toml"), text.as_bytes(), env)
+        .unwrap_or_else(|problems| panic!("{problems}"));
+    assert_eq!(config.cache.fresh_for.as_secs(), 120);
+    assert_eq!(config.cache.max_bytes, bytesize::ByteSize::mib(200));
+    assert_eq!(config.cache.lists_max_bytes, bytesize::ByteSize::mib(1));
+    assert!(!config.log.access);
+    assert_eq!(config.merge.width, 3);
+    assert_eq!(config.upstream.paging, upstream::Paging::PageLimit);
+    assert_eq!(config.upstream.base_url, "https://example.net");
+    assert_eq!(config.listen.address.port(), 0);
+    assert_eq!(config.accounts.len(), 1);
+}
+
+#[test]
+fn a_bad_variable_is_named() {
+    for (name, value, expected) in [
+        (
+            "CACHE__FRESH_FOR",
+            "",
+            r#""" is not a length of time (write "5m" or "1h 30m")"#,
+        ),
+        (
+            "CACHE__FRESH_FRO",
+            "5m",
+            "unknown key (did you mean CONTACTS_GATEWAY__CACHE__FRESH_FOR?)",
+        ),
+        (
+            "CACHE__fresh_for",
+            "5m",
+            "unknown key (did you mean CONTACTS_GATEWAY__CACHE__FRESH_FOR?)",
+        ),
+        (
+            "CASHE__FRESH_FOR",
+            "5m",
+            "unknown key (did you mean CONTACTS_GATEWAY__CACHE?)",
+        ),
+        (
+            "CACHE__X",
+            "5m",
+            "unknown key; known here: fresh_for, lists_max_bytes, max_bytes",
+        ),
+        (
+            "CACHE",
+            "5m",
+            "names a section: add __ and one of its keys: fresh_for, lists_max_bytes, max_bytes",
+        ),
+        (
+            "CACHE__FRESH_FOR__X",
+            "5m",
+            "unknown key; known here: CONTACTS_GATEWAY__CACHE__FRESH_FOR itself",
+        ),
+        (
+            "ACCOUNTS",
+            CANARY,
+            "cannot be set by a variable: what is in a list stands in the file only",
+        ),
+        (
+            "ACCOUNTS__0__NAME",
+            "x",
+            "cannot be set by a variable: what is in a list stands in the file only",
+        ),
+        ("LOG__ACCESS", "yes", r#""yes" is not true or false"#),
+        ("MERGE__WIDTH", "1.5", r#""1.5" is not a whole number"#),
+        (
+            "CACHE__LISTS_MAX_BYTES",
+            "1TiB",
+            "1TiB is a part of max_bytes, which is only 256MiB",
+        ),
+    ] {
+        let name = format!("CONTACTS_GATEWAY__{name}");
+        assert_eq!(
+            told_with(ACCOUNT, &[(&name, value)]),
+            format!("{name}: {expected}")
+        );
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_variable_that_is_not_utf8_is_a_problem_only_if_it_is_ours() {
+    use std::os::unix::ffi::OsStringExt;
+    let bad = || OsString::from_vec(b"\xff".to_vec());
+    let env = [
+        ("CONTACTS_GATEWAY__LOG__LEVEL".into(), bad()),
+        ("OTHER".into(), bad()),
+        (bad(), bad()),
+    ];
+    let problems =
+        parse(Path::new("gw.toml"), ACCOUNT.as_bytes(), env).expect_err("a bad variable");
+    assert_eq!(
+        problems.to_string(),
+        "CONTACTS_GATEWAY__LOG__LEVEL: is not UTF-8 text"
+    );
+}
+
+#[test]
+fn a_file_that_cannot_be_read_is_named() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let none: [(&str, &str); 0] = [];
+    let text = |path: &Path| load(path, none).expect_err("no file").to_string();
+    let path = folder.path().join("gateway.toml");
+    assert!(text(&path).starts_with(&format!("{}: cannot be read: No such file", path.display())));
+    assert!(text(folder.path()).contains("cannot be read: Is a directory"));
+    fs::write(&path, [0xff]).expect("a file");
+    assert!(text(&path).ends_with("is not UTF-8 text"));
+    fs::write(&path, "#".repeat((1 << 20) + 1)).expect("a file");
+    assert!(text(&path).ends_with("is larger than 1048576 bytes, which no configuration is"));
+    fs::write(&path, format!("\u{feff}{ACCOUNT}")).expect("a file");
+    assert_eq!(
+        load(&path, none)
+            .expect("a byte order mark does no harm")
+            .accounts
+            .len(),
+        1
+    );
+}
+
+#[test]
+fn a_missing_secret_concerns_its_account_alone_but_not_for_check() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("gateway.toml");
+    let account = |name: &str, secret: &str| {
+        format!("[[accounts]]\nname = '{name}'\naccount_id = '{name}'\nclient_id = 'c'\n{secret}\n")
+    };
+    let text = [
+        account("a", "client_secret_file = 'a'"),
+        account("b", "client_secret_file = 'secrets/b'"),
+        account("c", "client_secret_env = 'C_SECRET'"),
+        account("d", "client_secret_env = 'D_SECRET'"),
+    ];
+    fs::write(&path, text.concat()).expect("a file");
+    fs::write(folder.path().join("a"), format!("{CANARY}\n")).expect("a file");
+    let env = [("C_SECRET", CANARY)];
+    let config = load(&path, env).expect("structure is fine");
+    let found = secrets(&config, super::folder(&path), env);
+    let exposed: Vec<_> = found
+        .iter()
+        .map(|secret| secret.as_ref().ok().map(Secret::expose))
+        .collect();
+    assert_eq!(exposed, [Some(CANARY), None, Some(CANARY), None]);
+    assert!(!format!("{found:?}").contains(CANARY));
+
+    let text = check(&path, env)
+        .expect_err("two secrets are missing")
+        .to_string()
+        .replace(&folder.path().display().to_string(), "DIR");
+    assert_eq!(
+        heads(&text),
+        [
+            "DIR/gateway.toml:10:22: accounts[1].client_secret_file: the secret file DIR/secrets/b cannot be read: No such file or directory (os error 2)",
+            "DIR/gateway.toml:20:21: accounts[3].client_secret_env: the environment variable D_SECRET is not set",
+        ]
+    );
+}
+
+/// Wherever a secret was put by mistake, it is not shown. (Values of kinds that cannot be secrets are.)
+#[test]
+fn a_secret_in_the_wrong_place_is_not_shown() {
+    let texts = [
+        "client_secret = 'CANARY-7f3a'",
+        "client_secret = CANARY-7f3a",
+        "client_secret = 'CANARY-7f3a",
+        "client_secret = '''\nCANARY-7f3a=\n",
+        "client_secret = \"\"\"\nCANARY-7f3a\n\"\"\"\nname = 5",
+        "client_secret = { nested = ['CANARY-7f3a'] }",
+        "x = 'CANARY-7f3a'",
+        "x 'CANARY-7f3a'",
+        "'CANARY-7f3a'",
+        "CANARY-7f3a=",
+        "x = ['CANARY-7f3a', { y = 'CANARY-7f3a' }]",
+        "name = 'a' client_secret = 'CANARY-7f3a'",
+        "name = ['CANARY-7f3a']",
+        "algorithm = ['CANARY-7f3a']",
+        "name = 5 # CANARY-7f3a",
+        "client_id = 'CANARY-7f3a \u{e9}'",
+        "client_secret_env = 'CANARY-7f3a'",
+        "client_secret_file = 'CANARY-7f3a'\nclient_secret_env = 'CANARY-7f3a'",
+        "client_secret_file = ['CANARY-7f3a']",
+        "[upstream]\nbase_url = 'https://u:CANARY-7f3a@x'",
+        "[upstream]\nbase_url = 'https://x?CANARY-7f3a'",
+        "[[accounts.streams]]\ntoken = 'CANARY-7f3a'",
+        "[x] 'CANARY-7f3a'",
+    ];
+    for text in texts {
+        for env in [
+            &[][..],
+            &[
+                ("CONTACTS_GATEWAY__UPSTREAM__BASE_URL", "x@CANARY-7f3a"),
+                ("CONTACTS_GATEWAY__X", CANARY),
+            ],
+        ] {
+            let source = format!("[[accounts]]\n{text}");
+            for secrets in [Secrets::Unread, Secrets::Read] {
+                let env = Variables::new(env.iter().copied());
+                let problems = examine(Path::new("gw.toml"), source.as_bytes(), &env, secrets)
+                    .expect_err("a problem");
+                for told in [
+                    problems.to_string(),
+                    format!("{problems:?}"),
+                    format!("{problems:#?}"),
+                ] {
+                    assert!(!told.contains("CANARY"), "{text}\n{told}");
+                }
+            }
+        }
+    }
+}
+
+/// Any value at all, of TOML's own kinds.
+fn any_value() -> impl Strategy<Value = String> {
+    let leaf = prop_oneof![
+        any::<i128>().prop_map(|number| number.to_string()),
+        (-10_000_i32..10_000).prop_map(|number| number.to_string()),
+        any::<f64>().prop_map(|number| format!("{number:?}")),
+        any::<bool>().prop_map(|value| value.to_string()),
+        Just("1979-05-27T07:32:00Z".to_owned()),
+        "[0-9a-zA-Z./:]{0,12}".prop_map(|text| format!("'{text}'")),
+        "[0-9]{1,30}(ms|s|m|h|KiB|TB| parsecs)?".prop_map(|text| format!("'{text}'")),
+        prop::sample::select(vec![
+            "'skip_limit'",
+            "'info'",
+            "'127.0.0.1:80'",
+            "'HS256'",
+            "'5m'",
+            "'1GiB'"
+        ])
+        .prop_map(str::to_owned),
+    ];
+    leaf.prop_recursive(2, 8, 3, |inner| {
+        prop_oneof![
+            prop::collection::vec(inner.clone(), 0..3)
+                .prop_map(|items| format!("[{}]", items.join(", "))),
+            (any_key(), inner).prop_map(|(key, value)| format!("{{ {key} = {value} }}")),
+        ]
+    })
+}
+
+fn any_key() -> impl Strategy<Value = String> {
+    let known = vec![
+        "listen",
+        "admin",
+        "edge",
+        "upstream",
+        "token",
+        "accounts",
+        "cache",
+        "merge",
+        "log",
+        "address",
+        "workers",
+        "uri_max",
+        "limit_max",
+        "fresh_for",
+        "max_bytes",
+        "lists_max_bytes",
+        "width",
+        "records_max",
+        "level",
+        "access",
+        "paging",
+        "base_url",
+        "lifetime",
+        "backdate",
+        "name",
+        "account_id",
+        "client_id",
+        "client_secret_file",
+        "client_secret_env",
+        "algorithm",
+        "streams",
+        "stream_id",
+        "client_secret",
+    ];
+    prop_oneof![8 => prop::sample::select(known).prop_map(str::to_owned), 1 => "'[^'\n\r]{0,6}'"]
+}
+
+fn any_document() -> impl Strategy<Value = String> {
+    let line = prop_oneof![
+        4 => (any_key(), any_value()).prop_map(|(key, value)| format!("{key} = {value}")),
+        2 => (any_key(), any_key(), any_value()).prop_map(|(section, key, value)| format!("{section}.{key} = {value}")),
+        1 => any_key().prop_map(|key| format!("[{key}]")),
+        1 => any_key().prop_map(|key| format!("[[{key}]]")),
+        1 => (any_key(), any_key()).prop_map(|(one, two)| format!("[[{one}.{two}]]")),
+    ];
+    prop::collection::vec(line, 0..6).prop_map(|lines| lines.join("\n"))
+}
+
+proptest! {
+    #[test]
+    fn any_bytes_are_survived(bytes: Vec<u8>, text in "\\PC*", name in "[A-Z_]{0,12}") {
+        let env = [(format!("CONTACTS_GATEWAY__{name}"), text.clone())];
+        for content in [bytes.as_slice(), text.as_bytes()] {
+            if let Err(problems) = parse(Path::new("gw.toml"), content, env.clone()) {
+                let _ = (problems.to_string(), format!("{problems:?}"));
+            }
+        }
+    }
+
+    /// What the tree of keys lets through, serde accepts: so `Refused`, which cannot say why, is never seen.
+    #[test]
+    fn any_toml_is_survived_and_judged(document in any_document(), key in any_key(), below in any_key(), value in any_value()) {
+        let env = [(format!("CONTACTS_GATEWAY__{key}__{below}").to_uppercase(), value.trim_matches('\'').to_owned())];
+        if let Err(problems) = parse(Path::new("gw.toml"), document.as_bytes(), env) {
+            prop_assert!(problems.count() > 0);
+            for problem in problems.iter() {
+                prop_assert!(!matches!(problem.fault, Fault::Refused), "{problem}\n{document}");
+            }
+            let _ = (problems.to_string(), format!("{problems:?}"));
+        }
+    }
+}
