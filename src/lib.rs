@@ -1,8 +1,10 @@
 //! contacts-gateway: a caching reverse proxy in front of Kore.ai's contacts API.
 
 pub mod admin;
+pub mod cli;
 pub mod config;
 pub mod contacts;
 pub mod edge;
+pub mod simulator;
 pub mod telemetry;
 pub mod upstream;
