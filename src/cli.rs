@@ -1,3 +1,119 @@
 //! The commands, one file each.
 
+use std::{
+    io::{self, Write},
+    process::ExitCode,
+};
+
+use clap::{Parser, Subcommand};
+use tokio::{
+    runtime::Builder,
+    signal::unix::{SignalKind, signal},
+};
+
+use crate::{app::StartError, config::Problems};
+
 pub mod check;
+pub mod demo;
+pub mod serve;
+pub mod simulate;
+
+/// A caching reverse proxy in front of Kore.ai's contacts API.
+#[derive(Debug, Parser)]
+#[command(version, arg_required_else_help = true, after_help = AFTER_HELP)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+const AFTER_HELP: &str = "\
+Begin with `contacts-gateway demo`: it needs no configuration and no Kore.ai account.
+
+Exit codes: 0 fine, 1 failed while running, 2 wrong usage, 78 wrong configuration.";
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Start a simulated Kore.ai and a gateway in front of it, and print lines to try
+    Demo(demo::Args),
+    /// Run the gateway
+    Serve(serve::Args),
+    /// Report everything that is wrong with a configuration
+    Check(check::Args),
+    /// Play Kore.ai alone, with its limits and faults
+    Simulate(simulate::Args),
+}
+
+impl Cli {
+    /// Runs the command to its end.
+    pub fn run(self) -> ExitCode {
+        let outcome = match self.command {
+            Command::Check(args) => return check::run(&args),
+            Command::Demo(args) => wait_for(demo::run(args)),
+            Command::Serve(args) => wait_for(serve::run(args)),
+            Command::Simulate(args) => wait_for(async { Ok(simulate::run(args).await?) }),
+        };
+        match outcome {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(failure) => {
+                // With standard error closed, the exit code still tells.
+                let _ = writeln!(io::stderr(), "{failure}");
+                failure.exit_code()
+            }
+        }
+    }
+}
+
+/// Why a command failed, in words for the one who typed it.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    #[error(transparent)]
+    Config(#[from] Problems),
+    #[error("contacts-gateway: {0}")]
+    Start(#[from] StartError),
+    #[error("contacts-gateway: {0}")]
+    Simulate(#[from] simulate::SimulateError),
+    #[error("contacts-gateway: {0}")]
+    Simulator(#[from] crate::simulator::StartError),
+    #[error("contacts-gateway: {0}")]
+    Log(#[from] tracing_subscriber::util::TryInitError),
+    #[error("contacts-gateway: {0}")]
+    System(#[from] io::Error),
+}
+
+impl Failure {
+    fn exit_code(&self) -> ExitCode {
+        match self {
+            Self::Config(_) => ExitCode::from(check::EXIT_CONFIG),
+            _ => ExitCode::FAILURE,
+        }
+    }
+}
+
+/// Runs a command on the main thread. Callers are served by threads of their own.
+fn wait_for(command: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
+    Builder::new_current_thread()
+        .enable_all()
+        .build()?
+        .block_on(command)
+}
+
+/// Ctrl-C, or the signal that a supervisor sends.
+async fn interrupted() -> io::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    tokio::select! {
+        interrupt = tokio::signal::ctrl_c() => interrupt,
+        _ = terminate.recv() => Ok(()),
+    }
+}
+
+/// Completes at the first signal; the second one ends the process at once.
+async fn stopped() -> io::Result<()> {
+    interrupted().await?;
+    tokio::spawn(async {
+        if interrupted().await.is_ok() {
+            #[expect(clippy::exit, reason = "whoever signals twice wants no more patience")]
+            std::process::exit(1);
+        }
+    });
+    Ok(())
+}

@@ -16,6 +16,7 @@ pub mod respond;
 pub mod route;
 pub mod server;
 pub mod trace;
+pub mod workers;
 
 /// A caller's request inside the edge: its head, and what the stages above have found out about it.
 #[derive(Debug)]

@@ -1,6 +1,7 @@
 //! contacts-gateway: a caching reverse proxy in front of Kore.ai's contacts API.
 
 pub mod admin;
+pub mod app;
 pub mod cli;
 pub mod config;
 pub mod contacts;
@@ -9,5 +10,6 @@ pub mod error;
 pub mod metrics;
 pub mod served;
 pub mod service;
+pub mod simulator;
 pub mod telemetry;
 pub mod upstream;

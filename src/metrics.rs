@@ -8,7 +8,7 @@ use prometheus::{
     core::Collector,
 };
 
-pub use prometheus::Result;
+pub use prometheus::{Error, Result};
 
 /// Seconds, from a hit's hundred microseconds to a caller's longest wait.
 pub const SECONDS: &[f64] = &[

@@ -16,7 +16,7 @@ use super::{
 };
 use crate::metrics::Registry;
 
-pub fn account(id: &str) -> Arc<Account> {
+pub(crate) fn account(id: &str) -> Arc<Account> {
     Arc::new(Account::new(
         id,
         id,
@@ -26,14 +26,14 @@ pub fn account(id: &str) -> Arc<Account> {
     ))
 }
 
-pub fn collection(stream: &str) -> Arc<Collection> {
+pub(crate) fn collection(stream: &str) -> Arc<Collection> {
     Arc::new(Collection::new(
         account("acme"),
         StreamId::parse(stream).unwrap(),
     ))
 }
 
-pub fn list_key(stream: &str) -> ListKey {
+pub(crate) fn list_key(stream: &str) -> ListKey {
     let collection = collection(stream);
     ListKey {
         epoch: collection.epoch(),
@@ -41,7 +41,7 @@ pub fn list_key(stream: &str) -> ListKey {
     }
 }
 
-pub fn page_key(stream: &str, skip: u64, limit: u32) -> PageKey {
+pub(crate) fn page_key(stream: &str, skip: u64, limit: u32) -> PageKey {
     let ListKey { collection, epoch } = list_key(stream);
     PageKey {
         collection,
@@ -51,7 +51,7 @@ pub fn page_key(stream: &str, skip: u64, limit: u32) -> PageKey {
 }
 
 /// A request that waits thirty seconds.
-pub fn request<K>(key: K) -> Request<K> {
+pub(crate) fn request<K>(key: K) -> Request<K> {
     Request {
         key,
         terms: Terms {
@@ -63,12 +63,12 @@ pub fn request<K>(key: K) -> Request<K> {
 }
 
 /// The record at a place of the collection that all pages here are cut from.
-pub fn record(place: u64) -> String {
+pub(crate) fn record(place: u64) -> String {
     format!(r#"{{"firstName":"Zo\u00eb {place}","id":"{place:024x}"}}"#)
 }
 
 /// The body of a page of a collection of so many records.
-pub fn body(skip: u64, limit: u32, total: u64) -> String {
+pub(crate) fn body(skip: u64, limit: u32, total: u64) -> String {
     let last = skip.saturating_add(u64::from(limit)).min(total);
     let records: Vec<_> = (skip..last).map(record).collect();
     let (results, has_more) = (records.join(","), last < total);
@@ -78,12 +78,12 @@ pub fn body(skip: u64, limit: u32, total: u64) -> String {
     )
 }
 
-pub fn decode(body: &str, skip: u64, limit: u32) -> Page {
+pub(crate) fn decode(body: &str, skip: u64, limit: u32) -> Page {
     let body = Bytes::copy_from_slice(body.as_bytes());
     Page::decode(body, Window { skip, limit }, false, Instant::now()).unwrap()
 }
 
-pub fn page(skip: u64, limit: u32, total: u64, read_at: Instant) -> Page {
+pub(crate) fn page(skip: u64, limit: u32, total: u64, read_at: Instant) -> Page {
     Page {
         read_at,
         ..decode(&body(skip, limit, total), skip, limit)
@@ -91,7 +91,7 @@ pub fn page(skip: u64, limit: u32, total: u64, read_at: Instant) -> Page {
 }
 
 /// Pages that do not overlap, as one verified list.
-pub fn splice(pages: Vec<Page>, oldest: Instant) -> List {
+pub(crate) fn splice(pages: Vec<Page>, oldest: Instant) -> List {
     let first = std::str::from_utf8(&pages[0].body).unwrap();
     let template = Envelope::read(first).unwrap().template();
     let walked = Walked {
@@ -106,11 +106,11 @@ pub fn splice(pages: Vec<Page>, oldest: Instant) -> List {
     List::splice(parts.collect(), template, Verdict::Verified, walked)
 }
 
-pub fn list(records: usize, oldest: Instant) -> List {
+pub(crate) fn list(records: usize, oldest: Instant) -> List {
     let total = records as u64;
     splice(vec![page(0, records.max(1) as u32, total, oldest)], oldest)
 }
 
-pub fn metrics(cache: &str) -> Metrics {
+pub(crate) fn metrics(cache: &str) -> Metrics {
     Families::new(&Registry::new().unwrap()).unwrap().of(cache)
 }

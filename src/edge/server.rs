@@ -124,7 +124,7 @@ impl Server {
 
     /// Serves until `stop`, spreading connections over `workers` in turn; then finishes the requests in flight, with
     /// no deadline of its own.
-    pub async fn serve<S>(self, service: S, workers: &[Handle], stop: CancellationToken)
+    pub async fn serve<S>(self, service: S, workers: Vec<Handle>, stop: CancellationToken)
     where
         S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible, Future: Send>
             + Clone

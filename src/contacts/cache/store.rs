@@ -76,7 +76,7 @@ impl Store for Pages {
 ///
 /// It also tells each collection which list is held, since windows are cut from it.
 pub struct Lists {
-    bytes_max: usize,
+    bytes_max: u64,
     held: Mutex<Held>,
     metrics: Metrics,
 }
@@ -87,7 +87,7 @@ struct Held {
 }
 
 impl Lists {
-    pub fn new(bytes_max: usize, metrics: Metrics) -> Self {
+    pub fn new(bytes_max: u64, metrics: Metrics) -> Self {
         Self {
             bytes_max,
             held: Mutex::new(Held {
@@ -110,7 +110,7 @@ impl Store for Lists {
 
     fn put(&self, key: ListKey, entry: Arc<Entry<List>>) {
         let bytes = weight(&entry);
-        if bytes > self.bytes_max {
+        if bytes as u64 > self.bytes_max {
             return;
         }
         let mut removed = Vec::new();
@@ -120,7 +120,7 @@ impl Store for Lists {
             removed.push((key, old, false));
         }
         held.bytes += bytes;
-        while held.bytes > self.bytes_max
+        while held.bytes as u64 > self.bytes_max
             && let Some((key, old)) = held.lists.pop_lru()
         {
             held.bytes -= weight(&old);
@@ -155,7 +155,7 @@ mod tests {
     fn the_least_recently_asked_for_list_goes_first() {
         let one = entry(10);
         let metrics = testing::metrics("lists");
-        let store = Lists::new(2 * weight(&one), metrics.clone());
+        let store = Lists::new(2 * weight(&one) as u64, metrics.clone());
         let [a, b, c] = ["st-a", "st-b", "st-c"].map(testing::list_key);
         store.put(a.clone(), one.clone());
         store.put(b.clone(), entry(10));
@@ -170,7 +170,7 @@ mod tests {
     #[test]
     fn windows_are_cut_only_from_lists_that_are_held() {
         let one = entry(10);
-        let store = Lists::new(weight(&one), testing::metrics("lists"));
+        let store = Lists::new(weight(&one) as u64, testing::metrics("lists"));
         let [a, b] = ["st-a", "st-b"].map(testing::list_key);
         store.put(a.clone(), one);
         assert!(a.collection.list().is_some());

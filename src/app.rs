@@ -1,0 +1,278 @@
+//! The list: how a request goes, outermost first. The only file that knows the order.
+
+use std::{
+    convert::Infallible,
+    hash::{BuildHasher, RandomState},
+    io,
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use futures_util::{FutureExt, future::BoxFuture};
+use http::{Request, Response};
+use hyper::body::Incoming;
+use tokio::{runtime::Handle, time};
+use tokio_util::sync::CancellationToken;
+use tower::{Service, ServiceBuilder};
+use tracing::{info, warn};
+
+use crate::{
+    admin::{Admin, Readiness},
+    config::Config,
+    contacts::{
+        account::{Accounts, Malformed},
+        cache::{self, store},
+        slice, walk,
+    },
+    edge::{
+        body::Body,
+        local, respond,
+        route::{Route, query::Style},
+        server::Server,
+        trace,
+        workers::Workers,
+    },
+    metrics::{self, Registry},
+    upstream::{
+        Paging,
+        client::Client,
+        fetch,
+        secret::Secret,
+        token::{self, Credentials},
+    },
+};
+
+/// What callers reach: a request to a response, whatever happens.
+fn traffic(
+    config: &Config,
+    accounts: Accounts,
+    credentials: Credentials,
+    registry: &Registry,
+    traced: trace::Metrics,
+) -> Result<impl Traffic, StartError> {
+    let caches = cache::Families::new(registry)?;
+    let (of_pages, of_lists) = (caches.of("pages"), caches.of("lists"));
+    let lists_bytes = config.cache.lists_max_bytes.as_u64();
+    let pages_bytes = config.cache.max_bytes.as_u64() - lists_bytes;
+    let in_pages = config.upstream.paging == Paging::PageLimit;
+    let style = if in_pages { Style::Page } else { Style::Skip };
+
+    let upstream = ServiceBuilder::new()
+        // A window becomes a request, and its answer a page: judged before anybody believes it.
+        .layer(fetch::layer(
+            config.upstream.clone(),
+            fetch::Metrics::new(registry)?,
+        ))
+        // Signed last, so that no token grows old while its request waits.
+        .layer(token::layer(Arc::new(credentials), SystemTime::now))
+        .service(Client::new(&config.upstream)?);
+
+    let lists = ServiceBuilder::new()
+        // One walk for all who ask, and none while its list is fresh.
+        .layer(cache::layer(
+            store::Lists::new(lists_bytes, of_lists.clone()),
+            config.merge.fresh_for,
+            of_lists,
+        ))
+        // Reads upstream itself: neither uses nor fills the pages, whose copies may be older than its list.
+        .layer(walk::layer(
+            config.merge.clone(),
+            in_pages,
+            walk::Metrics::new(registry)?,
+        ))
+        .service(upstream.clone());
+
+    let pages = ServiceBuilder::new()
+        // Above the pages' copies: what a list can answer need not be kept twice.
+        .layer(slice::layer(of_pages.clone()))
+        // One flight for all who ask, and none while its page is fresh.
+        .layer(cache::layer(
+            store::Pages::new(pages_bytes, of_pages.clone()),
+            config.cache.fresh_for,
+            of_pages,
+        ))
+        .service(upstream);
+
+    Ok(ServiceBuilder::new()
+        // Outermost, so that every request has a name, a count and a line, refused ones included.
+        .layer(trace::layer(number_of_this_start(), traced))
+        // Below it everything is an answer or an error; above it everything is HTTP.
+        .layer(respond::layer())
+        // Before anything is read: a web page in somebody's browser must not get this far.
+        .layer(local::layer())
+        // The last stage that sees a header. Below it travel a key and terms.
+        .service(Route::new(
+            config.edge.clone(),
+            style,
+            accounts,
+            pages,
+            lists,
+        )))
+}
+
+/// What operators reach, through the same edge.
+fn operations(admin: Admin, traced: trace::Metrics) -> impl Traffic {
+    ServiceBuilder::new()
+        .layer(trace::layer(number_of_this_start(), traced))
+        .layer(respond::layer())
+        .layer(local::layer())
+        .service(admin)
+}
+
+/// What a listener serves.
+trait Traffic:
+    Service<Request<Incoming>, Response = Response<Body>, Error = Infallible, Future: Send>
+    + Clone
+    + Send
+    + 'static
+{
+}
+
+impl<S> Traffic for S where
+    S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible, Future: Send>
+        + Clone
+        + Send
+        + 'static
+{
+}
+
+/// Tells this process's request ids from those of the one before it.
+fn number_of_this_start() -> u32 {
+    // Its keys are random; this needs no more than that.
+    RandomState::new().hash_one(()) as u32
+}
+
+/// Connections to the admin listener at once.
+const ADMIN_CONNECTIONS_MAX: usize = 100;
+
+/// How long the admin listener's own connections are waited for at the very end.
+const ADMIN_DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Why the gateway did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error("cannot listen on {address} ({key}): {}", told(.source))]
+    Listen {
+        key: &'static str,
+        address: SocketAddr,
+        source: io::Error,
+    },
+    #[error(transparent)]
+    Account(#[from] Malformed),
+    #[error("the operating system's certificates cannot be loaded: {0}")]
+    Tls(#[from] rustls::Error),
+    #[error("the metrics contradict each other: {0}")]
+    Metrics(#[from] metrics::Error),
+    #[error("the worker threads cannot be started: {0}")]
+    Workers(io::Error),
+}
+
+/// What an operator can do about a socket that cannot be bound.
+fn told(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => {
+            "another program listens there; stop it, or choose another port (0 takes a free one)"
+                .to_owned()
+        }
+        _ => error.to_string(),
+    }
+}
+
+/// A gateway whose listeners are bound, and which answers nobody yet.
+pub struct App {
+    /// Where callers connect.
+    pub traffic: SocketAddr,
+    /// Where operators, probes and Prometheus connect.
+    pub admin: SocketAddr,
+    serve_traffic: BoxFuture<'static, ()>,
+    serve_admin: BoxFuture<'static, ()>,
+    stop_traffic: CancellationToken,
+    stop_admin: CancellationToken,
+    readiness: Readiness,
+    drain_timeout: Duration,
+    _workers: Workers,
+}
+
+impl App {
+    /// Builds the gateway and binds its listeners. `secrets` are those of `config.accounts`, in their order; an account
+    /// without one starts disabled.
+    ///
+    /// # Errors
+    /// If a listener's address is taken, or the system lacks something that is needed.
+    pub async fn bind(config: &Config, secrets: Vec<Option<Secret>>) -> Result<Self, StartError> {
+        let registry = Registry::new()?;
+        let accounts = Accounts::new(&config.accounts)?;
+        let credentials = Credentials::new(
+            accounts.iter().zip(secrets),
+            &config.token,
+            &token::Metrics::new(&registry)?,
+        );
+        let [by_callers, by_operators] = trace::Metrics::new(&registry)?;
+        let traffic = traffic(config, accounts, credentials, &registry, by_callers)?;
+        let readiness = Readiness::default();
+        let operations = operations(Admin::new(registry, readiness.clone()), by_operators);
+
+        let listen = async |key, address, connections_max| {
+            let unbound = |source| StartError::Listen {
+                key,
+                address,
+                source,
+            };
+            let server = Server::bind(address, connections_max, config.listen.header_timeout).await;
+            let server = server.map_err(unbound)?;
+            let address = server.address().map_err(unbound)?;
+            Ok::<_, StartError>((server, address))
+        };
+        let (callers, traffic_at) = listen(
+            "listen.address",
+            config.listen.address,
+            config.listen.connections_max,
+        )
+        .await?;
+        let (operators, admin_at) =
+            listen("admin.address", config.admin.address, ADMIN_CONNECTIONS_MAX).await?;
+        let workers = Workers::start(config.listen.workers).map_err(StartError::Workers)?;
+        let (stop_traffic, stop_admin) = (CancellationToken::new(), CancellationToken::new());
+        Ok(Self {
+            traffic: traffic_at,
+            admin: admin_at,
+            serve_traffic: callers
+                .serve(traffic, workers.handles().to_vec(), stop_traffic.clone())
+                .boxed(),
+            // On the runtime that accepts, so that probes are answered however busy the workers are.
+            serve_admin: operators
+                .serve(operations, vec![Handle::current()], stop_admin.clone())
+                .boxed(),
+            stop_traffic,
+            stop_admin,
+            readiness,
+            drain_timeout: config.listen.drain_timeout,
+            _workers: workers,
+        })
+    }
+
+    /// Serves until `stop`, then stops accepting and finishes what is in flight, within the drain's timeout. The admin
+    /// listener answers to the end.
+    pub async fn run(self, stop: impl Future<Output = ()>) {
+        let admin = tokio::spawn(self.serve_admin);
+        let mut traffic = tokio::spawn(self.serve_traffic);
+        self.readiness.set(true);
+        info!(traffic = %self.traffic, admin = %self.admin, "serving");
+        stop.await;
+        self.readiness.set(false);
+        info!("draining");
+        self.stop_traffic.cancel();
+        if time::timeout(self.drain_timeout, &mut traffic)
+            .await
+            .is_err()
+        {
+            traffic.abort();
+            warn!(timeout = ?self.drain_timeout, "requests in flight were abandoned at the end of the drain");
+        }
+        self.stop_admin.cancel();
+        // Idle probes need not be waited for.
+        let _ = time::timeout(ADMIN_DRAIN_TIMEOUT, admin).await;
+        info!("stopped");
+    }
+}

@@ -1,0 +1,103 @@
+//! `demo`: a simulated Kore.ai and a gateway in front of it, with nothing to configure.
+
+use std::{
+    io::{self, Write},
+    net::SocketAddr,
+};
+
+use secrecy::ExposeSecret;
+use tracing::error;
+
+use super::Failure;
+use crate::{
+    app::App,
+    config::Config,
+    contacts::account,
+    simulator::{AccountSettings, DEMO_STREAM_ID, Settings, Simulator},
+    telemetry,
+    upstream::secret::Secret,
+};
+
+const EXAMPLES: &str = "\
+Examples:
+  contacts-gateway demo
+  contacts-gateway demo --listen 127.0.0.1:9090 --admin 127.0.0.1:9091
+  contacts-gateway demo --listen 127.0.0.1:0 --admin 127.0.0.1:0
+      on ports that are free; the printed lines name them";
+
+/// Starts a simulated Kore.ai and a gateway in front of it.
+#[derive(Clone, Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Args {
+    /// Where callers connect; port 0 takes a free one.
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8080")]
+    pub listen: SocketAddr,
+    /// Where operators connect; port 0 takes a free one.
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8081")]
+    pub admin: SocketAddr,
+}
+
+/// Runs until a signal.
+pub(super) async fn run(args: Args) -> Result<(), Failure> {
+    let account = AccountSettings::demo();
+    let secret = Secret::new(account.client_secret.expose_secret());
+    let simulator = Simulator::start(Settings {
+        accounts: vec![account.clone()],
+        ..Settings::default()
+    })
+    .await?;
+
+    let mut config = Config {
+        accounts: vec![account::Config {
+            name: "demo".to_owned(),
+            account_id: account.account_id,
+            client_id: account.client_id,
+            ..account::Config::default()
+        }],
+        ..Config::default()
+    };
+    config.listen.address = args.listen;
+    config.admin.address = args.admin;
+    config.upstream.base_url = simulator.base_url();
+    config.upstream.allow_plaintext = true;
+    telemetry::start(&config.log)?;
+    let app = App::bind(&config, vec![Some(secret)]).await?;
+    // A closed standard output takes the lines away, not the demo.
+    let _ = writeln!(io::stdout(), "{}", lines(&app, &simulator));
+    let stopped = super::stopped();
+    app.run(async {
+        if let Err(cause) = stopped.await {
+            error!(%cause, "signals cannot be waited for");
+        }
+    })
+    .await;
+    simulator.stop().await;
+    Ok(())
+}
+
+/// What to type next.
+fn lines(app: &App, simulator: &Simulator) -> String {
+    let contacts = format!(
+        "http://{}/agentassist/api/v1/public/{DEMO_STREAM_ID}/contacts",
+        app.traffic
+    );
+    let (admin, kore) = (app.admin, simulator.base_url());
+    format!(
+        "\
+Kore.ai is simulated at {kore}, with 1,000 contacts and 60 calls a minute. Ctrl-C ends the demo.
+
+# a page, fetched from upstream
+curl -i '{contacts}?skip=0&limit=2'
+
+# the same page again: a hit, see Cache-Status and Age
+curl -i '{contacts}?skip=0&limit=2'
+
+# the whole list, merged from pages and verified, see Merge-Status
+curl -s -D - -o contacts.json '{contacts}?all=true'
+
+# what the gateway counted, and the calls that upstream saw
+curl -s http://{admin}/metrics
+curl -s {kore}/_simulator/calls
+"
+    )
+}

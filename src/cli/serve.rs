@@ -1,0 +1,66 @@
+//! `serve --config FILE`: runs the gateway until it is told to stop.
+
+use std::{
+    io::{self, Write},
+    path::PathBuf,
+};
+
+use tracing::error;
+
+use super::Failure;
+use crate::{
+    app::App,
+    config::{self, Config},
+    telemetry,
+    upstream::secret::Secret,
+};
+
+const EXAMPLES: &str = "\
+Examples:
+  contacts-gateway serve --config /etc/contacts-gateway/gateway.toml
+  CONTACTS_GATEWAY__LISTEN__ADDRESS=127.0.0.1:9090 contacts-gateway serve --config gateway.toml
+      a variable wins over the file";
+
+/// Runs the gateway.
+#[derive(Clone, Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Args {
+    /// The configuration file.
+    #[arg(long, value_name = "FILE")]
+    pub config: PathBuf,
+}
+
+/// Runs until a signal.
+pub(super) async fn run(args: Args) -> Result<(), Failure> {
+    let config = config::load(&args.config, std::env::vars_os())?;
+    telemetry::start(&config.log)?;
+    let secrets = secrets(&config, &args);
+    let app = App::bind(&config, secrets).await?;
+    // The log may be set to say less; where to connect is what one wants to know of port 0.
+    let (traffic, admin) = (app.traffic, app.admin);
+    let _ = writeln!(
+        io::stdout(),
+        "callers on http://{traffic}, operators on http://{admin}"
+    );
+    let stopped = super::stopped();
+    app.run(async {
+        if let Err(cause) = stopped.await {
+            error!(%cause, "signals cannot be waited for");
+        }
+    })
+    .await;
+    Ok(())
+}
+
+/// Each account's secret. One that cannot be read disables its account alone.
+fn secrets(config: &Config, args: &Args) -> Vec<Option<Secret>> {
+    let secrets = config::secrets(config, config::folder(&args.config), std::env::vars_os());
+    let usable = |(account, secret): (&crate::contacts::account::Config, Result<Secret, _>)| {
+        secret
+            .inspect_err(|problem| {
+                error!(account = account.name, cause = %problem, "the account is disabled: its secret cannot be read");
+            })
+            .ok()
+    };
+    config.accounts.iter().zip(secrets).map(usable).collect()
+}

@@ -1,0 +1,215 @@
+//! Plays Kore.ai, for whom there is no test account: for `demo`, for tests, for benchmarks, and by itself as a command.
+//!
+//! ```text
+//! socket (server) ─┬─> control     /_simulator/...: set faults, read counts
+//!                  └─> kore        one request, one answer
+//!                        ├─ auth       the JWT, and the answers to wrong ones
+//!                        ├─ calls      the account's calls a minute, and the count of everything
+//!                        ├─ plan       which faults fall on this call (fault: what can be wrong)
+//!                        ├─ page       the window that is meant, and the envelope (contacts: each record, computed)
+//!                        └─ answer     status, headers and body, as the faults leave them
+//! ```
+//!
+//! What is not documented about Kore.ai is a setting here, or a choice that its module admits to. In a test:
+//!
+//! ```
+//! # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! use contacts_gateway::simulator::{DEMO_ACCOUNT_ID, Fault, Settings, Simulator};
+//!
+//! let kore = Simulator::start(Settings::default()).await?;
+//! kore.fault_next(1, "status=503".parse()?);
+//! // ... call kore.base_url() ...
+//! assert_eq!(kore.calls(DEMO_ACCOUNT_ID).total, 0);
+//! kore.stop().await;
+//! # Ok(()) }
+//! ```
+
+mod answer;
+mod auth;
+mod body;
+mod calls;
+mod contacts;
+mod control;
+mod fault;
+mod indent;
+mod kore;
+mod noise;
+mod page;
+mod plan;
+mod requests;
+mod server;
+mod settings;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use tokio::net::TcpListener;
+
+pub use calls::{Counts, RateLimit, Window};
+pub use contacts::{CONTACTS_MAX, Contacts, contact};
+pub use control::fault_guide;
+pub use fault::{Claim, Fault, ParseFaultError};
+pub use plan::{RULES_MAX, Rule, RuleError};
+pub use requests::SeenRequest;
+pub use settings::{
+    AccountSettings, Content, DEMO_ACCOUNT_ID, DEMO_CONTACTS, DEMO_STREAM_ID, LIMIT_HARD_MAX,
+    LimitMax, Paging, Settings, SettingsError, StreamSettings,
+};
+
+use kore::Kore;
+use server::Tasks;
+
+/// A running simulator. It ends when it is dropped.
+pub struct Simulator {
+    addr: SocketAddr,
+    kore: Arc<Kore>,
+    tasks: Tasks,
+}
+
+/// Why a simulator did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error(transparent)]
+    Settings(#[from] SettingsError),
+    #[error(transparent)]
+    Rule(#[from] RuleError),
+    #[error("the simulator cannot listen on {address}: {source}")]
+    Listen {
+        address: SocketAddr,
+        source: std::io::Error,
+    },
+}
+
+impl Simulator {
+    /// Starts one on the current runtime. It accepts connections when this returns.
+    pub async fn start(settings: Settings) -> Result<Self, StartError> {
+        settings.check()?;
+        let address = settings.listen;
+        let listen = |source| StartError::Listen { address, source };
+        let listener = TcpListener::bind(address).await.map_err(listen)?;
+        let addr = listener.local_addr().map_err(listen)?;
+
+        let faults = settings.faults.clone();
+        let kore = Arc::new(Kore::new(settings));
+        faults
+            .into_iter()
+            .try_for_each(|rule| kore.plan().add(rule))?;
+        let tasks = Tasks::default();
+        server::serve(listener, Arc::clone(&kore), &tasks);
+        Ok(Self { addr, kore, tasks })
+    }
+
+    /// Where it listens.
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// Scheme, host and port, without a slash at the end.
+    pub fn base_url(&self) -> String {
+        format!("http://{}", self.addr)
+    }
+
+    /// A token that opens an account for so long from now.
+    ///
+    /// # Panics
+    ///
+    /// Panics if the simulator has no such account.
+    pub fn token(&self, account_id: &str, lifetime: Duration) -> String {
+        let account = self.kore.account(account_id);
+        let account = account.unwrap_or_else(|| panic!("no account `{account_id}` is simulated"));
+        account.credential.mint(SystemTime::now(), lifetime)
+    }
+
+    /// This fault on the next `calls` calls that would have been answered with a page.
+    ///
+    /// # Panics
+    ///
+    /// As [`add_faults`](Self::add_faults).
+    pub fn fault_next(&self, calls: u64, fault: Fault) {
+        self.add_faults(Rule::always(fault).next(calls));
+    }
+
+    /// This fault on a share of the calls, 0 to 1, until it is cleared.
+    ///
+    /// # Panics
+    ///
+    /// Panics on a share outside that range, and as [`add_faults`](Self::add_faults).
+    pub fn fault_share(&self, share: f64, fault: Fault) {
+        match Rule::always(fault).share(share) {
+            Ok(rule) => self.add_faults(rule),
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    /// This fault on every call until it is cleared.
+    ///
+    /// # Panics
+    ///
+    /// As [`add_faults`](Self::add_faults).
+    pub fn fault_always(&self, fault: Fault) {
+        self.add_faults(Rule::always(fault));
+    }
+
+    /// Faults for the calls that a rule describes. Of several rules, the oldest that falls on a call decides it.
+    ///
+    /// # Panics
+    ///
+    /// Panics when more than [`RULES_MAX`] rules would hold.
+    pub fn add_faults(&self, rule: Rule) {
+        if let Err(error) = self.kore.plan().add(rule) {
+            panic!("{error}");
+        }
+    }
+
+    /// The rules that hold, oldest first; one that is used up is gone.
+    pub fn faults(&self) -> Vec<Rule> {
+        self.kore.plan().rules()
+    }
+
+    /// Heals.
+    pub fn clear_faults(&self) {
+        self.kore.plan().clear();
+    }
+
+    /// What an account's calls came to; all zero for an account that is not simulated.
+    pub fn calls(&self, account_id: &str) -> Counts {
+        self.kore
+            .account(account_id)
+            .map(kore::Account::counts)
+            .unwrap_or_default()
+    }
+
+    /// The most calls of an account in any 60 s; counts to 65,536.
+    pub fn busiest_minute(&self, account_id: &str) -> u64 {
+        self.calls(account_id).busiest_minute
+    }
+
+    /// The last requests, oldest first, those for the control interface left out: as many as
+    /// [`Settings::requests_max`].
+    pub fn requests(&self) -> Vec<SeenRequest> {
+        self.kore.requests().all()
+    }
+
+    /// Forgets the requests seen so far.
+    pub fn clear_requests(&self) {
+        self.kore.requests().clear();
+    }
+
+    /// Ends it: when this returns, its port is free and its connections are closed.
+    pub async fn stop(self) {
+        self.tasks.ended.cancel();
+        self.tasks.tracker.close();
+        self.tasks.tracker.wait().await;
+    }
+}
+
+impl Drop for Simulator {
+    fn drop(&mut self) {
+        self.tasks.ended.cancel();
+    }
+}

@@ -1,0 +1,264 @@
+//! The simulator's own interface, under `/_simulator/` on the port it plays Kore.ai on, so that a `curl` line can break a
+//! running one. Parameters are taken from the query or from a form body, whichever is handier to write.
+
+use std::{borrow::Cow, fmt};
+
+use bytes::Bytes;
+use http::{HeaderValue, Method, Request, StatusCode, header::CONTENT_TYPE};
+use http_body_util::{BodyExt, Limited};
+use hyper::body::Incoming;
+use serde_json::json;
+
+use super::{
+    answer::Answer,
+    fault::{Fault, ParseFaultError},
+    kore::Kore,
+    plan::{Rule, RuleError},
+};
+
+/// Everything below this path is the simulator's own.
+pub(super) const PREFIX: &str = "/_simulator";
+
+/// The largest form body, in bytes.
+const FORM_BYTES_MAX: usize = 16 << 10;
+
+/// A request that cannot be understood.
+#[derive(Debug, thiserror::Error)]
+enum ControlError {
+    #[error(transparent)]
+    Fault(#[from] ParseFaultError),
+    #[error(transparent)]
+    Rule(#[from] RuleError),
+    #[error("`{0}` is no parameter; there are fault, next, share, account and stream")]
+    Parameter(String),
+    #[error("`{name}` cannot be `{value}`: {accepted}")]
+    Value {
+        name: &'static str,
+        value: String,
+        accepted: &'static str,
+    },
+    #[error("name at least one fault, as in `fault=status=503`")]
+    NoFault,
+    #[error("`next` and `share` exclude each other")]
+    Both,
+    #[error("`%` must be followed by two hexadecimal digits, and the bytes be UTF-8: `{0}`")]
+    Escape(String),
+    #[error("the body must be a form of at most {FORM_BYTES_MAX} bytes")]
+    Body,
+}
+
+/// The answer to a request under [`PREFIX`].
+pub(super) async fn answer(kore: &Kore, request: Request<Incoming>) -> Answer {
+    let path = request
+        .uri()
+        .path()
+        .trim_start_matches(PREFIX)
+        .trim_matches('/')
+        .to_owned();
+    match (path.as_str(), request.method()) {
+        ("", &Method::GET) => guide(),
+        ("calls", &Method::GET) => calls(kore),
+        ("requests", &Method::DELETE) => {
+            kore.requests().clear();
+            json_answer(StatusCode::OK, &json!({"requests": []}))
+        }
+        ("faults", &Method::GET) => faults(kore),
+        ("faults", &Method::DELETE) => {
+            kore.plan().clear();
+            faults(kore)
+        }
+        ("faults", &Method::POST) => match add(kore, request).await {
+            Ok(()) => faults(kore),
+            Err(error) => {
+                let error = json!({"error": error.to_string(), "help": format!("GET {PREFIX}/")});
+                json_answer(StatusCode::BAD_REQUEST, &error)
+            }
+        },
+        ("" | "calls" | "faults", _) => Answer::error(StatusCode::METHOD_NOT_ALLOWED),
+        _ => Answer::error(StatusCode::NOT_FOUND),
+    }
+}
+
+async fn add(kore: &Kore, request: Request<Incoming>) -> Result<(), ControlError> {
+    let query = request.uri().query().unwrap_or_default().to_owned();
+    let form = Limited::new(request.into_body(), FORM_BYTES_MAX)
+        .collect()
+        .await;
+    let form = form.map_err(|_| ControlError::Body)?.to_bytes();
+    let form = std::str::from_utf8(&form).map_err(|_| ControlError::Body)?;
+    kore.plan().add(rule(&[&query, form.trim_end()])?)?;
+    Ok(())
+}
+
+fn rule(forms: &[&str]) -> Result<Rule, ControlError> {
+    let (mut rule, mut next, mut share): (Option<Rule>, Option<u64>, Option<f64>) =
+        (None, None, None);
+    let (mut account, mut stream) = (None, None);
+    for pair in forms
+        .iter()
+        .flat_map(|form| form.split('&'))
+        .filter(|pair| !pair.is_empty())
+    {
+        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        let value = decoded(value)?;
+        match name {
+            "fault" => {
+                let fault: Fault = value.parse()?;
+                rule = Some(match rule {
+                    Some(rule) => rule.and(fault),
+                    None => Rule::always(fault),
+                });
+            }
+            "next" => next = Some(number("next", &value, "a number of calls")?),
+            "share" => share = Some(number("share", &value, "a number from 0 to 1")?),
+            "account" => account = Some(value),
+            "stream" => stream = Some(value),
+            _ => return Err(ControlError::Parameter(name.to_owned())),
+        }
+    }
+    let mut rule = rule.ok_or(ControlError::NoFault)?;
+    rule = match (next, share) {
+        (Some(_), Some(_)) => return Err(ControlError::Both),
+        (Some(next), None) => rule.next(next),
+        (None, Some(share)) => rule.share(share)?,
+        (None, None) => rule,
+    };
+    if let Some(account) = account {
+        rule = rule.account(&account);
+    }
+    if let Some(stream) = stream {
+        rule = rule.stream(&stream);
+    }
+    Ok(rule)
+}
+
+fn number<T: std::str::FromStr>(
+    name: &'static str,
+    value: &str,
+    accepted: &'static str,
+) -> Result<T, ControlError> {
+    value.parse().map_err(|_| ControlError::Value {
+        name,
+        value: value.to_owned(),
+        accepted,
+    })
+}
+
+/// Undoes percent-encoding. A `+` stays a plus: `fault=total=+1` is what one types, and curl encodes a space as `%20`.
+fn decoded(text: &str) -> Result<Cow<'_, str>, ControlError> {
+    if !text.contains('%') {
+        return Ok(text.into());
+    }
+    let wrong = || ControlError::Escape(text.to_owned());
+    let mut pieces = text.split('%');
+    let mut out = pieces.next().unwrap_or_default().as_bytes().to_vec();
+    for piece in pieces {
+        let digits = piece
+            .get(..2)
+            .filter(|digits| digits.bytes().all(|digit| digit.is_ascii_hexdigit()));
+        let byte = digits.and_then(|digits| u8::from_str_radix(digits, 16).ok());
+        out.push(byte.ok_or_else(wrong)?);
+        out.extend_from_slice(&piece.as_bytes()[2..]);
+    }
+    String::from_utf8(out).map(Cow::Owned).map_err(|_| wrong())
+}
+
+fn faults(kore: &Kore) -> Answer {
+    let rules = kore.plan().rules();
+    json_answer(StatusCode::OK, &json!({ "faults": rules }))
+}
+
+fn calls(kore: &Kore) -> Answer {
+    let accounts: serde_json::Map<String, serde_json::Value> = kore
+        .counts()
+        .map(|(id, counts)| (id.to_owned(), json!(counts)))
+        .collect();
+    json_answer(StatusCode::OK, &json!({ "accounts": accounts }))
+}
+
+fn guide() -> Answer {
+    let mut answer = Answer::json(StatusCode::OK, Guide.to_string());
+    answer.headers.insert(
+        CONTENT_TYPE,
+        HeaderValue::from_static("text/plain; charset=utf-8"),
+    );
+    answer
+}
+
+fn json_answer(status: StatusCode, value: &serde_json::Value) -> Answer {
+    Answer::json(status, Bytes::from(format!("{value:#}\n")))
+}
+
+/// How to break the simulator, for a reader at a terminal.
+struct Guide;
+
+impl fmt::Display for Guide {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "GET    {PREFIX}/calls    what each account called")?;
+        writeln!(f, "GET    {PREFIX}/faults   the faults that hold")?;
+        writeln!(
+            f,
+            "POST   {PREFIX}/faults   add one: fault=FAULT, several of them act together;"
+        )?;
+        writeln!(
+            f,
+            "                            next=N or share=0.2 for some calls only; account=ID, stream=ID"
+        )?;
+        writeln!(f, "DELETE {PREFIX}/faults   clear them")?;
+        writeln!(
+            f,
+            "\nfor example: curl -X POST 'http://ADDRESS{PREFIX}/faults?fault=status=503&next=5'"
+        )?;
+        writeln!(
+            f,
+            "         or: curl http://ADDRESS{PREFIX}/faults -d next=5 --data-urlencode 'fault=status=503;body=a b'"
+        )?;
+        writeln!(f, "\nfaults:\n{}", fault_guide())
+    }
+}
+
+/// The table of faults, one on each line.
+pub fn fault_guide() -> String {
+    let line = |(example, meaning): &(&str, &str)| format!("  {example:<32}{meaning}");
+    Fault::GUIDE.iter().map(line).collect::<Vec<_>>().join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn forms_become_rules() {
+        let shown = |forms: &[&str]| serde_json::to_value(rule(forms).unwrap()).unwrap();
+        assert_eq!(
+            shown(&["fault=status=503&next=5&account=a", ""]),
+            json!({"faults": ["status=503"], "next": 5, "account": "a", "hits": 0})
+        );
+        let encoded = shown(&[
+            "share=0.5",
+            "fault=status%3D503%3Bbody%3Da%20%26%20b&fault=total=+1",
+        ]);
+        assert_eq!(
+            encoded["faults"],
+            json!(["status=503;body=a & b", "total=+1"])
+        );
+    }
+
+    #[test]
+    fn mistakes_are_named() {
+        for (form, said) in [
+            ("", "at least one fault"),
+            ("fault=statsu", "there is no fault `statsu`"),
+            ("fault=null&nxt=1", "`nxt` is no parameter"),
+            ("fault=null&next=-1", "a number of calls"),
+            ("fault=null&share=2", "a number from 0 to 1"),
+            ("fault=null&share=0.5&next=1", "exclude each other"),
+            ("fault=%zz", "two hexadecimal digits"),
+            ("fault=%f", "two hexadecimal digits"),
+            ("fault=%ff", "UTF-8"),
+        ] {
+            let error = rule(&[form]).unwrap_err().to_string();
+            assert!(error.contains(said), "{form}: {error}");
+        }
+    }
+}

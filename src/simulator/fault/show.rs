@@ -1,0 +1,77 @@
+//! The written form of a fault, written: what the parser beside it reads back.
+
+use std::fmt;
+
+use http::HeaderValue;
+
+use super::{Claim, Fault};
+
+impl fmt::Display for Claim {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exactly(number) => write!(f, "{number}"),
+            Self::Off(by) => write!(f, "{by:+}"),
+        }
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let shown = |value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
+        let keep = |keep: &Option<usize>| keep.map_or(String::new(), |bytes| format!("={bytes}"));
+        match self {
+            Self::Status {
+                status,
+                headers,
+                body,
+            } => {
+                write!(f, "status={}", status.as_u16())?;
+                for (name, value) in headers {
+                    write!(f, ";header={name}: {}", shown(value))?;
+                }
+                body.as_ref()
+                    .map_or(Ok(()), |body| write!(f, ";body={body}"))
+            }
+            Self::RateLimited { status } => write!(f, "rate-limited={}", status.as_u16()),
+            Self::Delay(delay) => {
+                let text = humantime::format_duration(*delay).to_string();
+                write!(f, "delay={}", text.replace(' ', ""))
+            }
+            Self::ContentType(None) => write!(f, "content-type=none"),
+            Self::ContentType(Some(value)) => write!(f, "content-type={}", shown(value)),
+            Self::InvalidJson => write!(f, "invalid-json"),
+            Self::BadUtf8 => write!(f, "bad-utf8"),
+            Self::Nesting(depth) => write!(f, "nesting={depth}"),
+            Self::RepeatedKey(key) => write!(f, "repeated-key={key}"),
+            Self::TrailingBytes(bytes) => write!(f, "trailing-bytes={bytes}"),
+            Self::EmptyBody => write!(f, "empty-body"),
+            Self::Html => write!(f, "html"),
+            Self::Null => write!(f, "null"),
+            Self::Array => write!(f, "array"),
+            Self::NoResults => write!(f, "no-results"),
+            Self::ResultsObject => write!(f, "results-object"),
+            Self::NoIds => write!(f, "no-ids"),
+            Self::Encrypted => write!(f, "encrypted"),
+            Self::HasMore(more) => write!(f, "has-more={more}"),
+            Self::Total(claim) => write!(f, "total={claim}"),
+            Self::TotalPages(claim) => write!(f, "total-pages={claim}"),
+            Self::NoRecords => write!(f, "no-records"),
+            Self::EchoSkip(claim) => write!(f, "echo-skip={claim}"),
+            Self::EchoLimit(claim) => write!(f, "echo-limit={claim}"),
+            Self::ExtraRecords(more) => write!(f, "extra-records={more}"),
+            Self::Shift(by) => write!(f, "shift={by}"),
+            Self::Stuck => write!(f, "stuck"),
+            Self::Twice => write!(f, "twice"),
+            Self::OtherAccount => write!(f, "other-account"),
+            Self::OtherStream => write!(f, "other-stream"),
+            Self::Truncate { keep: bytes } => write!(f, "truncate{}", keep(bytes)),
+            Self::TruncateChunked { keep: bytes } => write!(f, "truncate-chunked{}", keep(bytes)),
+            Self::Oversize { bytes } => write!(f, "oversize={bytes}B"),
+            Self::OversizeChunked { bytes } => write!(f, "oversize-chunked={bytes}B"),
+            Self::Redirect { location, status } => {
+                write!(f, "redirect={};status={}", shown(location), status.as_u16())
+            }
+            Self::Encoding(value) => write!(f, "encoding={}", shown(value)),
+        }
+    }
+}

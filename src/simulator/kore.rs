@@ -1,0 +1,281 @@
+//! Plays Kore.ai: one request for contacts in, one answer out.
+//!
+//! The order in which a call is judged is documented nowhere; here it is path, method, account, the account's calls a minute,
+//! token, stream, paging parameters. So every call that names an account costs one of its calls, whatever becomes of it. Faults fall on calls that would have been answered with a page, and on no others.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, SystemTime},
+};
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, header::RETRY_AFTER};
+use tokio::time::{Instant, sleep};
+
+use super::{
+    answer::{Answer, RATE_LIMITED},
+    auth::{self, Credential, Denial},
+    calls::{Admission, Calls, Counts, Outcome},
+    contacts::Contacts,
+    indent::indent,
+    noise,
+    page::{Page, Window},
+    plan::Plan,
+    requests::Requests,
+    settings::{AccountSettings, Content, Settings},
+};
+
+/// The simulated platform: its accounts, what was called, and the faults that hold.
+pub(super) struct Kore {
+    settings: Settings,
+    accounts: HashMap<String, Account>,
+    plan: Mutex<Plan>,
+    requests: Mutex<Requests>,
+    /// How many latencies were drawn.
+    drawn: AtomicU64,
+}
+
+pub(super) struct Account {
+    pub(super) credential: Credential,
+    streams: HashMap<String, Stream>,
+    other_streams: Option<u64>,
+    calls: Mutex<Calls>,
+}
+
+/// What a stream answers with.
+enum Stream {
+    Contacts(Box<Contacts>, u64),
+    Fixed(Vec<Bytes>),
+}
+
+impl Kore {
+    pub(super) fn new(settings: Settings) -> Self {
+        let now = Instant::now();
+        let account = |account: &AccountSettings| Account {
+            credential: Credential::new(&account.client_id, &account.client_secret),
+            streams: account
+                .streams
+                .iter()
+                .map(|stream| {
+                    let content = match &stream.content {
+                        Content::Contacts(count) => Stream::Contacts(
+                            Box::new(Contacts::new(&account.account_id, &stream.stream_id)),
+                            *count,
+                        ),
+                        Content::Fixed(bodies) => Stream::Fixed(bodies.clone()),
+                    };
+                    (stream.stream_id.clone(), content)
+                })
+                .collect(),
+            other_streams: account.other_streams,
+            calls: Mutex::new(Calls::new(settings.rate_limit, now)),
+        };
+        Self {
+            accounts: settings
+                .accounts
+                .iter()
+                .map(|each| (each.account_id.clone(), account(each)))
+                .collect(),
+            plan: Mutex::new(Plan::new(settings.seed)),
+            requests: Mutex::new(Requests::new(settings.requests_max)),
+            drawn: AtomicU64::new(0),
+            settings,
+        }
+    }
+
+    pub(super) fn plan(&self) -> MutexGuard<'_, Plan> {
+        lock(&self.plan)
+    }
+
+    pub(super) fn requests(&self) -> MutexGuard<'_, Requests> {
+        lock(&self.requests)
+    }
+
+    pub(super) fn account(&self, account_id: &str) -> Option<&Account> {
+        self.accounts.get(account_id)
+    }
+
+    /// What each account's calls came to, by account id.
+    pub(super) fn counts(&self) -> impl Iterator<Item = (&str, Counts)> {
+        self.accounts
+            .iter()
+            .map(|(id, account)| (id.as_str(), account.counts()))
+    }
+
+    pub(super) fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// The answer to a request for anything but the control interface, after the latency and delays that it takes.
+    pub(super) async fn answer<B>(&self, request: &Request<B>) -> Answer {
+        if self.settings.requests_max > 0 {
+            self.requests().push(request);
+        }
+        let Some(stream_id) = stream_id(request.uri().path()) else {
+            return Answer::error(StatusCode::NOT_FOUND);
+        };
+        if request.method() != Method::GET {
+            return Answer::error(StatusCode::METHOD_NOT_ALLOWED);
+        }
+        let account_id = one(request.headers(), "accountid").unwrap_or_default();
+        let Some(account) = self.accounts.get(account_id) else {
+            let token = auth::token(request.headers()).and_then(auth::is_token);
+            return denied(token.err().unwrap_or(Denial::Credentials));
+        };
+
+        let mut visit = Visit::arrive(account);
+        let (answer, outcome) = match visit.admission {
+            Admission::Refused { wait } => (self.refusal(wait), Outcome::Refused),
+            Admission::Admitted => self.page(request, (account_id, account), stream_id),
+        };
+        let pause = self.latency() + answer.delay;
+        if !pause.is_zero() {
+            sleep(pause).await;
+        }
+        visit.outcome = Some(outcome);
+        answer
+    }
+
+    fn page<B>(
+        &self,
+        request: &Request<B>,
+        (account_id, account): (&str, &Account),
+        stream_id: &str,
+    ) -> (Answer, Outcome) {
+        let token = auth::token(request.headers());
+        if let Err(denial) =
+            token.and_then(|token| account.credential.check(token, SystemTime::now()))
+        {
+            return (denied(denial), Outcome::Denied);
+        }
+        let made;
+        let stream = match (account.streams.get(stream_id), account.other_streams) {
+            (Some(stream), _) => stream,
+            (None, Some(contacts)) => {
+                made = Stream::Contacts(Box::new(Contacts::new(account_id, stream_id)), contacts);
+                &made
+            }
+            (None, None) => return (denied(Denial::Credentials), Outcome::Denied),
+        };
+        let Ok(window) =
+            Window::of_query(request.uri().query().unwrap_or_default(), &self.settings)
+        else {
+            return (Answer::error(StatusCode::BAD_REQUEST), Outcome::Denied);
+        };
+
+        let faults = self.plan().faults(account_id, stream_id);
+        let body = match stream {
+            Stream::Contacts(contacts, total) => {
+                let mut page = Page::new(window, *total);
+                faults.iter().for_each(|fault| page.bend(fault));
+                let json = page.write(contacts, account_id, stream_id);
+                Bytes::from(if self.settings.pretty {
+                    indent(&json)
+                } else {
+                    json
+                })
+            }
+            Stream::Fixed(bodies) => {
+                let number = (window.skip / window.limit) as usize;
+                bodies
+                    .get(number)
+                    .or(bodies.last())
+                    .cloned()
+                    .unwrap_or_default()
+            }
+        };
+        let mut answer = Answer::json(StatusCode::OK, body);
+        faults.iter().for_each(|fault| answer.bend(fault));
+        let outcome = if faults.is_empty() {
+            Outcome::Served
+        } else {
+            Outcome::Faulted
+        };
+        (answer, outcome)
+    }
+
+    fn refusal(&self, wait: Duration) -> Answer {
+        let mut answer = Answer::json(StatusCode::TOO_MANY_REQUESTS, RATE_LIMITED);
+        if self
+            .settings
+            .rate_limit
+            .is_some_and(|limit| limit.retry_after)
+        {
+            // Rounded up: whoever waits as long as it says is admitted.
+            let seconds = wait.as_millis().div_ceil(1000).max(1) as u64;
+            answer
+                .headers
+                .insert(RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        answer
+    }
+
+    fn latency(&self) -> Duration {
+        if self.settings.jitter.is_zero() {
+            return self.settings.latency;
+        }
+        let number = self.drawn.fetch_add(1, Ordering::Relaxed);
+        let part = noise::fraction(noise::mix(self.settings.seed) ^ number);
+        self.settings.latency + self.settings.jitter.mul_f64(part)
+    }
+}
+
+impl Account {
+    pub(super) fn counts(&self) -> Counts {
+        lock(&self.calls).counts()
+    }
+}
+
+/// A call between its arrival and the head of its answer. A caller that goes away ends it too.
+struct Visit<'a> {
+    account: &'a Account,
+    admission: Admission,
+    outcome: Option<Outcome>,
+}
+
+impl<'a> Visit<'a> {
+    fn arrive(account: &'a Account) -> Self {
+        let admission = lock(&account.calls).arrive(Instant::now());
+        Self {
+            account,
+            admission,
+            outcome: None,
+        }
+    }
+}
+
+impl Drop for Visit<'_> {
+    fn drop(&mut self) {
+        lock(&self.account.calls).leave(self.outcome);
+    }
+}
+
+fn denied(denial: Denial) -> Answer {
+    Answer::json(denial.status(), denial.body())
+}
+
+/// The stream in the path of a contacts request, not decoded.
+fn stream_id(path: &str) -> Option<&str> {
+    let stream_id = path
+        .strip_prefix("/agentassist/api/v1/public/")?
+        .strip_suffix("/contacts")?;
+    (!stream_id.is_empty() && !stream_id.contains('/')).then_some(stream_id)
+}
+
+/// The one value of a header that is there once.
+fn one<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+    let mut all = headers.get_all(name).iter();
+    match (all.next(), all.next()) {
+        (Some(value), None) => value.to_str().ok(),
+        _ => None,
+    }
+}
+
+/// No state here is left half changed by a panic, so a poisoned lock is as good as another.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,348 @@
+//! What a simulator is told when it starts. [`Settings::default`] is one account with one stream of 1,000 contacts, on a free port.
+
+use std::{collections::HashSet, net::SocketAddr, time::Duration};
+
+use bytes::Bytes;
+use secrecy::SecretString;
+
+use super::{
+    calls::RateLimit,
+    contacts::{CONTACTS_MAX, uuid},
+    noise::{self, Noise},
+    plan::Rule,
+};
+
+/// The id of the account that [`Settings::default`] plays.
+pub const DEMO_ACCOUNT_ID: &str = "65f7d49a5dd06e2cefa00000";
+/// The id of its stream.
+pub const DEMO_STREAM_ID: &str = "st-7dc994f0-4436-5134-9fa8-000000000000";
+/// How many contacts that stream has.
+pub const DEMO_CONTACTS: u64 = 1_000;
+
+/// No page holds more records than this, whatever the other settings say: a page is built in memory.
+pub const LIMIT_HARD_MAX: u64 = 10_000;
+
+/// Everything a simulator is told.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Where to listen; port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// The accounts that exist; at least one, their ids unique.
+    pub accounts: Vec<AccountSettings>,
+    /// Which query parameters mean something.
+    pub paging: Paging,
+    /// The `limit` of a call that names none; 1 to 10,000 records. Kore.ai: 10.
+    pub limit_default: u32,
+    /// What happens to a `limit` that is too large. Not documented.
+    pub limit_max: LimitMax,
+    /// Calls a minute for each account; `None` counts them and refuses none.
+    pub rate_limit: Option<RateLimit>,
+    /// How long every answer takes; 0 s to 1 h.
+    pub latency: Duration,
+    /// Up to so much is added to `latency`, evenly spread; 0 s to 1 h.
+    pub jitter: Duration,
+    /// What jitter and shares of calls are drawn from: the same seed, the same run.
+    pub seed: u64,
+    /// Indent the JSON by four spaces, as the documentation prints it.
+    pub pretty: bool,
+    /// Faults from the start.
+    pub faults: Vec<Rule>,
+    /// Requests remembered for [`requests`](super::Simulator::requests); 0 to 100,000. 0 costs nothing.
+    pub requests_max: usize,
+    /// Connections open at once; 1 to 100,000. More wait to be accepted.
+    pub connections_max: usize,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+            accounts: vec![AccountSettings::demo()],
+            paging: Paging::SkipLimit,
+            limit_default: 10,
+            limit_max: LimitMax::Clamp(100),
+            rate_limit: Some(RateLimit::default()),
+            latency: Duration::ZERO,
+            jitter: Duration::ZERO,
+            seed: 0,
+            pretty: false,
+            faults: Vec::new(),
+            requests_max: 256,
+            connections_max: 4_096,
+        }
+    }
+}
+
+/// Which query parameters mean something. Those of the other style are ignored, as unknown ones are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Paging {
+    /// `skip` and `limit`.
+    #[default]
+    SkipLimit,
+    /// `page`, counted from 1, and `limit`.
+    PageLimit,
+    /// Both; `skip` wins over `page`.
+    Either,
+}
+
+/// What happens to a `limit` that is too large.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LimitMax {
+    /// It is obeyed, to [`LIMIT_HARD_MAX`].
+    Unlimited,
+    /// So many records are given, and that is the `limit` echoed.
+    Clamp(u32),
+    /// The call is answered 400.
+    Refuse(u32),
+}
+
+/// One account: its id, the JWT app that may read it, its streams.
+#[derive(Clone, Debug)]
+pub struct AccountSettings {
+    /// What the header `accountId` must say; 1 to 128 of `[A-Za-z0-9_-]`.
+    pub account_id: String,
+    /// What the claim `appId` must say; not empty.
+    pub client_id: String,
+    /// The text that tokens are signed with, as it stands; not empty.
+    pub client_secret: SecretString,
+    /// The streams that the app may read, their ids unique.
+    pub streams: Vec<StreamSettings>,
+    /// With a number, every other stream id exists too and has so many contacts; 0 to 1,000,000.
+    pub other_streams: Option<u64>,
+}
+
+/// One stream of an account.
+#[derive(Clone, Debug)]
+pub struct StreamSettings {
+    /// The id in the path; 1 to 128 of `[A-Za-z0-9_-]`.
+    pub stream_id: String,
+    pub content: Content,
+}
+
+/// What a stream holds.
+#[derive(Clone, Debug)]
+pub enum Content {
+    /// So many computed contacts; 0 to 1,000,000.
+    Contacts(u64),
+    /// Bodies served as they are: the page at `skip` is the one numbered `skip / limit`, and the last one beyond the end.
+    /// A single body thus answers every call. Faults of the page itself (totals, echo, records) do not change it.
+    Fixed(Vec<Bytes>),
+}
+
+impl AccountSettings {
+    /// An account without streams.
+    pub fn new(account_id: &str, client_id: &str, client_secret: &str) -> Self {
+        Self {
+            account_id: account_id.to_owned(),
+            client_id: client_id.to_owned(),
+            client_secret: SecretString::from(client_secret),
+            streams: Vec::new(),
+            other_streams: None,
+        }
+    }
+
+    /// The account that is played when nothing else is said.
+    pub fn demo() -> Self {
+        Self {
+            account_id: DEMO_ACCOUNT_ID.to_owned(),
+            ..Self::numbered(0)
+        }
+        .stream(DEMO_STREAM_ID, DEMO_CONTACTS)
+    }
+
+    /// An account of its own for each number, without streams: ids and secret shaped like Kore.ai's.
+    pub fn numbered(number: u64) -> Self {
+        let mut noise = Noise::new(noise::of_texts(&["account", &number.to_string()]));
+        let account_id = format!("{:08x}{:016x}", 0x65f7_d49a_u32, noise.next());
+        let client_id = format!("cs-{}", uuid(&mut noise));
+        // 43 characters and the padding of 32 bytes in base64: the text itself is the key, never what it would decode to.
+        let alphabet = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+        let mut secret: String = (0..43).map(|_| char::from(*noise.pick(alphabet))).collect();
+        secret.push('=');
+        Self::new(&account_id, &client_id, &secret)
+    }
+
+    /// Adds a stream of so many computed contacts.
+    #[must_use]
+    pub fn stream(mut self, stream_id: &str, contacts: u64) -> Self {
+        self.streams.push(StreamSettings {
+            stream_id: stream_id.to_owned(),
+            content: Content::Contacts(contacts),
+        });
+        self
+    }
+
+    /// Adds a stream that answers with fixed bodies.
+    #[must_use]
+    pub fn fixed(mut self, stream_id: &str, bodies: Vec<Bytes>) -> Self {
+        self.streams.push(StreamSettings {
+            stream_id: stream_id.to_owned(),
+            content: Content::Fixed(bodies),
+        });
+        self
+    }
+
+    /// Lets every other stream id exist, with so many contacts each.
+    #[must_use]
+    pub fn others(mut self, contacts: u64) -> Self {
+        self.other_streams = Some(contacts);
+        self
+    }
+}
+
+/// Settings that no simulator can be started with.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SettingsError {
+    #[error("a simulator needs at least one account")]
+    NoAccount,
+    #[error("`{0}` cannot be an id: 1 to 128 of A-Z, a-z, 0-9, _ and -")]
+    BadId(String),
+    #[error("the id `{0}` is there twice")]
+    Repeated(String),
+    #[error("account `{0}` needs a client id and a client secret")]
+    NoCredential(String),
+    #[error("stream `{0}` has no body to serve")]
+    NoBody(String),
+    #[error("{name} is {value}, and may be {min} to {max}")]
+    OutOfRange {
+        name: &'static str,
+        value: u64,
+        min: u64,
+        max: u64,
+    },
+}
+
+impl Settings {
+    /// The first thing that is wrong with these settings.
+    pub(super) fn check(&self) -> Result<(), SettingsError> {
+        let limit_max = match self.limit_max {
+            LimitMax::Unlimited => LIMIT_HARD_MAX,
+            LimitMax::Clamp(max) | LimitMax::Refuse(max) => max.into(),
+        };
+        let per_minute = self.rate_limit.map_or(1, |limit| limit.per_minute);
+        within(
+            "limit_default",
+            self.limit_default.into(),
+            1,
+            LIMIT_HARD_MAX,
+        )?;
+        within("limit_max", limit_max, 1, LIMIT_HARD_MAX)?;
+        within("calls per minute", per_minute.into(), 1, 60_000)?;
+        within("latency in seconds", self.latency.as_secs(), 0, 3_600)?;
+        within("jitter in seconds", self.jitter.as_secs(), 0, 3_600)?;
+        within("requests_max", self.requests_max as u64, 0, 100_000)?;
+        within("connections_max", self.connections_max as u64, 1, 100_000)?;
+
+        if self.accounts.is_empty() {
+            return Err(SettingsError::NoAccount);
+        }
+        unique(self.accounts.iter().map(|account| &account.account_id))?;
+        self.accounts.iter().try_for_each(AccountSettings::check)
+    }
+}
+
+impl AccountSettings {
+    fn check(&self) -> Result<(), SettingsError> {
+        use secrecy::ExposeSecret;
+
+        if self.client_id.is_empty() || self.client_secret.expose_secret().is_empty() {
+            return Err(SettingsError::NoCredential(self.account_id.clone()));
+        }
+        unique(self.streams.iter().map(|stream| &stream.stream_id))?;
+        within(
+            "contacts of other streams",
+            self.other_streams.unwrap_or(0),
+            0,
+            CONTACTS_MAX,
+        )?;
+        self.streams
+            .iter()
+            .try_for_each(|stream| match &stream.content {
+                Content::Contacts(contacts) => {
+                    within("contacts of a stream", *contacts, 0, CONTACTS_MAX)
+                }
+                Content::Fixed(bodies) if bodies.is_empty() => {
+                    Err(SettingsError::NoBody(stream.stream_id.clone()))
+                }
+                Content::Fixed(_) => Ok(()),
+            })
+    }
+}
+
+fn unique<'a>(ids: impl Iterator<Item = &'a String>) -> Result<(), SettingsError> {
+    let mut seen = HashSet::new();
+    for id in ids {
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
+        if id.is_empty() || id.len() > 128 || !id.bytes().all(plain) {
+            return Err(SettingsError::BadId(id.clone()));
+        }
+        if !seen.insert(id) {
+            return Err(SettingsError::Repeated(id.clone()));
+        }
+    }
+    Ok(())
+}
+
+fn within(name: &'static str, value: u64, min: u64, max: u64) -> Result<(), SettingsError> {
+    if (min..=max).contains(&value) {
+        Ok(())
+    } else {
+        Err(SettingsError::OutOfRange {
+            name,
+            value,
+            min,
+            max,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_default_can_be_started_and_numbered_accounts_differ() {
+        assert_eq!(Settings::default().check(), Ok(()));
+        let (one, two) = (AccountSettings::numbered(1), AccountSettings::numbered(2));
+        assert_ne!(one.account_id, two.account_id);
+        assert_ne!(one.client_id, two.client_id);
+        assert_eq!(one.account_id.len(), 24);
+    }
+
+    #[test]
+    fn what_cannot_work_is_named() {
+        let with = |account: AccountSettings| {
+            Settings {
+                accounts: vec![account],
+                ..Settings::default()
+            }
+            .check()
+        };
+        let account = || AccountSettings::numbered(1);
+        assert_eq!(
+            with(account().stream("a b", 1)),
+            Err(SettingsError::BadId("a b".into()))
+        );
+        assert_eq!(
+            with(account().stream("a", 1).stream("a", 2)),
+            Err(SettingsError::Repeated("a".into()))
+        );
+        assert_eq!(
+            with(account().fixed("a", vec![])),
+            Err(SettingsError::NoBody("a".into()))
+        );
+        assert!(matches!(
+            with(account().stream("a", 1_000_001)),
+            Err(SettingsError::OutOfRange { .. })
+        ));
+        assert_eq!(
+            with(AccountSettings::new("a", "", "s")),
+            Err(SettingsError::NoCredential("a".into()))
+        );
+        let nobody = Settings {
+            accounts: vec![],
+            ..Settings::default()
+        };
+        assert_eq!(nobody.check(), Err(SettingsError::NoAccount));
+    }
+}

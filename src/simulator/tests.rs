@@ -1,0 +1,563 @@
+//! The simulator over real sockets: what a gateway would see.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, Request, StatusCode, Version};
+use http_body_util::{BodyExt, Empty};
+use hyper_util::{
+    client::legacy::{Client, connect::HttpConnector},
+    rt::TokioExecutor,
+};
+use serde_json::Value;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
+
+use super::*;
+
+const PATH: &str = "/agentassist/api/v1/public/st-7dc994f0-4436-5134-9fa8-000000000000/contacts";
+const HOUR: Duration = Duration::from_secs(3600);
+
+struct Got {
+    status: StatusCode,
+    headers: HeaderMap,
+    /// `None` when it ended before its end.
+    body: Option<Bytes>,
+}
+
+impl Got {
+    fn text(&self) -> &str {
+        self.body
+            .as_deref()
+            .and_then(|body| std::str::from_utf8(body).ok())
+            .unwrap_or_default()
+    }
+
+    fn json(&self) -> Value {
+        serde_json::from_str(self.text()).unwrap_or_else(|error| panic!("{error}: {}", self.text()))
+    }
+
+    fn ids(&self) -> Vec<String> {
+        let page = self.json();
+        let ids = page["results"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|record| record["id"].to_string());
+        ids.collect()
+    }
+}
+
+fn client(http2: bool) -> Client<HttpConnector, Empty<Bytes>> {
+    Client::builder(TokioExecutor::new())
+        .http2_only(http2)
+        .build_http()
+}
+
+async fn send(http2: bool, request: Request<Empty<Bytes>>) -> Got {
+    let response = client(http2).request(request).await.unwrap();
+    let (head, body) = response.into_parts();
+    let body = body.collect().await.ok().map(|body| body.to_bytes());
+    Got {
+        status: head.status,
+        headers: head.headers,
+        body,
+    }
+}
+
+fn request(kore: &Simulator, path_and_query: &str) -> Request<Empty<Bytes>> {
+    Request::get(format!("{}{path_and_query}", kore.base_url()))
+        .header("accountId", DEMO_ACCOUNT_ID)
+        .header("auth", kore.token(DEMO_ACCOUNT_ID, HOUR))
+        .body(Empty::new())
+        .unwrap()
+}
+
+async fn get(kore: &Simulator, query: &str) -> Got {
+    send(false, request(kore, &format!("{PATH}{query}"))).await
+}
+
+async fn start(settings: Settings) -> Simulator {
+    Simulator::start(settings).await.unwrap()
+}
+
+#[tokio::test]
+async fn a_page_is_the_envelope_around_the_records_over_both_versions() {
+    let kore = start(Settings::default()).await;
+    let records: Vec<String> = (5..8)
+        .map(|index| String::from_utf8(contact(DEMO_ACCOUNT_ID, DEMO_STREAM_ID, index)).unwrap())
+        .collect();
+    let expected = format!(
+        r#"{{"results":[{}],"skip":5,"limit":3,"hasMore":true,"totalPages":334,"totalResults":1000}}"#,
+        records.join(",")
+    );
+    for http2 in [false, true] {
+        let got = send(http2, request(&kore, &format!("{PATH}?skip=5&limit=3"))).await;
+        assert_eq!(got.status, StatusCode::OK);
+        assert_eq!(
+            got.headers["content-type"],
+            "application/json; charset=utf-8"
+        );
+        assert_eq!(got.headers["content-length"], expected.len().to_string());
+        assert_eq!(got.text(), expected);
+    }
+    let seen = kore.requests();
+    assert_eq!(
+        seen.iter().map(|seen| seen.version).collect::<Vec<_>>(),
+        [Version::HTTP_11, Version::HTTP_2]
+    );
+    assert_eq!(
+        (seen[0].path.as_str(), seen[0].query.as_str()),
+        (PATH, "skip=5&limit=3")
+    );
+    assert_eq!(seen[0].header("accountId"), DEMO_ACCOUNT_ID);
+    let counts = kore.calls(DEMO_ACCOUNT_ID);
+    assert_eq!(
+        (counts.total, counts.served, counts.busiest_minute),
+        (2, 2, 2)
+    );
+}
+
+#[tokio::test]
+async fn the_end_of_a_stream_and_beyond() {
+    let kore = start(Settings::default()).await;
+    let last = get(&kore, "?skip=995").await.json();
+    assert_eq!(
+        (last["results"].as_array().unwrap().len(), &last["hasMore"]),
+        (5, &Value::Bool(false))
+    );
+    let beyond = get(&kore, "?skip=4000000000").await.json();
+    assert_eq!(
+        (beyond["results"].as_array().unwrap().len(), &beyond["skip"]),
+        (0, &4_000_000_000u64.into())
+    );
+}
+
+#[tokio::test]
+async fn fixed_bodies_are_served_as_they_are() {
+    let bodies = || {
+        vec![
+            Bytes::from_static(b"{ \"first\": 1 }\n"),
+            Bytes::from_static(b"second"),
+        ]
+    };
+    let account = AccountSettings {
+        streams: vec![],
+        ..AccountSettings::demo()
+    }
+    .fixed(DEMO_STREAM_ID, bodies());
+    let kore = start(Settings {
+        accounts: vec![account],
+        ..Settings::default()
+    })
+    .await;
+    assert_eq!(get(&kore, "").await.text(), "{ \"first\": 1 }\n");
+    assert_eq!(get(&kore, "?skip=20&limit=20").await.text(), "second");
+    assert_eq!(get(&kore, "?skip=900").await.text(), "second");
+}
+
+#[tokio::test]
+async fn each_refusal_of_credentials() {
+    let accounts = vec![
+        AccountSettings::demo(),
+        AccountSettings::numbered(1).stream("st-other", 3),
+    ];
+    let kore = start(Settings {
+        accounts: accounts.clone(),
+        ..Settings::default()
+    })
+    .await;
+    let good = kore.token(DEMO_ACCOUNT_ID, HOUR);
+    let other = kore.token(&accounts[1].account_id, HOUR);
+    let (head, signature) = good.rsplit_once('.').unwrap();
+    let tampered = format!("{head}.{}", signature.chars().rev().collect::<String>());
+    let expired = kore.token(DEMO_ACCOUNT_ID, Duration::ZERO);
+    let ask = async |path: &str, headers: &[(&str, &str)]| {
+        let mut request = Request::get(format!("{}{path}", kore.base_url()));
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let got = send(false, request.body(Empty::new()).unwrap()).await;
+        (
+            got.status.as_u16(),
+            got.json()["errors"][0]["msg"].as_str().unwrap().to_owned(),
+        )
+    };
+    let (id, wrong) = ("accountid", (401, "Invalid SDK credentials".to_owned()));
+    assert_eq!(ask(PATH, &[(id, DEMO_ACCOUNT_ID)]).await, wrong, "no token");
+    for (token, why) in [
+        (&tampered, "tampered"),
+        (&other, "another app's"),
+        (&expired, "expired"),
+    ] {
+        assert_eq!(
+            ask(PATH, &[(id, DEMO_ACCOUNT_ID), ("auth", token)]).await,
+            wrong,
+            "{why}"
+        );
+    }
+    let not_a_token = (401, "Invalid JWT token".to_owned());
+    assert_eq!(
+        ask(PATH, &[(id, DEMO_ACCOUNT_ID), ("auth", "nonsense")]).await,
+        not_a_token
+    );
+    assert_eq!(ask(PATH, &[("auth", "nonsense")]).await, not_a_token);
+    let stream = "/agentassist/api/v1/public/st-other/contacts";
+    assert_eq!(
+        ask(stream, &[(id, DEMO_ACCOUNT_ID), ("auth", &good)]).await,
+        wrong,
+        "another stream"
+    );
+    assert_eq!(
+        ask(PATH, &[(id, "unknown"), ("auth", &good)]).await,
+        wrong,
+        "unknown account"
+    );
+    assert_eq!(ask(PATH, &[("auth", &good)]).await, wrong, "no account");
+    assert_eq!(
+        ask(
+            PATH,
+            &[
+                (id, DEMO_ACCOUNT_ID),
+                (id, DEMO_ACCOUNT_ID),
+                ("auth", &good)
+            ]
+        )
+        .await,
+        wrong,
+        "twice"
+    );
+    assert_eq!(kore.calls(DEMO_ACCOUNT_ID).denied, 6);
+    assert_eq!(kore.calls(&accounts[1].account_id), Counts::default());
+    assert_eq!(ask("/elsewhere", &[]).await.0, 404);
+    assert_eq!(get(&kore, "?limit=x").await.status, StatusCode::BAD_REQUEST);
+}
+
+#[tokio::test]
+async fn the_call_after_the_last_is_refused_with_or_without_a_time() {
+    for retry_after in [true, false] {
+        let limit = RateLimit {
+            per_minute: 2,
+            retry_after,
+            window: Window::Sliding,
+        };
+        let kore = start(Settings {
+            rate_limit: Some(limit),
+            ..Settings::default()
+        })
+        .await;
+        for _ in 0..2 {
+            assert_eq!(get(&kore, "").await.status, StatusCode::OK);
+        }
+        let refused = get(&kore, "").await;
+        assert_eq!(refused.status, StatusCode::TOO_MANY_REQUESTS);
+        assert!(
+            refused
+                .text()
+                .contains("You've exceeded the per-minute rate limit.")
+        );
+        let header = refused
+            .headers
+            .get("retry-after")
+            .map(|value| value.to_str().unwrap().parse::<u64>().unwrap());
+        assert_eq!(header.is_some(), retry_after);
+        assert!(header.is_none_or(|seconds| (50..=60).contains(&seconds)));
+        let counts = kore.calls(DEMO_ACCOUNT_ID);
+        assert_eq!((counts.total, counts.served, counts.refused), (3, 2, 1));
+        assert_eq!(kore.busiest_minute(DEMO_ACCOUNT_ID), 3);
+    }
+}
+
+#[tokio::test]
+async fn each_fault_of_the_page_tells_its_lie_and_no_other() {
+    let kore = start(Settings {
+        rate_limit: None,
+        ..Settings::default()
+    })
+    .await;
+    let honest = get(&kore, "?skip=20&limit=5").await;
+    let id = |index| {
+        serde_json::from_slice::<Value>(&contact(DEMO_ACCOUNT_ID, DEMO_STREAM_ID, index)).unwrap()["id"].to_string()
+    };
+    let ids = |indices: &[u64]| indices.iter().map(|&index| id(index)).collect::<Vec<_>>();
+    assert_eq!(honest.ids(), ids(&[20, 21, 22, 23, 24]));
+
+    for (fault, key, value) in [
+        ("has-more=false", "hasMore", Value::Bool(false)),
+        ("total=+3", "totalResults", 1003.into()),
+        ("total=7", "totalResults", 7.into()),
+        ("total-pages=0", "totalPages", 0.into()),
+        ("echo-skip=-20", "skip", 0.into()),
+        ("echo-limit=+1", "limit", 6.into()),
+    ] {
+        kore.fault_next(1, fault.parse().unwrap());
+        let mut expected = honest.json();
+        expected[key] = value;
+        assert_eq!(
+            get(&kore, "?skip=20&limit=5").await.json(),
+            expected,
+            "{fault}"
+        );
+    }
+    for (fault, indices) in [
+        ("extra-records=2", &[20u64, 21, 22, 23, 24, 25, 26][..]),
+        ("shift=-1", &[19, 20, 21, 22, 23]),
+        ("shift=1", &[21, 22, 23, 24, 25]),
+        ("stuck", &[0, 1, 2, 3, 4]),
+        ("twice", &[20, 20, 22, 23, 24]),
+        ("no-records", &[]),
+    ] {
+        kore.fault_next(1, fault.parse().unwrap());
+        assert_eq!(
+            get(&kore, "?skip=20&limit=5").await.ids(),
+            ids(indices),
+            "{fault}"
+        );
+    }
+    for (fault, key) in [
+        ("other-account", "accountId"),
+        ("other-stream", "instanceBotId"),
+    ] {
+        kore.fault_next(1, fault.parse().unwrap());
+        let (bent, honest) = (get(&kore, "?skip=20&limit=5").await.json(), honest.json());
+        assert_ne!(bent["results"][0][key], honest["results"][0][key]);
+        assert_eq!(bent["results"][0]["id"], honest["results"][0]["id"]);
+        assert_eq!(bent["results"][1], honest["results"][1]);
+    }
+    assert_eq!(
+        get(&kore, "?skip=20&limit=5").await.text(),
+        honest.text(),
+        "healed"
+    );
+}
+
+#[tokio::test]
+async fn each_fault_of_the_head() {
+    let kore = start(Settings::default()).await;
+    let under = async |fault: &str| {
+        kore.fault_next(1, fault.parse().unwrap());
+        get(&kore, "").await
+    };
+    let got = under("status=503;header=Retry-After: 7").await;
+    assert_eq!(
+        (
+            got.status.as_u16(),
+            got.headers["retry-after"].to_str().unwrap()
+        ),
+        (503, "7")
+    );
+    for status in [204, 206, 304, 401, 404, 500] {
+        assert_eq!(
+            under(&format!("status={status}")).await.status.as_u16(),
+            status
+        );
+    }
+    let got = under("rate-limited=400").await;
+    assert!(got.status.as_u16() == 400 && got.text().contains("rate limit"));
+    let got = under("redirect=http://127.0.0.1:9/x;status=307").await;
+    assert_eq!(
+        (
+            got.status.as_u16(),
+            got.headers["location"].to_str().unwrap()
+        ),
+        (307, "http://127.0.0.1:9/x")
+    );
+    assert_eq!(
+        under("content-type=text/plain").await.headers["content-type"],
+        "text/plain"
+    );
+    assert!(
+        !under("content-type=none")
+            .await
+            .headers
+            .contains_key("content-type")
+    );
+    let got = under("html").await;
+    assert!(
+        got.headers["content-type"]
+            .to_str()
+            .unwrap()
+            .starts_with("text/html")
+            && got.text().starts_with("<!")
+    );
+    assert_eq!(
+        under("encoding=gzip").await.headers["content-encoding"],
+        "gzip"
+    );
+    let before = tokio::time::Instant::now();
+    assert_eq!(under("delay=150ms").await.status, StatusCode::OK);
+    assert!(before.elapsed() >= Duration::from_millis(150));
+    assert_eq!(kore.calls(DEMO_ACCOUNT_ID).faulted, 14);
+}
+
+/// Everything that comes back over one connection, to its end.
+async fn raw(kore: &Simulator) -> String {
+    let mut stream = TcpStream::connect(kore.addr()).await.unwrap();
+    let token = kore.token(DEMO_ACCOUNT_ID, HOUR);
+    let head = format!(
+        "GET {PATH} HTTP/1.1\r\nhost: x\r\naccountId: {DEMO_ACCOUNT_ID}\r\nauth: {token}\r\n\r\n"
+    );
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let mut all = Vec::new();
+    stream.read_to_end(&mut all).await.unwrap();
+    String::from_utf8(all).unwrap()
+}
+
+#[tokio::test]
+async fn a_cut_body_arrives_in_part_and_its_connection_ends() {
+    let kore = start(Settings::default()).await;
+    let whole = get(&kore, "").await.text().to_owned();
+
+    kore.fault_next(1, Fault::Truncate { keep: Some(100) });
+    let got = raw(&kore).await;
+    let (head, body) = got.split_once("\r\n\r\n").unwrap();
+    assert!(
+        head.starts_with("HTTP/1.1 200 OK")
+            && head.contains(&format!("content-length: {}", whole.len())),
+        "{head}"
+    );
+    assert_eq!(body, &whole[..100]);
+
+    kore.fault_next(1, Fault::TruncateChunked { keep: Some(100) });
+    let got = raw(&kore).await;
+    let (head, body) = got.split_once("\r\n\r\n").unwrap();
+    assert!(
+        head.contains("transfer-encoding: chunked") && !head.contains("content-length"),
+        "{head}"
+    );
+    assert_eq!(body, format!("64\r\n{}\r\n", &whole[..100]));
+
+    kore.fault_next(1, Fault::Truncate { keep: Some(0) });
+    let got = raw(&kore).await;
+    assert!(got.ends_with("\r\n\r\n"), "a head and no body: {got}");
+
+    for http2 in [false, true] {
+        kore.fault_next(1, Fault::Truncate { keep: None });
+        let got = send(http2, request(&kore, PATH)).await;
+        assert!(got.status == StatusCode::OK && got.body.is_none());
+    }
+}
+
+#[tokio::test]
+async fn an_oversized_body_is_valid_and_exactly_as_large() {
+    let kore = start(Settings::default()).await;
+    for (fault, announced) in [("oversize=9MiB", true), ("oversize-chunked=9MiB", false)] {
+        kore.fault_next(1, fault.parse().unwrap());
+        let got = get(&kore, "").await;
+        assert_eq!(got.body.as_ref().map(Bytes::len), Some(9 << 20));
+        assert_eq!(got.headers.contains_key("content-length"), announced);
+        assert!(got.json()["results"].is_array());
+    }
+}
+
+#[tokio::test]
+async fn curl_breaks_and_heals_a_running_one() {
+    let kore = start(Settings::default()).await;
+    let control = async |method: &str, path: &str, form: &str| {
+        let request = Request::builder()
+            .method(method)
+            .uri(format!("{}{path}", kore.base_url()));
+        let client =
+            Client::builder(TokioExecutor::new()).build_http::<http_body_util::Full<Bytes>>();
+        let response = client
+            .request(request.body(Bytes::from(form.to_owned()).into()).unwrap())
+            .await
+            .unwrap();
+        let status = response.status().as_u16();
+        let body = response.into_body().collect().await.unwrap().to_bytes();
+        (
+            status,
+            serde_json::from_slice::<Value>(&body).unwrap_or(Value::Null),
+        )
+    };
+    let (status, shown) = control("POST", "/_simulator/faults?fault=status=503&next=2", "").await;
+    assert_eq!(
+        (status, &shown["faults"][0]["faults"][0]),
+        (200, &Value::from("status=503"))
+    );
+    assert_eq!(get(&kore, "").await.status, StatusCode::SERVICE_UNAVAILABLE);
+    control("DELETE", "/_simulator/faults", "").await;
+    assert_eq!(get(&kore, "").await.status, StatusCode::OK);
+
+    let form = format!("share=1&stream={DEMO_STREAM_ID}&fault=status%3D500%3Bbody%3Da%20b");
+    assert_eq!(control("POST", "/_simulator/faults", &form).await.0, 200);
+    assert_eq!(get(&kore, "").await.text(), "a b");
+
+    let (status, shown) = control("POST", "/_simulator/faults?fault=nope", "").await;
+    assert!(
+        status == 400
+            && shown["error"]
+                .as_str()
+                .unwrap()
+                .contains("there are status, rate-limited")
+    );
+    assert_eq!(
+        control("POST", "/_simulator/faults", &"x".repeat(20_000))
+            .await
+            .0,
+        400
+    );
+    assert_eq!(control("PUT", "/_simulator/faults", "").await.0, 405);
+    assert_eq!(control("GET", "/_simulator/nowhere", "").await.0, 404);
+    let (_, counts) = control("GET", "/_simulator/calls", "").await;
+    assert_eq!(counts["accounts"][DEMO_ACCOUNT_ID]["faulted"], 2);
+    assert_eq!(
+        counts["accounts"][DEMO_ACCOUNT_ID]["total"], 3,
+        "control calls are not counted"
+    );
+}
+
+#[tokio::test]
+async fn other_accounts_and_streams_are_spared() {
+    let account = AccountSettings::demo().others(3);
+    let kore = start(Settings {
+        accounts: vec![account],
+        ..Settings::default()
+    })
+    .await;
+    kore.add_faults(Rule::always(Fault::Null).stream("st-sick"));
+    let ask = async |stream: &str| {
+        send(
+            false,
+            request(
+                &kore,
+                &format!("/agentassist/api/v1/public/{stream}/contacts"),
+            ),
+        )
+        .await
+    };
+    assert_eq!(ask("st-sick").await.text(), "null");
+    assert_eq!(ask("st-well").await.json()["totalResults"], 3);
+    assert_eq!(ask(DEMO_STREAM_ID).await.json()["totalResults"], 1000);
+}
+
+#[tokio::test]
+async fn it_ends_when_stopped_or_dropped_even_in_the_middle_of_a_delay() {
+    let kore = start(Settings::default()).await;
+    let addr = kore.addr();
+    kore.fault_always("delay=1h".parse().unwrap());
+    for http2 in [false, true] {
+        let request = request(&kore, PATH);
+        tokio::spawn(client(http2).request(request));
+    }
+    while kore.calls(DEMO_ACCOUNT_ID).total < 2 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(kore.calls(DEMO_ACCOUNT_ID).most_at_once, 2);
+    tokio::time::timeout(Duration::from_secs(5), kore.stop())
+        .await
+        .expect("it stops at once");
+    let again = start(Settings {
+        listen: addr,
+        ..Settings::default()
+    })
+    .await;
+    let tasks = again.tasks.clone();
+    drop(again);
+    tasks.tracker.close();
+    tokio::time::timeout(Duration::from_secs(5), tasks.tracker.wait())
+        .await
+        .expect("it ends at once");
+}
