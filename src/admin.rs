@@ -1,6 +1,24 @@
-use std::net::SocketAddr;
+//! The second listener: for probes, for Prometheus, for operators.
 
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{Context, Poll},
+};
+
+use futures_util::future::{Ready, ready};
+use http::Method;
 use serde::Deserialize;
+use tower::Service;
+
+use crate::{
+    edge::{Inbound, Reply},
+    error::{Error, Kind, Result},
+    metrics::Registry,
+};
 
 use crate::config::Rules;
 
@@ -24,5 +42,125 @@ impl Default for Config {
         Self {
             address: SocketAddr::from(([127, 0, 0, 1], 8081)),
         }
+    }
+}
+
+/// Whether callers should be sent here: not before the listeners are bound, and not while draining. Upstream's health
+/// has no part in it, since copies are served without upstream.
+#[derive(Clone, Debug, Default)]
+pub struct Readiness(Arc<AtomicBool>);
+
+impl Readiness {
+    pub fn set(&self, ready: bool) {
+        self.0.store(ready, Ordering::Relaxed);
+    }
+
+    pub fn is_ready(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// Answers what the admin listener is asked.
+#[derive(Clone, Debug)]
+pub struct Admin {
+    registry: Registry,
+    readiness: Readiness,
+}
+
+const TEXT: &str = "text/plain; charset=utf-8";
+
+impl Admin {
+    pub fn new(registry: Registry, readiness: Readiness) -> Self {
+        Self {
+            registry,
+            readiness,
+        }
+    }
+
+    fn answer(&self, inbound: &Inbound) -> Result<Reply> {
+        if inbound.head.method != Method::GET && inbound.head.method != Method::HEAD {
+            let detail = "the admin listener is read with GET or HEAD";
+            return Err(Error::new(Kind::MethodNotAllowed, detail));
+        }
+        if inbound.has_body {
+            let detail = "a request to the admin listener has no body";
+            return Err(Error::new(Kind::BodyNotAllowed, detail));
+        }
+        match inbound.head.uri.path() {
+            "/livez" => Ok(Reply::Text(TEXT, "alive\n".into())),
+            "/readyz" if self.readiness.is_ready() => Ok(Reply::Text(TEXT, "ready\n".into())),
+            "/readyz" => Err(Error::new(
+                Kind::Draining,
+                "the gateway is starting or stopping",
+            )),
+            "/metrics" => {
+                let broken = |error| {
+                    Error::new(Kind::Internal, "the metrics cannot be written").because(error)
+                };
+                let text = self.registry.render().map_err(broken)?;
+                Ok(Reply::Text(
+                    "text/plain; version=0.0.4; charset=utf-8",
+                    text.into(),
+                ))
+            }
+            _ => Err(Error::new(
+                Kind::NotFound,
+                "there are /livez, /readyz and /metrics",
+            )),
+        }
+    }
+}
+
+impl Service<Inbound> for Admin {
+    type Response = Reply;
+    type Error = Error;
+    type Future = Ready<Result<Reply>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, inbound: Inbound) -> Self::Future {
+        ready(self.answer(&inbound))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::contacts::request::RequestId;
+
+    fn ask(admin: &Admin, request: http::request::Builder) -> std::result::Result<String, Kind> {
+        let inbound = Inbound {
+            head: request.body(()).unwrap().into_parts().0,
+            has_body: false,
+            id: RequestId::number(0, 0),
+        };
+        match admin.answer(&inbound) {
+            Ok(Reply::Text(_, text)) => Ok(String::from_utf8(text.to_vec()).unwrap()),
+            Ok(other) => panic!("{other:?}"),
+            Err(error) => Err(error.kind()),
+        }
+    }
+
+    #[test]
+    fn ready_is_not_the_same_as_alive() {
+        let readiness = Readiness::default();
+        let admin = Admin::new(Registry::new().unwrap(), readiness.clone());
+        let get = |path| ask(&admin, http::Request::get(path));
+        assert_eq!(get("/livez").unwrap(), "alive\n");
+        assert_eq!(get("/readyz"), Err(Kind::Draining));
+        readiness.set(true);
+        assert_eq!(get("/readyz?verbose").unwrap(), "ready\n");
+        assert!(
+            get("/metrics")
+                .unwrap()
+                .contains("contacts_gateway_build_info{version=")
+        );
+        assert_eq!(get("/metrics/"), Err(Kind::NotFound));
+        assert_eq!(
+            ask(&admin, http::Request::post("/livez")),
+            Err(Kind::MethodNotAllowed)
+        );
     }
 }

@@ -1,3 +1,15 @@
+//! The domain: accounts, collections, pages, lists. Between its stages travel only small values; of HTTP it knows nothing.
+
 pub mod account;
 pub mod cache;
+pub mod collection;
+pub mod etag;
+pub mod ids;
+pub mod list;
+pub mod page;
+pub mod request;
+pub mod slice;
 pub mod walk;
+
+#[cfg(test)]
+pub(crate) mod testing;

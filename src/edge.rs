@@ -1,2 +1,81 @@
+//! Speaks HTTP to callers. Everything that is HTTP as they speak it stays in here; below travel small values.
+
+use std::fmt;
+
+use bytes::Bytes;
+use http::request::Parts;
+
+use crate::{
+    contacts::{list::List, page::Page, request::RequestId},
+    served::{Answer, Served},
+};
+
+pub mod body;
+pub mod local;
+pub mod respond;
 pub mod route;
 pub mod server;
+pub mod trace;
+
+/// A caller's request inside the edge: its head, and what the stages above have found out about it.
+#[derive(Debug)]
+pub struct Inbound {
+    pub head: Parts,
+    /// There is a body, which no request here may have.
+    pub has_body: bool,
+    pub id: RequestId,
+}
+
+/// What a request is answered with, before it is HTTP again.
+#[derive(Debug)]
+pub enum Reply {
+    Page(Answer<Page>),
+    List(Answer<List>),
+    /// Something of the gateway's own, with its media type.
+    Text(&'static str, Bytes),
+}
+
+/// What a request was about, for logs and metrics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Resource {
+    Page,
+    List,
+    /// Whatever was refused before it was known, or is the gateway's own.
+    Other,
+}
+
+impl Resource {
+    pub const ALL: [Self; 3] = [Self::Page, Self::List, Self::Other];
+
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Page => "page",
+            Self::List => "list",
+            Self::Other => "other",
+        }
+    }
+}
+
+impl Reply {
+    pub fn resource(&self) -> Resource {
+        match self {
+            Self::Page(_) => Resource::Page,
+            Self::List(_) => Resource::List,
+            Self::Text(..) => Resource::Other,
+        }
+    }
+
+    pub fn served(&self) -> Option<Served> {
+        match self {
+            Self::Page(answer) => Some(answer.served),
+            Self::List(answer) => Some(answer.served),
+            Self::Text(..) => None,
+        }
+    }
+}
+
+impl fmt::Display for Resource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.word())
+    }
+}

@@ -1,4 +1,17 @@
+//! Events go to standard error: for people on a terminal, as JSON otherwise.
+
+use std::io::{self, IsTerminal};
+
 use serde::Deserialize;
+use tracing_subscriber::{
+    Layer,
+    filter::{LevelFilter, Targets},
+    fmt,
+    layer::SubscriberExt,
+    util::{SubscriberInitExt, TryInitError},
+};
+
+use crate::edge::trace::ACCESS;
 
 /// `[log]`: what the process writes to standard error.
 #[derive(Clone, Debug, Deserialize)]
@@ -40,4 +53,48 @@ impl Default for Config {
             access: true,
         }
     }
+}
+
+/// Begins to write events to standard error.
+///
+/// # Errors
+/// If something else in the process has begun to collect events.
+pub fn start(config: &Config) -> Result<(), TryInitError> {
+    let level = match config.level {
+        Level::Error => LevelFilter::ERROR,
+        Level::Warn => LevelFilter::WARN,
+        Level::Info => LevelFilter::INFO,
+        Level::Debug => LevelFilter::DEBUG,
+        Level::Trace => LevelFilter::TRACE,
+    };
+    let access = if config.access {
+        level.max(LevelFilter::INFO)
+    } else {
+        LevelFilter::OFF
+    };
+    // What libraries say below INFO may quote headers and bodies, so it is never written.
+    let libraries = level.min(LevelFilter::INFO);
+    let filter = Targets::new()
+        .with_default(libraries)
+        .with_target("contacts_gateway", level)
+        .with_target(ACCESS, access);
+    let human = match config.format {
+        Format::Auto => io::stderr().is_terminal(),
+        Format::Human => true,
+        Format::Json => false,
+    };
+    let lines = fmt::layer().with_writer(io::stderr);
+    let lines = if human {
+        lines.with_ansi(io::stderr().is_terminal()).boxed()
+    } else {
+        lines
+            .json()
+            .flatten_event(true)
+            .with_current_span(true)
+            .with_span_list(false)
+            .boxed()
+    };
+    tracing_subscriber::registry()
+        .with(lines.with_filter(filter))
+        .try_init()
 }

@@ -1,12 +1,25 @@
-use std::time::Duration;
+//! Speaks HTTP to Kore.ai. Above it a page is a window of a collection; below it, a signed request.
 
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
 use bytesize::ByteSize;
+use http_body_util::Empty;
 use serde::Deserialize;
 
-use crate::config::Rules;
+use crate::{config::Rules, contacts::account::Account};
 
+pub mod client;
+pub mod fetch;
 pub mod secret;
 pub mod token;
+
+/// One request to upstream on behalf of an account, not yet signed.
+#[derive(Debug)]
+pub struct Attempt {
+    pub account: Arc<Account>,
+    pub request: http::Request<Empty<Bytes>>,
+}
 
 /// `[upstream]`: Kore.ai, as this gateway reaches it.
 #[derive(Clone, Debug, Deserialize)]

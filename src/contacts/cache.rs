@@ -1,7 +1,40 @@
-use std::time::Duration;
+//! The cache: a fresh copy at once, or one flight for all who ask.
+//!
+//! The same stage serves pages over upstream and lists over the walk. What a copy is and where it lies is the
+//! [`Store`]'s; when it is fresh is the [`Entry`]'s; who fetches it is the [`flight`]'s. Here they meet.
+
+use std::{
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
 
 use bytesize::ByteSize;
+use futures_util::{
+    FutureExt,
+    future::{BoxFuture, Either, Ready, ready},
+};
+use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec};
 use serde::Deserialize;
+use tokio::time::Instant;
+use tower::{Layer, Service, ServiceExt, layer::layer_fn};
+use tracing::{Instrument, info_span, warn};
+
+use self::{
+    entry::Entry,
+    flight::{Board, Boarded},
+    store::Store,
+};
+use super::request::{Fetch, Request};
+use crate::{
+    error::{Error, Result},
+    metrics::{self, Registry},
+    served::{Answer, Forward, Served},
+};
+
+pub mod entry;
+pub mod flight;
+pub mod store;
 
 use crate::config::{Quantity, Rules};
 
@@ -50,3 +83,203 @@ impl Default for Config {
         }
     }
 }
+
+/// The stage. Clones share one store and one board of flights.
+pub struct Cache<T: Store, S> {
+    shared: Arc<Shared<T>>,
+    inner: S,
+}
+
+struct Shared<T: Store> {
+    store: T,
+    flights: Board<T::Key, T::Value>,
+    fresh_for: Duration,
+    metrics: Metrics,
+}
+
+/// Puts a cache over whatever fetches. `fresh_for` is from 1 s.
+pub fn layer<T: Store, S>(
+    store: T,
+    fresh_for: Duration,
+    metrics: Metrics,
+) -> impl Layer<S, Service = Cache<T, S>> {
+    let shared = Arc::new(Shared {
+        store,
+        flights: Board::new(),
+        fresh_for,
+        metrics,
+    });
+    layer_fn(move |inner| Cache {
+        shared: shared.clone(),
+        inner,
+    })
+}
+
+impl<T, S> Service<Request<T::Key>> for Cache<T, S>
+where
+    T: Store<Key: std::fmt::Debug>,
+    S: Service<Fetch<T::Key>, Response = T::Value, Error = Error, Future: Send>
+        + Clone
+        + Send
+        + 'static,
+{
+    type Response = Answer<T::Value>;
+    type Error = Error;
+    type Future = Either<Ready<Result<Self::Response>>, BoxFuture<'static, Result<Self::Response>>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<()>> {
+        // A copy can be served whether or not upstream is ready; the flight waits for it below.
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<T::Key>) -> Self::Future {
+        let now = Instant::now();
+        let forward = match self.shared.store.get(&request.key) {
+            Some(copy) if copy.is_fresh(now) => {
+                return Either::Left(ready(Ok(self.shared.answer(copy, Served::Hit, now))));
+            }
+            Some(_) => Forward::Stale,
+            None => Forward::Miss,
+        };
+        let shared = self.shared.clone();
+        let inner = self.inner.clone();
+        let span = info_span!("flight", request = request.terms.id.as_str(), key = ?request.key);
+        let boarded = self.shared.flights.board(
+            request,
+            |key| shared.store.get(key).filter(|copy| copy.is_fresh(now)),
+            |fetch| shared.clone().fetch(inner, fetch).instrument(span),
+        );
+        let (waiter, served) = match boarded {
+            Boarded::Landed(copy) => {
+                return Either::Left(ready(Ok(shared.answer(copy, Served::Hit, now))));
+            }
+            Boarded::Leader(waiter) => (waiter, Served::Fetched(forward)),
+            Boarded::Joined(waiter) => (waiter, Served::Joined(forward)),
+        };
+        let wait = async move {
+            match waiter.wait().await {
+                Ok(copy) => Ok(shared.answer(copy, served, Instant::now())),
+                Err(error) => {
+                    shared.metrics.count(served);
+                    Err(error.served(served))
+                }
+            }
+        };
+        Either::Right(wait.boxed())
+    }
+}
+
+impl<T: Store> Shared<T> {
+    fn answer(&self, copy: Arc<Entry<T::Value>>, served: Served, now: Instant) -> Answer<T::Value> {
+        self.metrics.count(served);
+        Answer::new(copy, served, now)
+    }
+
+    /// One flight, from dispatch to the store.
+    async fn fetch<S>(
+        self: Arc<Self>,
+        inner: S,
+        fetch: Fetch<T::Key>,
+    ) -> Result<Arc<Entry<T::Value>>>
+    where
+        S: Service<Fetch<T::Key>, Response = T::Value, Error = Error>,
+    {
+        let key = fetch.key.clone();
+        // Logged here, once for the flight, and not once for each of its waiters.
+        let value = inner.oneshot(fetch).await.inspect_err(|error| {
+            warn!(
+                code = error.kind().code(),
+                cause = error.cause(),
+                "{}",
+                error.detail()
+            );
+        })?;
+        let copy = Arc::new(Entry::new(value, Instant::now(), self.fresh_for));
+        self.store.put(key, copy.clone());
+        Ok(copy)
+    }
+}
+
+impl<T: Store, S: Clone> Clone for Cache<T, S> {
+    fn clone(&self) -> Self {
+        Self {
+            shared: self.shared.clone(),
+            inner: self.inner.clone(),
+        }
+    }
+}
+
+/// The metrics of all caches, from which each takes its own.
+#[derive(Clone, Debug)]
+pub struct Families {
+    requests: IntCounterVec,
+    bytes: IntGaugeVec,
+    entries: IntGaugeVec,
+    evictions: IntCounterVec,
+}
+
+impl Families {
+    pub fn new(registry: &Registry) -> metrics::Result<Self> {
+        Ok(Self {
+            requests: registry.counter(
+                "cache_requests_total",
+                "Requests that a cache answered, by how: hit, slice of a list, miss, expired copy, or joined to another request's flight.",
+                &["cache", "result"],
+            )?,
+            bytes: registry.gauge("cache_bytes", "Memory held by copies.", &["cache"])?,
+            entries: registry.gauge("cache_entries", "Copies held.", &["cache"])?,
+            evictions: registry.counter(
+                "cache_evictions_total",
+                "Copies given up because the memory bound was reached.",
+                &["cache"],
+            )?,
+        })
+    }
+
+    /// The metrics of one cache.
+    pub fn of(&self, cache: &str) -> Metrics {
+        Metrics {
+            requests: Served::ALL
+                .map(|served| self.requests.with_label_values(&[cache, served.word()])),
+            bytes: self.bytes.with_label_values(&[cache]),
+            entries: self.entries.with_label_values(&[cache]),
+            evictions: self.evictions.with_label_values(&[cache]),
+        }
+    }
+}
+
+/// The metrics of one cache.
+#[derive(Clone, Debug)]
+pub struct Metrics {
+    requests: [IntCounter; Served::ALL.len()],
+    pub(super) bytes: IntGauge,
+    pub(super) entries: IntGauge,
+    pub(super) evictions: IntCounter,
+}
+
+impl Metrics {
+    pub(super) fn count(&self, served: Served) {
+        self.requests[served.index()].inc();
+    }
+
+    fn added(&self, bytes: usize) {
+        self.bytes.add(i64::try_from(bytes).unwrap_or(i64::MAX));
+        self.entries.inc();
+    }
+
+    fn removed(&self, bytes: usize, evicted: bool) {
+        self.bytes.sub(i64::try_from(bytes).unwrap_or(i64::MAX));
+        self.entries.dec();
+        if evicted {
+            self.evictions.inc();
+        }
+    }
+
+    #[cfg(test)]
+    pub(super) fn counted(&self, served: Served) -> u64 {
+        self.requests[served.index()].get()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,9 +1,35 @@
-use std::time::Duration;
+//! The walk: reads a whole collection page by page, and returns it as one list or not at all.
+//!
+//! What to ask and what to believe is the [`plan`]'s, a pure state machine. Here is the I/O around it: so many pages at
+//! once, through the same stages below as a single page.
+
+use std::{
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
 
 use bytesize::ByteSize;
+use futures_util::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
+use prometheus::{Histogram, IntCounterVec};
 use serde::Deserialize;
+use tokio::{task, time::Instant};
+use tower::{Layer, Service, ServiceExt, layer::layer_fn};
 
-use crate::config::Rules;
+use self::plan::{Plan, Rules};
+use super::{
+    list::{List, ListKey, Verdict},
+    page::{LIMIT_DEFAULT, PageKey},
+    request::Fetch,
+};
+use crate::{
+    config,
+    error::{Error, Kind, Result},
+    metrics::{self, Registry},
+    service::FetchPage,
+};
+
+pub mod plan;
 
 /// `[merge]`: how a whole list is read.
 #[derive(Clone, Debug, Deserialize)]
@@ -24,7 +50,7 @@ pub struct Config {
 
 impl Config {
     /// States which rules are broken.
-    pub fn check(&self, rules: &mut Rules) {
+    pub fn check(&self, rules: &mut config::Rules) {
         rules.range("width", self.width, 1..=64);
         // Not 1: neighbouring pages overlap by a record, so a page of one would never get on.
         rules.range("page_limit_max", self.page_limit_max, 2..=10_000);
@@ -53,3 +79,147 @@ impl Default for Config {
         }
     }
 }
+
+/// The stage: a list is fetched by fetching its pages.
+#[derive(Clone, Debug)]
+pub struct Walk<S> {
+    shared: Arc<Shared>,
+    inner: S,
+}
+
+#[derive(Debug)]
+struct Shared {
+    config: Config,
+    /// Upstream counts in pages.
+    pages: bool,
+    metrics: Metrics,
+}
+
+/// Reads lists through whatever fetches pages. `pages` says that upstream counts in pages.
+pub fn layer<S>(config: Config, pages: bool, metrics: Metrics) -> impl Layer<S, Service = Walk<S>> {
+    let shared = Arc::new(Shared {
+        config,
+        pages,
+        metrics,
+    });
+    layer_fn(move |inner| Walk {
+        shared: shared.clone(),
+        inner,
+    })
+}
+
+impl<S: FetchPage> Service<Fetch<ListKey>> for Walk<S> {
+    type Response = List;
+    type Error = Error;
+    type Future = BoxFuture<'static, Result<List>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<()>> {
+        // Each page waits for its own turn below.
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, fetch: Fetch<ListKey>) -> Self::Future {
+        let (shared, inner) = (self.shared.clone(), self.inner.clone());
+        async move {
+            let started = Instant::now();
+            let outcome = shared.walk(inner, fetch, started).await;
+            shared.metrics.count(&outcome, started.elapsed());
+            outcome
+        }
+        .boxed()
+    }
+}
+
+impl Shared {
+    async fn walk<S: FetchPage>(
+        &self,
+        inner: S,
+        fetch: Fetch<ListKey>,
+        started: Instant,
+    ) -> Result<List> {
+        let collection = &fetch.key.collection;
+        let largest = collection.page_limit().unwrap_or(u32::MAX);
+        let rules = Rules {
+            limit: self.config.page_limit_max.min(largest),
+            pages: self.pages,
+            records_max: self.config.records_max,
+            bytes_max: self.config.bytes_max.as_u64(),
+        };
+        let mut plan = Plan::new(rules, started);
+        let mut asked = FuturesUnordered::new();
+        loop {
+            while asked.len() < self.config.width
+                && let Some(ask) = plan.next()
+            {
+                let page = Fetch {
+                    key: PageKey {
+                        collection: collection.clone(),
+                        epoch: fetch.key.epoch,
+                        window: ask.window,
+                    },
+                    urgency: fetch.urgency.clone(),
+                };
+                asked.push(inner.clone().oneshot(page).map(move |page| (ask, page)));
+            }
+            match asked.next().await {
+                Some((ask, Ok(page))) => plan.take(ask, page)?,
+                // Some servers refuse a large limit where others clamp it.
+                Some((ask, Err(error)))
+                    if error.kind() == Kind::Upstream4xx
+                        && plan.at_first()
+                        && ask.window.limit > LIMIT_DEFAULT =>
+                {
+                    plan.ask_for_less(LIMIT_DEFAULT);
+                    collection.learn_page_limit(LIMIT_DEFAULT);
+                }
+                Some((_, Err(error))) => return Err(error),
+                None => break,
+            }
+        }
+        // Hashing a large list takes longer than other requests should wait for this thread.
+        task::spawn_blocking(move || plan.finish(Instant::now()))
+            .await
+            .map_err(|_| Error::new(Kind::Internal, "the merge ended unexpectedly"))?
+    }
+}
+
+/// What the walks tell.
+#[derive(Clone, Debug)]
+pub struct Metrics {
+    walks: IntCounterVec,
+    duration: Histogram,
+}
+
+impl Metrics {
+    pub fn new(registry: &Registry) -> metrics::Result<Self> {
+        let walks = registry.counter(
+            "walks_total",
+            "Whole lists read from upstream, by verdict, or by the code of what ended the walk.",
+            &["outcome"],
+        )?;
+        for verdict in Verdict::ALL {
+            walks.with_label_values(&[verdict.word()]);
+        }
+        let duration = registry.seconds(
+            "walk_duration_seconds",
+            "From a walk's first call to its verdict.",
+            &[],
+        )?;
+        Ok(Self {
+            walks,
+            duration: duration.with_label_values::<&str>(&[]),
+        })
+    }
+
+    fn count(&self, outcome: &Result<List>, took: Duration) {
+        let word = match outcome {
+            Ok(list) => list.verdict.word(),
+            Err(error) => error.kind().code(),
+        };
+        self.walks.with_label_values(&[word]).inc();
+        self.duration.observe(took.as_secs_f64());
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,7 +1,43 @@
-use std::time::Duration;
+//! What is asked for: a request's head becomes a typed request, or a refusal that says why.
+//!
+//! Everything that a caller can write is read here, once. Below this stage nothing is parsed, and nothing that arrived
+//! travels on but a valid stream id and two numbers.
+
+use std::{
+    hash::{Hash, Hasher},
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
 
 use bytesize::ByteSize;
+use futures_util::{
+    TryFutureExt,
+    future::{Either, MapOk, Ready, ready},
+};
+use http::{HeaderMap, Method, header::ACCEPT, request::Parts};
 use serde::Deserialize;
+use tokio::time::Instant;
+use tower::Service;
+
+use self::query::{Query, Style};
+use super::{Inbound, Reply};
+use crate::{
+    contacts::{
+        account::{Account, Accounts},
+        collection::Collection,
+        ids::{Epoch, StreamId, is_plain},
+        list::{List, ListKey},
+        page::{Page, PageKey},
+        request::{Class, Request, Terms},
+    },
+    error::{Error, Kind, Result},
+    served::Answer,
+    service::{ServeList, ServePage},
+};
+
+mod path;
+pub mod query;
 
 use crate::config::Rules;
 
@@ -48,3 +84,254 @@ impl Default for Config {
         }
     }
 }
+
+/// The stage.
+#[derive(Clone, Debug)]
+pub struct Route<P, L> {
+    shared: Arc<Shared>,
+    pages: P,
+    lists: L,
+}
+
+#[derive(Debug)]
+struct Shared {
+    config: Config,
+    style: Style,
+    accounts: Accounts,
+    /// Collections by their names, so that a request allocates none. Nothing depends on what it still remembers.
+    collections: moka::sync::Cache<Name, Arc<Collection>>,
+}
+
+impl<P, L> Route<P, L> {
+    /// Sends each request to `pages` or to `lists`.
+    pub fn new(config: Config, style: Style, accounts: Accounts, pages: P, lists: L) -> Self {
+        let collections = moka::sync::Cache::new(config.collections_max);
+        let shared = Shared {
+            config,
+            style,
+            accounts,
+            collections,
+        };
+        Self {
+            shared: Arc::new(shared),
+            pages,
+            lists,
+        }
+    }
+}
+
+impl<P: ServePage, L: ServeList> Service<Inbound> for Route<P, L> {
+    type Response = Reply;
+    type Error = Error;
+    type Future = Either<
+        Ready<Result<Reply>>,
+        Either<
+            MapOk<P::Future, fn(Answer<Page>) -> Reply>,
+            MapOk<L::Future, fn(Answer<List>) -> Reply>,
+        >,
+    >;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<()>> {
+        // Which of the two will be asked is not known yet, and the caches below are always ready.
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, inbound: Inbound) -> Self::Future {
+        match self.shared.route(inbound, Instant::now()) {
+            Ok(Routed::Page(request)) => {
+                let reply: fn(_) -> _ = Reply::Page;
+                Either::Right(Either::Left(self.pages.call(request).map_ok(reply)))
+            }
+            Ok(Routed::List(request)) => {
+                let reply: fn(_) -> _ = Reply::List;
+                Either::Right(Either::Right(self.lists.call(request).map_ok(reply)))
+            }
+            Err(error) => Either::Left(ready(Err(error))),
+        }
+    }
+}
+
+#[derive(Debug)]
+enum Routed {
+    Page(Request<PageKey>),
+    List(Request<ListKey>),
+}
+
+impl Shared {
+    fn route(&self, inbound: Inbound, now: Instant) -> Result<Routed> {
+        let Inbound { head, has_body, id } = inbound;
+        self.admit(&head, has_body)?;
+        let stream = path::stream(head.uri.path())?;
+        let query = Query::parse(head.uri.query(), self.style, self.config.limit_max)?;
+        let account = self.account(&head.headers, &stream)?;
+        if !account.admits(&stream) {
+            return Err(Error::new(
+                Kind::StreamNotFound,
+                "the account has no such stream",
+            ));
+        }
+        if !accepts_json(&head.headers) {
+            return Err(Error::new(
+                Kind::NotAcceptable,
+                "contacts come as application/json",
+            ));
+        }
+        let (collection, epoch) = self.collection(account, &stream)?;
+        let terms = |class| Terms {
+            deadline: now + self.config.request_timeout,
+            class,
+            id,
+        };
+        Ok(match query {
+            Query::Page(window) => Routed::Page(Request {
+                key: PageKey {
+                    collection,
+                    epoch,
+                    window,
+                },
+                terms: terms(Class::Interactive),
+            }),
+            Query::List => Routed::List(Request {
+                key: ListKey { collection, epoch },
+                terms: terms(Class::Bulk),
+            }),
+        })
+    }
+
+    /// What is refused whatever it is about.
+    fn admit(&self, head: &Parts, has_body: bool) -> Result<()> {
+        if head.method != Method::GET && head.method != Method::HEAD {
+            return Err(Error::new(
+                Kind::MethodNotAllowed,
+                "contacts are read with GET or HEAD",
+            ));
+        }
+        if has_body {
+            return Err(Error::new(
+                Kind::BodyNotAllowed,
+                "a request for contacts has no body",
+            ));
+        }
+        let target = head
+            .uri
+            .path_and_query()
+            .map_or(0, |target| target.as_str().len());
+        if target as u64 > self.config.uri_max.as_u64() {
+            return Err(Error::new(
+                Kind::UriTooLong,
+                "the path and query are too long",
+            ));
+        }
+        Ok(())
+    }
+
+    /// The account that a request names, or that its stream implies.
+    fn account(&self, headers: &HeaderMap, stream: &str) -> Result<&Arc<Account>> {
+        let bad = |detail: &'static str| Error::new(Kind::BadAccount, detail);
+        let mut named = headers.get_all("accountid").iter();
+        match (named.next(), named.next()) {
+            (None, _) => self.accounts.implied_by(stream).ok_or_else(|| {
+                bad("the accountId header is missing, and the stream does not tell the account")
+            }),
+            (Some(_), Some(_)) => Err(bad("the accountId header is there twice")),
+            (Some(id), None) => {
+                let id = id.to_str().ok().filter(|id| is_plain(id));
+                let id = id.ok_or_else(|| {
+                    bad("accountId must be one id: 1 to 128 of A-Z, a-z, 0-9, - and _")
+                })?;
+                let unknown = || {
+                    Error::new(
+                        Kind::UnknownAccount,
+                        "no account with this id is configured",
+                    )
+                };
+                self.accounts.get(id).ok_or_else(unknown)
+            }
+        }
+    }
+
+    fn collection(&self, account: &Arc<Account>, stream: &str) -> Result<(Arc<Collection>, Epoch)> {
+        let name = NameRef {
+            epoch: account.epoch,
+            stream,
+        };
+        if let Some(collection) = self.collections.get(&name) {
+            let epoch = collection.epoch();
+            return Ok((collection, epoch));
+        }
+        let stream = StreamId::parse(stream).ok_or_else(path::bad_stream)?;
+        let name = Name {
+            epoch: account.epoch,
+            stream: stream.clone(),
+        };
+        let collection = Arc::new(Collection::new(account.clone(), stream));
+        self.collections.insert(name, collection.clone());
+        let epoch = collection.epoch();
+        Ok((collection, epoch))
+    }
+}
+
+/// A collection's name. An account's epoch is its own and never used again, so it tells accounts apart.
+#[derive(Debug, PartialEq, Eq)]
+struct Name {
+    epoch: Epoch,
+    stream: StreamId,
+}
+
+/// The same, borrowed.
+#[derive(PartialEq, Eq)]
+struct NameRef<'a> {
+    epoch: Epoch,
+    stream: &'a str,
+}
+
+impl Hash for Name {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        let (epoch, stream) = (self.epoch, self.stream.as_str());
+        NameRef { epoch, stream }.hash(state);
+    }
+}
+
+impl Hash for NameRef<'_> {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.epoch.hash(state);
+        self.stream.hash(state);
+    }
+}
+
+impl equivalent::Equivalent<Name> for NameRef<'_> {
+    fn equivalent(&self, name: &Name) -> bool {
+        self.epoch == name.epoch && self.stream == name.stream.as_str()
+    }
+}
+
+/// Whether JSON may be answered (RFC 9110, section 12.5.1): nothing asked for, or a range that covers it.
+fn accepts_json(headers: &HeaderMap) -> bool {
+    let mut ranges = headers.get_all(ACCEPT).iter().peekable();
+    if ranges.peek().is_none() {
+        return true;
+    }
+    // The most specific range that covers JSON decides.
+    let mut best: Option<(u8, bool)> = None;
+    for range in ranges.flat_map(|value| value.as_bytes().split(|byte| *byte == b',')) {
+        let mut parts = range.split(|byte| *byte == b';').map(<[u8]>::trim_ascii);
+        let range = parts.next().unwrap_or_default().to_ascii_lowercase();
+        let specific = match &range[..] {
+            b"application/json" => 3,
+            b"application/*" => 2,
+            b"*/*" => 1,
+            _ => continue,
+        };
+        let refused = parts.any(|part| {
+            let weight = part.strip_prefix(b"q=").or(part.strip_prefix(b"Q="));
+            weight.is_some_and(|weight| weight.iter().all(|byte| matches!(byte, b'0' | b'.')))
+        });
+        if best.is_none_or(|(place, _)| place < specific) {
+            best = Some((specific, !refused));
+        }
+    }
+    best.is_some_and(|(_, accepted)| accepted)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,6 +1,27 @@
-use std::{net::SocketAddr, time::Duration};
+//! Listens, and speaks HTTP/1.1 and HTTP/2 on each connection until it ends or the process stops.
 
+use std::{convert::Infallible, io, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
+
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo, TokioTimer},
+    server::conn::auto,
+    service::TowerToHyperService,
+};
 use serde::Deserialize;
+use tokio::{
+    net::{TcpListener, TcpStream},
+    runtime::Handle,
+    select,
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time,
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tower::Service;
+use tracing::{debug, warn};
+
+use super::body::Body;
 
 use crate::config::Rules;
 
@@ -52,3 +73,147 @@ impl Default for Config {
         }
     }
 }
+
+/// A bound listener, and what its connections are held to.
+#[derive(Debug)]
+pub struct Server {
+    listener: TcpListener,
+    header_timeout: Duration,
+    connections: Arc<Semaphore>,
+}
+
+/// The header lines of a request, at most; beyond it 431.
+const HEADERS_MAX: usize = 100;
+
+/// What a connection's reads and pending writes may hold, in bytes.
+const BUFFER_MAX: usize = 64 * 1024;
+
+/// Requests at once on one HTTP/2 connection.
+const STREAMS_MAX: u32 = 128;
+
+/// The header block of an HTTP/2 request, in bytes.
+const HEADER_LIST_MAX: u32 = 16 * 1024;
+
+/// How long accepting rests when the system has no descriptor left.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+impl Server {
+    /// Binds an address. Port 0 takes a free one.
+    ///
+    /// # Errors
+    /// If the address is taken or not this machine's.
+    pub async fn bind(
+        address: SocketAddr,
+        connections_max: usize,
+        header_timeout: Duration,
+    ) -> io::Result<Self> {
+        Ok(Self {
+            listener: TcpListener::bind(address).await?,
+            header_timeout,
+            connections: Arc::new(Semaphore::new(connections_max.min(Semaphore::MAX_PERMITS))),
+        })
+    }
+
+    /// Where it listens.
+    ///
+    /// # Errors
+    /// If the system cannot tell.
+    pub fn address(&self) -> io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+
+    /// Serves until `stop`, spreading connections over `workers` in turn; then finishes the requests in flight, with
+    /// no deadline of its own.
+    pub async fn serve<S>(self, service: S, workers: &[Handle], stop: CancellationToken)
+    where
+        S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible, Future: Send>
+            + Clone
+            + Send
+            + 'static,
+    {
+        let open = TaskTracker::new();
+        let mut turn = workers.iter().cycle();
+        loop {
+            let accepted = select! {
+                biased;
+                () = stop.cancelled() => break,
+                accepted = self.accept() => accepted,
+            };
+            let (Some((stream, permit)), Some(worker)) = (accepted, turn.next()) else {
+                time::sleep(ACCEPT_PAUSE).await;
+                continue;
+            };
+            let (service, stop) = (service.clone(), stop.clone());
+            let header_timeout = self.header_timeout;
+            open.spawn_on(
+                async move {
+                    if let Err(error) = converse(stream, service, header_timeout, stop).await {
+                        debug!(cause = %error, "a connection ended early");
+                    }
+                    drop(permit);
+                },
+                worker,
+            );
+        }
+        drop(self.listener);
+        open.close();
+        open.wait().await;
+    }
+
+    /// The next connection, once there is room for it.
+    async fn accept(&self) -> Option<(std::net::TcpStream, OwnedSemaphorePermit)> {
+        let permit = self.connections.clone().acquire_owned().await.ok()?;
+        let accepted = self.listener.accept().await;
+        // Taken off this runtime, so that its worker's own can drive it.
+        match accepted.and_then(|(stream, _)| stream.into_std()) {
+            Ok(stream) => Some((stream, permit)),
+            Err(error) => {
+                warn!(cause = %error, "no connection could be accepted");
+                None
+            }
+        }
+    }
+}
+
+/// One connection, HTTP/1.1 or HTTP/2, to its end.
+async fn converse<S>(
+    stream: std::net::TcpStream,
+    service: S,
+    header_timeout: Duration,
+    stop: CancellationToken,
+) -> Result<(), Box<dyn std::error::Error + Send + Sync>>
+where
+    S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible, Future: Send>
+        + Clone
+        + Send
+        + 'static,
+{
+    let stream = TcpStream::from_std(stream)?;
+    stream.set_nodelay(true)?;
+    // Until the first bytes tell the protocol, hyper has no deadline.
+    time::timeout(header_timeout, stream.readable()).await??;
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(header_timeout)
+        .max_headers(HEADERS_MAX)
+        .max_buf_size(BUFFER_MAX);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(STREAMS_MAX)
+        .max_header_list_size(HEADER_LIST_MAX)
+        .max_send_buf_size(BUFFER_MAX);
+    let connection =
+        builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(service));
+    let mut connection = pin!(connection);
+    select! {
+        ended = connection.as_mut() => return ended,
+        () = stop.cancelled() => connection.as_mut().graceful_shutdown(),
+    }
+    connection.await
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,212 @@
+//! Where copies lie. Pages in moka, which keeps what is asked for often; lists in an LRU of their own, because moka
+//! would give up one list that cost a hundred calls for a thousand pages that cost one each.
+
+use std::{
+    hash::Hash,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use lru::LruCache;
+use moka::notification::RemovalCause;
+
+use super::{
+    Metrics,
+    entry::{Cached, Entry},
+};
+use crate::contacts::{
+    list::{List, ListKey},
+    page::{Page, PageKey},
+};
+
+/// Bounded memory for copies. Whether one is fresh is not its business.
+pub trait Store: Send + Sync + 'static {
+    type Key: Clone + Eq + Hash + Send + Sync + 'static;
+    type Value: Cached;
+
+    fn get(&self, key: &Self::Key) -> Option<Arc<Entry<Self::Value>>>;
+
+    /// Keeps a copy in place of any older one, as far as the bound allows.
+    fn put(&self, key: Self::Key, entry: Arc<Entry<Self::Value>>);
+}
+
+/// Bytes that a copy costs beside its value: key, the store's own node, reference counts.
+const OVERHEAD: usize = 256;
+
+fn weight<V: Cached>(entry: &Entry<V>) -> usize {
+    entry.weight() + OVERHEAD
+}
+
+/// Pages, at most so many bytes of them.
+pub struct Pages {
+    held: moka::sync::Cache<PageKey, Arc<Entry<Page>>>,
+    metrics: Metrics,
+}
+
+impl Pages {
+    pub fn new(bytes_max: u64, metrics: Metrics) -> Self {
+        let counted = metrics.clone();
+        let held = moka::sync::Cache::builder()
+            .max_capacity(bytes_max)
+            .weigher(|_, entry: &Arc<Entry<Page>>| u32::try_from(weight(entry)).unwrap_or(u32::MAX))
+            .eviction_listener(move |_, entry, cause| {
+                counted.removed(weight(&entry), cause == RemovalCause::Size);
+            });
+        Self {
+            held: held.build(),
+            metrics,
+        }
+    }
+}
+
+impl Store for Pages {
+    type Key = PageKey;
+    type Value = Page;
+
+    fn get(&self, key: &PageKey) -> Option<Arc<Entry<Page>>> {
+        self.held.get(key)
+    }
+
+    fn put(&self, key: PageKey, entry: Arc<Entry<Page>>) {
+        self.metrics.added(weight(&entry));
+        self.held.insert(key, entry);
+    }
+}
+
+/// Lists, at most so many bytes of them; the least recently asked for goes first.
+///
+/// It also tells each collection which list is held, since windows are cut from it.
+pub struct Lists {
+    bytes_max: usize,
+    held: Mutex<Held>,
+    metrics: Metrics,
+}
+
+struct Held {
+    lists: LruCache<ListKey, Arc<Entry<List>>>,
+    bytes: usize,
+}
+
+impl Lists {
+    pub fn new(bytes_max: usize, metrics: Metrics) -> Self {
+        Self {
+            bytes_max,
+            held: Mutex::new(Held {
+                lists: LruCache::unbounded(),
+                bytes: 0,
+            }),
+            metrics,
+        }
+    }
+}
+
+impl Store for Lists {
+    type Key = ListKey;
+    type Value = List;
+
+    fn get(&self, key: &ListKey) -> Option<Arc<Entry<List>>> {
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        held.lists.get(key).cloned()
+    }
+
+    fn put(&self, key: ListKey, entry: Arc<Entry<List>>) {
+        let bytes = weight(&entry);
+        if bytes > self.bytes_max {
+            return;
+        }
+        let mut removed = Vec::new();
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((key, old)) = held.lists.push(key.clone(), entry.clone()) {
+            held.bytes -= weight(&old);
+            removed.push((key, old, false));
+        }
+        held.bytes += bytes;
+        while held.bytes > self.bytes_max
+            && let Some((key, old)) = held.lists.pop_lru()
+        {
+            held.bytes -= weight(&old);
+            removed.push((key, old, true));
+        }
+        drop(held);
+        self.metrics.added(bytes);
+        key.collection.publish(entry);
+        for (key, old, evicted) in removed {
+            self.metrics.removed(weight(&old), evicted);
+            key.collection.withdraw(&old);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::time::Instant;
+
+    use super::*;
+    use crate::contacts::testing;
+
+    fn entry(records: usize) -> Arc<Entry<List>> {
+        let now = Instant::now();
+        let list = testing::list(records, now);
+        Arc::new(Entry::new(list, now, Duration::from_secs(60)))
+    }
+
+    #[test]
+    fn the_least_recently_asked_for_list_goes_first() {
+        let one = entry(10);
+        let metrics = testing::metrics("lists");
+        let store = Lists::new(2 * weight(&one), metrics.clone());
+        let [a, b, c] = ["st-a", "st-b", "st-c"].map(testing::list_key);
+        store.put(a.clone(), one.clone());
+        store.put(b.clone(), entry(10));
+        assert!(store.get(&a).is_some());
+        store.put(c.clone(), entry(10));
+        assert!(store.get(&b).is_none());
+        assert!(store.get(&a).is_some() && store.get(&c).is_some());
+        assert_eq!(metrics.evictions.get(), 1);
+        assert_eq!(metrics.bytes.get() as usize, 2 * weight(&one));
+    }
+
+    #[test]
+    fn windows_are_cut_only_from_lists_that_are_held() {
+        let one = entry(10);
+        let store = Lists::new(weight(&one), testing::metrics("lists"));
+        let [a, b] = ["st-a", "st-b"].map(testing::list_key);
+        store.put(a.clone(), one);
+        assert!(a.collection.list().is_some());
+        let newer = entry(10);
+        store.put(a.clone(), newer.clone());
+        assert!(Arc::ptr_eq(a.collection.list().as_ref().unwrap(), &newer));
+        store.put(b.clone(), entry(10));
+        assert!(a.collection.list().is_none());
+        assert!(b.collection.list().is_some());
+    }
+
+    #[test]
+    fn a_list_above_the_bound_is_not_kept() {
+        let store = Lists::new(100, testing::metrics("lists"));
+        let a = testing::list_key("st-a");
+        store.put(a.clone(), entry(10));
+        assert!(store.get(&a).is_none() && a.collection.list().is_none());
+    }
+
+    #[test]
+    fn pages_stay_within_their_bytes() {
+        let metrics = testing::metrics("pages");
+        let store = Pages::new(100_000, metrics.clone());
+        let now = Instant::now();
+        for skip in 0..1000 {
+            let page = testing::page(skip * 10, 10, 10_000, now);
+            let key = testing::page_key("st-a", skip * 10, 10);
+            store.put(
+                key,
+                Arc::new(Entry::new(page, now, Duration::from_secs(60))),
+            );
+        }
+        store.held.run_pending_tasks();
+        assert!(metrics.bytes.get() <= 100_000, "{}", metrics.bytes.get());
+        assert!(metrics.evictions.get() > 0);
+        assert_eq!(metrics.bytes.get() as u64, store.held.weighted_size());
+        assert_eq!(metrics.entries.get() as u64, store.held.entry_count());
+    }
+}

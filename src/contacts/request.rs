@@ -1,0 +1,144 @@
+//! What travels between the stages: a caller's [`Request`] above the cache, a flight's [`Fetch`] below it.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::Bytes;
+use tokio::time::Instant;
+
+/// What one caller asks for. The key alone decides what is looked up; the terms are never compared or hashed.
+#[derive(Clone, Debug)]
+pub struct Request<K> {
+    pub key: K,
+    pub terms: Terms,
+}
+
+/// On what terms a caller asks.
+#[derive(Clone, Debug)]
+pub struct Terms {
+    /// Until when the caller waits. It bounds this caller's wait, never the flight.
+    pub deadline: Instant,
+    /// How soon upstream should be asked.
+    pub class: Class,
+    /// What the logs call the request.
+    pub id: RequestId,
+}
+
+/// What one flight fetches, for however many callers wait for it.
+#[derive(Clone, Debug)]
+pub struct Fetch<K> {
+    pub key: K,
+    pub urgency: Arc<Urgency>,
+}
+
+/// How soon upstream should be asked, least urgent first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Class {
+    /// Nobody waits.
+    Background,
+    /// Somebody waits for a whole list.
+    Bulk,
+    /// Somebody waits for a page.
+    Interactive,
+}
+
+/// The most that any waiter of a flight wants: the highest class and the latest deadline. Whoever joins may raise it.
+#[derive(Debug)]
+pub struct Urgency(Mutex<(Class, Instant)>);
+
+impl Urgency {
+    pub fn of(terms: &Terms) -> Arc<Self> {
+        Arc::new(Self(Mutex::new((terms.class, terms.deadline))))
+    }
+
+    /// Takes another waiter's terms into account.
+    pub fn raise(&self, terms: &Terms) {
+        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        *state = (state.0.max(terms.class), state.1.max(terms.deadline));
+    }
+
+    /// The highest class of any waiter so far.
+    pub fn class(&self) -> Class {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).0
+    }
+
+    /// The latest deadline of any waiter so far.
+    pub fn deadline(&self) -> Instant {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).1
+    }
+}
+
+/// What a request is called in `X-Request-Id`, logs and problem documents: 1 to 64 of `[A-Za-z0-9-]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RequestId(Bytes);
+
+impl RequestId {
+    pub const LENGTH_MAX: usize = 64;
+
+    /// The caller's own, if it is well-formed.
+    pub fn parse(text: &[u8]) -> Option<Self> {
+        let well_formed = (1..=Self::LENGTH_MAX).contains(&text.len())
+            && text
+                .iter()
+                .all(|byte| byte.is_ascii_alphanumeric() || *byte == b'-');
+        well_formed.then(|| Self(Bytes::copy_from_slice(text)))
+    }
+
+    /// One of ours: `start` tells processes apart, `count` the requests of one process.
+    pub fn number(start: u32, count: u64) -> Self {
+        const HEX: &[u8; 16] = b"0123456789abcdef";
+        let mut text = [b'-'; 8 + 1 + 12];
+        for (place, byte) in text[..8].iter_mut().enumerate() {
+            *byte = HEX[(start >> (28 - 4 * place)) as usize & 0xf];
+        }
+        for (place, byte) in text[9..].iter_mut().enumerate() {
+            *byte = HEX[(count >> (44 - 4 * place)) as usize & 0xf];
+        }
+        Self(Bytes::copy_from_slice(&text))
+    }
+
+    pub fn as_str(&self) -> &str {
+        // Both constructors admit ASCII alone.
+        std::str::from_utf8(&self.0).unwrap_or_default()
+    }
+
+    pub fn as_bytes(&self) -> &Bytes {
+        &self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn a_joiner_raises_but_never_lowers() {
+        let now = Instant::now();
+        let terms = |class, seconds| Terms {
+            deadline: now + Duration::from_secs(seconds),
+            class,
+            id: RequestId::number(0, 0),
+        };
+        let urgency = Urgency::of(&terms(Class::Bulk, 10));
+        urgency.raise(&terms(Class::Background, 20));
+        assert_eq!(urgency.class(), Class::Bulk);
+        urgency.raise(&terms(Class::Interactive, 5));
+        assert_eq!(urgency.class(), Class::Interactive);
+        assert_eq!(urgency.deadline(), now + Duration::from_secs(20));
+    }
+
+    #[test]
+    fn request_ids() {
+        for good in ["a", "A-1", &"x".repeat(64)] {
+            assert_eq!(RequestId::parse(good.as_bytes()).unwrap().as_str(), good);
+        }
+        for bad in ["", "a b", "a\"", "é", "a\n", &"x".repeat(65)] {
+            assert_eq!(RequestId::parse(bad.as_bytes()), None, "{bad:?}");
+        }
+        assert_eq!(
+            RequestId::number(0xdead_beef, 0x1_0000_000a).as_str(),
+            "deadbeef-00010000000a"
+        );
+    }
+}

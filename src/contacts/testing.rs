@@ -1,0 +1,116 @@
+//! What the tests of the stages share: a small upstream in memory.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use tokio::time::Instant;
+
+use super::{
+    account::Account,
+    cache::{Families, Metrics},
+    collection::Collection,
+    ids::{AccountId, ClientId, StreamId},
+    list::{List, ListKey, Verdict, Walked},
+    page::{Page, PageKey, Window, envelope::Envelope},
+    request::{Class, Request, RequestId, Terms},
+};
+use crate::metrics::Registry;
+
+pub fn account(id: &str) -> Arc<Account> {
+    Arc::new(Account::new(
+        id,
+        id,
+        AccountId::parse(id).unwrap(),
+        ClientId::parse(&format!("cs-{id}")).unwrap(),
+        &[],
+    ))
+}
+
+pub fn collection(stream: &str) -> Arc<Collection> {
+    Arc::new(Collection::new(
+        account("acme"),
+        StreamId::parse(stream).unwrap(),
+    ))
+}
+
+pub fn list_key(stream: &str) -> ListKey {
+    let collection = collection(stream);
+    ListKey {
+        epoch: collection.epoch(),
+        collection,
+    }
+}
+
+pub fn page_key(stream: &str, skip: u64, limit: u32) -> PageKey {
+    let ListKey { collection, epoch } = list_key(stream);
+    PageKey {
+        collection,
+        epoch,
+        window: Window { skip, limit },
+    }
+}
+
+/// A request that waits thirty seconds.
+pub fn request<K>(key: K) -> Request<K> {
+    Request {
+        key,
+        terms: Terms {
+            deadline: Instant::now() + Duration::from_secs(30),
+            class: Class::Interactive,
+            id: RequestId::number(0, 0),
+        },
+    }
+}
+
+/// The record at a place of the collection that all pages here are cut from.
+pub fn record(place: u64) -> String {
+    format!(r#"{{"firstName":"Zo\u00eb {place}","id":"{place:024x}"}}"#)
+}
+
+/// The body of a page of a collection of so many records.
+pub fn body(skip: u64, limit: u32, total: u64) -> String {
+    let last = skip.saturating_add(u64::from(limit)).min(total);
+    let records: Vec<_> = (skip..last).map(record).collect();
+    let (results, has_more) = (records.join(","), last < total);
+    let pages = total.div_ceil(u64::from(limit));
+    format!(
+        r#"{{"results":[{results}],"skip":{skip},"limit":{limit},"hasMore":{has_more},"totalPages":{pages},"totalResults":{total}}}"#
+    )
+}
+
+pub fn decode(body: &str, skip: u64, limit: u32) -> Page {
+    let body = Bytes::copy_from_slice(body.as_bytes());
+    Page::decode(body, Window { skip, limit }, false, Instant::now()).unwrap()
+}
+
+pub fn page(skip: u64, limit: u32, total: u64, read_at: Instant) -> Page {
+    Page {
+        read_at,
+        ..decode(&body(skip, limit, total), skip, limit)
+    }
+}
+
+/// Pages that do not overlap, as one verified list.
+pub fn splice(pages: Vec<Page>, oldest: Instant) -> List {
+    let first = std::str::from_utf8(&pages[0].body).unwrap();
+    let template = Envelope::read(first).unwrap().template();
+    let walked = Walked {
+        pages: pages.len(),
+        calls: pages.len(),
+        oldest,
+        took: Duration::ZERO,
+    };
+    let parts = pages
+        .into_iter()
+        .map(|page| (page.body, page.records.into_vec()));
+    List::splice(parts.collect(), template, Verdict::Verified, walked)
+}
+
+pub fn list(records: usize, oldest: Instant) -> List {
+    let total = records as u64;
+    splice(vec![page(0, records.max(1) as u32, total, oldest)], oldest)
+}
+
+pub fn metrics(cache: &str) -> Metrics {
+    Families::new(&Registry::new().unwrap()).unwrap().of(cache)
+}

@@ -1,0 +1,144 @@
+//! As long as no callers are configured, only programs on this machine may ask, and no web page through a browser on it.
+//!
+//! The listeners bind to loopback. A page that a developer's browser has open could still send requests there, under
+//! its own origin or after its name was made to point at 127.0.0.1. So the request must name this machine, and must
+//! not come from a page.
+
+use std::task::{Context, Poll};
+
+use futures_util::future::{Either, Ready, ready};
+use http::{
+    header::{HOST, ORIGIN},
+    request::Parts,
+};
+use tower::{Layer, Service, layer::layer_fn};
+
+use super::Inbound;
+use crate::error::{Error, Kind, Result};
+
+/// The stage.
+#[derive(Clone, Debug)]
+pub struct Local<S> {
+    inner: S,
+}
+
+/// Admits only requests made on and for this machine.
+pub fn layer<S>() -> impl Layer<S, Service = Local<S>> {
+    layer_fn(|inner| Local { inner })
+}
+
+impl<S: Service<Inbound, Error = Error>> Service<Inbound> for Local<S> {
+    type Response = S::Response;
+    type Error = Error;
+    type Future = Either<Ready<Result<S::Response>>, S::Future>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, inbound: Inbound) -> Self::Future {
+        match admit(&inbound.head) {
+            Ok(()) => Either::Right(self.inner.call(inbound)),
+            Err(error) => Either::Left(ready(Err(error))),
+        }
+    }
+}
+
+fn admit(head: &Parts) -> Result<()> {
+    if head.headers.contains_key(ORIGIN) {
+        let detail = "requests from web pages are refused while no callers are configured";
+        return Err(Error::new(Kind::Forbidden, detail));
+    }
+    // HTTP/2 and absolute-form targets name the host in the target; a Host beside it must not say otherwise.
+    let target = head.uri.host();
+    let mut hosts = head.headers.get_all(HOST).iter();
+    let header = hosts
+        .next()
+        .map(|value| value.to_str().map_or("", without_port));
+    let mut named = target.into_iter().chain(header).peekable();
+    let here = named.peek().is_some() && named.all(is_loopback) && hosts.next().is_none();
+    here.then_some(()).ok_or_else(|| {
+        Error::new(
+            Kind::Forbidden,
+            "Host must be localhost, 127.0.0.1 or [::1] while no callers are configured",
+        )
+    })
+}
+
+fn without_port(host: &str) -> &str {
+    match host.rsplit_once(':') {
+        Some((name, port))
+            if port.bytes().all(|byte| byte.is_ascii_digit()) && !host.ends_with(']') =>
+        {
+            name
+        }
+        _ => host,
+    }
+}
+
+fn is_loopback(host: &str) -> bool {
+    host.eq_ignore_ascii_case("localhost") || host == "127.0.0.1" || host == "[::1]"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn admitted(uri: &str, headers: &[(&str, &str)]) -> bool {
+        let mut request = http::Request::get(uri);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        admit(&request.body(()).unwrap().into_parts().0).is_ok()
+    }
+
+    #[test]
+    fn only_this_machine() {
+        for host in [
+            "localhost",
+            "LocalHost:8080",
+            "127.0.0.1",
+            "127.0.0.1:1",
+            "[::1]",
+            "[::1]:8080",
+        ] {
+            assert!(admitted("/", &[("host", host)]), "{host}");
+        }
+        for host in [
+            "",
+            "evil.example",
+            "localhost.evil.example",
+            "127.0.0.1.evil.example",
+            "127.0.0.1:x",
+            "::1",
+            "127.0.0.2",
+            "[::1",
+            "localhost:8080:1",
+        ] {
+            assert!(!admitted("/", &[("host", host)]), "{host}");
+        }
+        assert!(!admitted("/", &[]));
+        assert!(!admitted(
+            "/",
+            &[("host", "localhost"), ("host", "localhost")]
+        ));
+    }
+
+    #[test]
+    fn the_target_and_the_header_must_both_name_it() {
+        assert!(admitted("http://127.0.0.1:8080/", &[]));
+        assert!(admitted("http://127.0.0.1/", &[("host", "localhost")]));
+        assert!(!admitted("http://evil.example/", &[("host", "localhost")]));
+        assert!(!admitted("http://localhost/", &[("host", "evil.example")]));
+    }
+
+    #[test]
+    fn no_web_page() {
+        for origin in ["http://evil.example", "http://localhost:8080", "null"] {
+            assert!(
+                !admitted("/", &[("host", "localhost"), ("origin", origin)]),
+                "{origin}"
+            );
+        }
+    }
+}

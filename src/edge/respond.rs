@@ -1,0 +1,315 @@
+//! Answers and errors become HTTP here, and nowhere else.
+//!
+//! A fresh page costs no formatting but of three numbers: the rest was made when it was stored or stands in the program.
+
+use std::{
+    convert::Infallible,
+    fmt::Write,
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use bytes::{Bytes, BytesMut};
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode,
+    header::{
+        AGE, ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, ETAG, RETRY_AFTER,
+        VARY,
+    },
+};
+use pin_project_lite::pin_project;
+use serde_json::json;
+use tower::{Layer, Service, layer::layer_fn};
+
+use super::{Inbound, Reply, Resource, body::Body};
+use crate::{
+    contacts::{cache::entry::Cached, etag::ETag, list::List, request::RequestId},
+    error::{Error, Kind, Result, Side},
+    served::{Answer, Served},
+};
+
+const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
+const MERGE_STATUS: HeaderName = HeaderName::from_static("merge-status");
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+const PROBLEM: HeaderValue = HeaderValue::from_static("application/problem+json");
+const PRIVATE: HeaderValue = HeaderValue::from_static("private, no-cache");
+const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
+const VARY_BY: HeaderValue = HeaderValue::from_static("Accept, Accept-Encoding, Prefer");
+
+/// A response, and what the log and the metrics say of it.
+#[derive(Debug)]
+pub struct Responded {
+    pub response: Response<Body>,
+    pub resource: Resource,
+    /// How it was served, or the code of its error.
+    pub word: &'static str,
+    /// The caller's own doing: what it sent need not be repeated anywhere.
+    pub refused: bool,
+}
+
+/// The stage.
+#[derive(Clone, Debug)]
+pub struct Respond<S> {
+    inner: S,
+}
+
+/// Turns every outcome into a response.
+pub fn layer<S>() -> impl Layer<S, Service = Respond<S>> {
+    layer_fn(|inner| Respond { inner })
+}
+
+impl<S: Service<Inbound, Response = Reply, Error = Error>> Service<Inbound> for Respond<S> {
+    type Response = Responded;
+    type Error = Infallible;
+    type Future = Responding<S::Future>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<std::result::Result<(), Infallible>> {
+        // What is not ready below answers with an error of its own.
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, inbound: Inbound) -> Self::Future {
+        Responding {
+            id: inbound.id.clone(),
+            head_only: inbound.head.method == Method::HEAD,
+            inner: self.inner.call(inbound),
+        }
+    }
+}
+
+pin_project! {
+    /// A response to come.
+    pub struct Responding<F> {
+        id: RequestId,
+        head_only: bool,
+        #[pin]
+        inner: F,
+    }
+}
+
+impl<F: Future<Output = Result<Reply>>> Future for Responding<F> {
+    type Output = std::result::Result<Responded, Infallible>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        let mut responded = match ready!(this.inner.poll(cx)) {
+            Ok(reply) => succeed(reply),
+            Err(error) => fail(&error, this.id),
+        };
+        if let Ok(id) = HeaderValue::from_maybe_shared(this.id.as_bytes().clone()) {
+            responded.response.headers_mut().insert(REQUEST_ID, id);
+        }
+        if *this.head_only {
+            *responded.response.body_mut() = Body::Empty;
+        }
+        Poll::Ready(Ok(responded))
+    }
+}
+
+fn succeed(reply: Reply) -> Responded {
+    let (resource, served) = (reply.resource(), reply.served());
+    let mut headers = HeaderMap::with_capacity(16);
+    let body = match reply {
+        Reply::Page(answer) => {
+            describe(
+                &mut headers,
+                &answer,
+                &answer.copy.etag,
+                answer.copy.body.len() as u64,
+            );
+            Body::Whole(answer.copy.body.clone())
+        }
+        Reply::List(answer) => {
+            describe(
+                &mut headers,
+                &answer,
+                &answer.copy.etag,
+                answer.copy.document_length(),
+            );
+            headers.insert(MERGE_STATUS, merge_status(&answer));
+            Body::document(answer.copy)
+        }
+        Reply::Text(media_type, text) => {
+            headers.insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
+            headers.insert(CONTENT_LENGTH, HeaderValue::from(text.len()));
+            headers.insert(CACHE_CONTROL, NO_STORE);
+            Body::Whole(text)
+        }
+    };
+    let mut response = Response::new(body);
+    *response.headers_mut() = headers;
+    Responded {
+        response,
+        resource,
+        word: served.map_or("ok", Served::word),
+        refused: false,
+    }
+}
+
+/// The headers that every answer from the cache has.
+fn describe<V: Cached>(headers: &mut HeaderMap, answer: &Answer<V>, etag: &ETag, length: u64) {
+    headers.insert(CONTENT_TYPE, JSON);
+    headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
+    if let Ok(etag) = HeaderValue::from_maybe_shared(etag.as_bytes().clone()) {
+        headers.insert(ETAG, etag);
+    }
+    headers.insert(AGE, HeaderValue::from(answer.age.as_secs()));
+    headers.insert(CACHE_CONTROL, PRIVATE);
+    headers.insert(CACHE_STATUS, cache_status(answer));
+    headers.insert(VARY, VARY_BY);
+}
+
+/// RFC 9211, as far as one cache can tell.
+fn cache_status<V>(answer: &Answer<V>) -> HeaderValue {
+    let ttl = answer.ttl.as_secs();
+    match answer.served {
+        Served::Hit => text(format_args!("contacts-gateway; hit; ttl={ttl}")),
+        Served::Slice => text(format_args!(
+            "contacts-gateway; hit; ttl={ttl}; detail=slice"
+        )),
+        Served::Fetched(forward) => {
+            let why = forward.word();
+            text(format_args!(
+                "contacts-gateway; fwd={why}; fwd-status=200; stored"
+            ))
+        }
+        Served::Joined(forward) => text(format_args!(
+            "contacts-gateway; fwd={}; collapsed",
+            forward.word()
+        )),
+    }
+}
+
+fn merge_status(answer: &Answer<List>) -> HeaderValue {
+    let list = &answer.copy;
+    let checks = match list.verdict.checks() {
+        Some(checks) => format!("checks={checks}; "),
+        None => String::new(),
+    };
+    text(format_args!(
+        "{}; {checks}pages={}; records={}; calls={}; oldest={}",
+        list.verdict,
+        list.walked.pages,
+        list.len(),
+        list.walked.calls,
+        answer.age.as_secs(),
+    ))
+}
+
+fn text(arguments: std::fmt::Arguments<'_>) -> HeaderValue {
+    let mut text = BytesMut::with_capacity(64);
+    // Memory takes whatever is written to it, and nothing but ASCII is.
+    let _ = text.write_fmt(arguments);
+    HeaderValue::from_maybe_shared(text.freeze()).unwrap_or(HeaderValue::from_static(""))
+}
+
+/// The status of each kind of error.
+const fn status(kind: Kind) -> StatusCode {
+    match kind {
+        Kind::BadStream | Kind::BadAccount | Kind::BadParameter | Kind::BodyNotAllowed => {
+            StatusCode::BAD_REQUEST
+        }
+        Kind::Unauthorized => StatusCode::UNAUTHORIZED,
+        Kind::Forbidden => StatusCode::FORBIDDEN,
+        Kind::NotFound | Kind::UnknownAccount | Kind::StreamNotFound => StatusCode::NOT_FOUND,
+        Kind::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
+        Kind::NotAcceptable => StatusCode::NOT_ACCEPTABLE,
+        Kind::UriTooLong => StatusCode::URI_TOO_LONG,
+        Kind::MergeTooLarge => StatusCode::UNPROCESSABLE_ENTITY,
+        Kind::CallerThrottled => StatusCode::TOO_MANY_REQUESTS,
+        Kind::HeadersTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+        Kind::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+        Kind::UpstreamUnreachable
+        | Kind::Upstream5xx
+        | Kind::UpstreamTruncated
+        | Kind::UpstreamInvalidBody
+        | Kind::UpstreamWrongType
+        | Kind::UpstreamSchema
+        | Kind::UpstreamTooLarge
+        | Kind::UpstreamEncoding
+        | Kind::UpstreamRedirect
+        | Kind::UpstreamProtocol
+        | Kind::Upstream4xx
+        | Kind::UpstreamTls
+        | Kind::UpstreamAuthRejected
+        | Kind::UpstreamTenantMismatch
+        | Kind::PaginationInconsistent
+        | Kind::MergeUnverified => StatusCode::BAD_GATEWAY,
+        Kind::UpstreamRateLimited
+        | Kind::UpstreamUnavailable
+        | Kind::BudgetExhausted
+        | Kind::CredentialsUnavailable
+        | Kind::TokenServiceUnavailable
+        | Kind::MergeInProgress
+        | Kind::MergeDrifting
+        | Kind::MergeBusy
+        | Kind::Overloaded
+        | Kind::Draining => StatusCode::SERVICE_UNAVAILABLE,
+        Kind::UpstreamTimeout | Kind::OnlyIfCached => StatusCode::GATEWAY_TIMEOUT,
+    }
+}
+
+/// A problem document (RFC 9457), which callers written against Kore.ai can read as well.
+fn fail(error: &Error, id: &RequestId) -> Responded {
+    let (kind, status) = (error.kind(), status(error.kind()));
+    let problem = json!({
+        "type": format!("urn:contacts-gateway:problem:{}", kind.code()),
+        "title": kind.title(),
+        "status": status.as_u16(),
+        "detail": error.detail(),
+        "code": kind.code(),
+        "request_id": id.as_str(),
+        "retryable": kind.retryable(),
+        "errors": [{ "msg": error.detail(), "code": status.as_u16() }],
+    });
+    let body = Bytes::from(problem.to_string());
+    let mut headers = HeaderMap::with_capacity(8);
+    headers.insert(CONTENT_TYPE, PROBLEM);
+    headers.insert(CONTENT_LENGTH, HeaderValue::from(body.len()));
+    headers.insert(CACHE_CONTROL, NO_STORE);
+    if let Some(wait) = error.wait() {
+        // Rounded up: who comes back when told to is not told to wait again.
+        let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+        headers.insert(RETRY_AFTER, HeaderValue::from(seconds.max(1)));
+    }
+    match error.how() {
+        Some(Served::Fetched(forward)) => {
+            headers.insert(
+                CACHE_STATUS,
+                text(format_args!("contacts-gateway; fwd={}", forward.word())),
+            );
+        }
+        Some(Served::Joined(forward)) => {
+            let why = forward.word();
+            headers.insert(
+                CACHE_STATUS,
+                text(format_args!("contacts-gateway; fwd={why}; collapsed")),
+            );
+        }
+        Some(Served::Hit | Served::Slice) | None => {}
+    }
+    match kind {
+        Kind::MethodNotAllowed => {
+            headers.insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+        }
+        // What follows on the connection is that body.
+        Kind::BodyNotAllowed => {
+            headers.insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        _ => {}
+    }
+    let mut response = Response::new(Body::Whole(body));
+    *response.status_mut() = status;
+    *response.headers_mut() = headers;
+    Responded {
+        response,
+        resource: Resource::Other,
+        word: kind.code(),
+        refused: kind.side() == Side::Caller,
+    }
+}
+
+#[cfg(test)]
+mod tests;

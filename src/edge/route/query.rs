@@ -1,0 +1,209 @@
+//! The query: one page or the whole list, in plain decimals, or a refusal that names the parameter.
+
+use crate::{
+    contacts::page::{LIMIT_DEFAULT, Window},
+    error::{Error, Kind, Result},
+};
+
+/// How callers name pages: as upstream does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Style {
+    /// `?skip=N&limit=N`
+    Skip,
+    /// `?page=N&limit=N`, pages counted from 1.
+    Page,
+}
+
+/// What a query asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Query {
+    Page(Window),
+    List,
+}
+
+impl Query {
+    /// Reads a query. Absent numbers mean upstream's defaults.
+    ///
+    /// # Errors
+    /// [`Kind::BadParameter`] for whatever is unknown, repeated, malformed or out of range.
+    pub fn parse(query: Option<&str>, style: Style, limit_max: u32) -> Result<Self> {
+        let (mut skip, mut page, mut limit, mut all) = (None, None, None, None);
+        for pair in query
+            .into_iter()
+            .filter(|query| !query.is_empty())
+            .flat_map(|query| query.split('&'))
+        {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            let slot = match (name, style) {
+                ("skip", Style::Skip) => &mut skip,
+                ("page", Style::Page) => &mut page,
+                ("limit", _) => &mut limit,
+                ("all", _) => &mut all,
+                _ => return Err(unknown(style)),
+            };
+            if slot.replace(value).is_some() {
+                return Err(bad(format!("{} is there twice", known(name))));
+            }
+        }
+        if let Some(value) = all {
+            if value != "true" {
+                return Err(bad("all takes only the value true"));
+            }
+            if skip.or(page).or(limit).is_some() {
+                return Err(bad("all=true asks for the whole list and stands alone"));
+            }
+            return Ok(Self::List);
+        }
+        let limit = match limit {
+            None => LIMIT_DEFAULT.min(limit_max),
+            Some(text) => decimal(text)
+                .and_then(|limit| u32::try_from(limit).ok())
+                .filter(|limit| (1..=limit_max).contains(limit))
+                .ok_or_else(|| bad(format!("limit is a plain number from 1 to {limit_max}")))?,
+        };
+        let skip = match (skip, page) {
+            (None, None) => 0,
+            (Some(text), _) => decimal(text)
+                .filter(|skip| *skip <= Window::SKIP_MAX)
+                .ok_or_else(|| {
+                    bad(format!(
+                        "skip is a plain number from 0 to {}",
+                        Window::SKIP_MAX
+                    ))
+                })?,
+            (None, Some(text)) => decimal(text)
+                .and_then(|page| page.checked_sub(1)?.checked_mul(u64::from(limit)))
+                .filter(|skip| *skip <= Window::SKIP_MAX)
+                .ok_or_else(|| bad("page is a plain number from 1"))?,
+        };
+        Ok(Self::Page(Window { skip, limit }))
+    }
+}
+
+/// Digits and nothing else: no sign, no leading zero, no exponent.
+fn decimal(text: &str) -> Option<u64> {
+    let plain =
+        text.bytes().all(|byte| byte.is_ascii_digit()) && (text == "0" || !text.starts_with('0'));
+    plain.then(|| text.parse().ok()).flatten()
+}
+
+fn bad(detail: impl Into<std::borrow::Cow<'static, str>>) -> Error {
+    Error::new(Kind::BadParameter, detail)
+}
+
+fn unknown(style: Style) -> Error {
+    bad(match style {
+        Style::Skip => "the parameters are skip and limit, or all=true",
+        Style::Page => "the parameters are page and limit, or all=true",
+    })
+}
+
+/// A parameter's name from the program rather than from the request.
+fn known(name: &str) -> &'static str {
+    match name {
+        "skip" => "skip",
+        "page" => "page",
+        "limit" => "limit",
+        _ => "all",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn parse(query: &str, style: Style) -> Option<Query> {
+        Query::parse(Some(query), style, 1000).ok()
+    }
+
+    fn page(skip: u64, limit: u32) -> Option<Query> {
+        Some(Query::Page(Window { skip, limit }))
+    }
+
+    #[test]
+    fn absent_means_upstreams_default() {
+        assert_eq!(Query::parse(None, Style::Skip, 1000).ok(), page(0, 10));
+        for (query, expected) in [
+            ("", page(0, 10)),
+            ("skip=20", page(20, 10)),
+            ("limit=1000", page(0, 1000)),
+            ("limit=5&skip=0", page(0, 5)),
+            ("skip=9007199254740991&limit=1", page((1 << 53) - 1, 1)),
+            ("all=true", Some(Query::List)),
+        ] {
+            assert_eq!(parse(query, Style::Skip), expected, "{query}");
+        }
+    }
+
+    #[test]
+    fn pages_are_counted_from_one() {
+        for (query, expected) in [
+            ("page=1", page(0, 10)),
+            ("page=3&limit=100", page(200, 100)),
+            ("limit=7", page(0, 7)),
+            ("page=0", None),
+            ("page=9007199254740991&limit=1000", None),
+            ("page=18446744073709551615&limit=1000", None),
+            ("skip=0", None),
+        ] {
+            assert_eq!(parse(query, Style::Page), expected, "{query}");
+        }
+    }
+
+    #[test]
+    fn everything_else_is_refused() {
+        for query in [
+            "skip=-1",
+            "skip=+1",
+            "skip=1e3",
+            "skip=01",
+            "skip=",
+            "skip",
+            "skip=%31",
+            "skip=1 ",
+            "skip=0x1",
+            "skip=9007199254740992",
+            "skip=9223372036854775808",
+            "skip=99999999999999999999",
+            "limit=0",
+            "limit=1001",
+            "limit=4294967297",
+            "limit=٣",
+            "skip=1&skip=1",
+            "limit=1&limit=2",
+            "page=1",
+            "Skip=1",
+            "sort=x",
+            "&",
+            "skip=1&",
+            "&skip=1",
+            "all",
+            "all=",
+            "all=1",
+            "all=TRUE",
+            "all=true&all=true",
+            "all=true&limit=1",
+            "all=true&skip=0",
+            "all=true&progress=true",
+            "skip=1;limit=1",
+            "skip=1#x",
+        ] {
+            assert_eq!(parse(query, Style::Skip), None, "{query}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_answered(query in ".{0,60}") {
+            let _ = parse(&query, Style::Skip);
+            let _ = parse(&query, Style::Page);
+        }
+
+        #[test]
+        fn what_is_written_is_read(skip in 0..=Window::SKIP_MAX, limit in 1_u32..=1000) {
+            prop_assert_eq!(parse(&format!("skip={skip}&limit={limit}"), Style::Skip), page(skip, limit));
+        }
+    }
+}

@@ -1,0 +1,250 @@
+//! The outermost stage: names each request, counts it, and writes its access line.
+
+use std::{
+    convert::Infallible,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use http::{Method, Request, Response, StatusCode, Uri};
+use http_body::Body as _;
+use pin_project_lite::pin_project;
+use prometheus::{Histogram, IntCounter, IntCounterVec};
+use tokio::time::Instant;
+use tower::{Layer, Service, layer::layer_fn};
+use tracing::{Level, enabled, info};
+
+use super::{Inbound, Resource, body::Body, respond::Responded};
+use crate::{
+    contacts::request::RequestId,
+    metrics::{self, Registry},
+};
+
+/// What access lines are filtered by.
+pub const ACCESS: &str = "access";
+
+/// The stage.
+#[derive(Clone, Debug)]
+pub struct Trace<S> {
+    shared: Arc<Shared>,
+    inner: S,
+}
+
+#[derive(Debug)]
+struct Shared {
+    /// Tells this process's requests from those of another.
+    start: u32,
+    count: AtomicU64,
+    metrics: Metrics,
+}
+
+/// Names, counts and logs requests. `start` should differ from process to process.
+pub fn layer<S>(start: u32, metrics: Metrics) -> impl Layer<S, Service = Trace<S>> {
+    let shared = Arc::new(Shared {
+        start,
+        count: AtomicU64::new(0),
+        metrics,
+    });
+    layer_fn(move |inner| Trace {
+        shared: shared.clone(),
+        inner,
+    })
+}
+
+impl<S, B> Service<Request<B>> for Trace<S>
+where
+    S: Service<Inbound, Response = Responded, Error = Infallible>,
+    B: http_body::Body,
+{
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = Tracing<S::Future>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        let started = Instant::now();
+        let has_body = !request.body().is_end_stream();
+        let (head, _) = request.into_parts();
+        let own = head
+            .headers
+            .get("x-request-id")
+            .and_then(|id| RequestId::parse(id.as_bytes()));
+        let id = own.unwrap_or_else(|| {
+            let count = self.shared.count.fetch_add(1, Ordering::Relaxed);
+            RequestId::number(self.shared.start, count)
+        });
+        let access = enabled!(target: ACCESS, Level::INFO).then(|| Access {
+            id: id.clone(),
+            method: head.method.clone(),
+            uri: head.uri.clone(),
+        });
+        Tracing {
+            inner: self.inner.call(Inbound { head, has_body, id }),
+            shared: self.shared.clone(),
+            started,
+            access,
+        }
+    }
+}
+
+/// What the access line will say.
+struct Access {
+    id: RequestId,
+    method: Method,
+    uri: Uri,
+}
+
+pin_project! {
+    /// A response to come.
+    pub struct Tracing<F> {
+        #[pin]
+        inner: F,
+        shared: Arc<Shared>,
+        started: Instant,
+        access: Option<Access>,
+    }
+}
+
+impl<F: Future<Output = Result<Responded, Infallible>>> Future for Tracing<F> {
+    type Output = Result<Response<Body>, Infallible>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        let Ok(responded) = ready!(this.inner.poll(cx));
+        let took = this.started.elapsed();
+        this.shared
+            .metrics
+            .count(responded.resource, responded.response.status(), took);
+        if let Some(access) = this.access.take() {
+            access.write(&responded, took);
+        }
+        Poll::Ready(Ok(responded.response))
+    }
+}
+
+impl Access {
+    fn write(&self, responded: &Responded, took: Duration) {
+        // A path or a query that made no sense here may hold anything, a person's name included.
+        let target = match self.uri.path_and_query() {
+            Some(target) if !responded.refused => target.as_str(),
+            _ => "-",
+        };
+        info!(
+            target: ACCESS,
+            request = self.id.as_str(),
+            method = %self.method,
+            path = target,
+            status = responded.response.status().as_u16(),
+            cache = responded.word,
+            bytes = responded.response.body().size_hint().exact(),
+            duration_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
+        );
+    }
+}
+
+/// What one listener's requests tell.
+#[derive(Clone, Debug)]
+pub struct Metrics {
+    requests: IntCounterVec,
+    listener: &'static str,
+    /// The successes by resource, resolved once: nearly every request is one.
+    succeeded: [IntCounter; Resource::ALL.len()],
+    duration: [Histogram; Resource::ALL.len()],
+}
+
+impl Metrics {
+    /// The metrics of the traffic and of the admin listener.
+    pub fn new(registry: &Registry) -> metrics::Result<[Self; 2]> {
+        let requests = registry.counter(
+            "requests_total",
+            "Requests answered, by listener, by what they were about, and by status.",
+            &["listener", "resource", "status"],
+        )?;
+        let duration = registry.seconds(
+            "request_duration_seconds",
+            "From a request's head read to its response's head ready.",
+            &["listener", "resource"],
+        )?;
+        Ok(["traffic", "admin"].map(|listener| Self {
+            requests: requests.clone(),
+            listener,
+            succeeded: Resource::ALL
+                .map(|resource| requests.with_label_values(&[listener, resource.word(), "200"])),
+            duration: Resource::ALL
+                .map(|resource| duration.with_label_values(&[listener, resource.word()])),
+        }))
+    }
+
+    fn count(&self, resource: Resource, status: StatusCode, took: Duration) {
+        let place = resource as usize;
+        if status == StatusCode::OK {
+            self.succeeded[place].inc();
+        } else {
+            let labels = [self.listener, resource.word(), status.as_str()];
+            self.requests.with_label_values(&labels).inc();
+        }
+        self.duration[place].observe(took.as_secs_f64());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::Empty;
+    use tower::{ServiceExt, service_fn};
+
+    use super::*;
+
+    fn stage()
+    -> impl Service<Request<Empty<bytes::Bytes>>, Response = Response<Body>, Error = Infallible>
+    {
+        let [metrics, _] = Metrics::new(&Registry::new().unwrap()).unwrap();
+        let inner = service_fn(async |inbound: Inbound| {
+            let mut response = Response::new(Body::Empty);
+            let id = inbound.id.as_str().parse().unwrap();
+            response.headers_mut().insert("x-request-id", id);
+            Ok(Responded {
+                response,
+                resource: Resource::Page,
+                word: "hit",
+                refused: false,
+            })
+        });
+        layer(7, metrics).layer(inner)
+    }
+
+    async fn id_of(request: http::request::Builder) -> String {
+        let request = request.body(Empty::new()).unwrap();
+        let response = stage().oneshot(request).await.unwrap();
+        response.headers()["x-request-id"]
+            .to_str()
+            .unwrap()
+            .to_owned()
+    }
+
+    #[tokio::test]
+    async fn a_well_formed_id_of_the_callers_own_is_kept() {
+        assert_eq!(
+            id_of(Request::get("/").header("x-request-id", "abc-1")).await,
+            "abc-1"
+        );
+        for bad in ["a b", "x/y", ""] {
+            let given = id_of(Request::get("/").header("x-request-id", bad)).await;
+            assert!(given.starts_with("00000007-"), "{given}");
+        }
+    }
+
+    #[test]
+    fn resources_stand_in_their_order() {
+        for (place, resource) in Resource::ALL.into_iter().enumerate() {
+            assert_eq!(resource as usize, place);
+        }
+    }
+}

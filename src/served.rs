@@ -1,0 +1,115 @@
+//! How an answer came about: one enum, whose words stand in the log, in the metrics and in `Cache-Status`.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use tokio::time::Instant;
+
+use crate::contacts::cache::entry::{Cached, Entry};
+
+/// How an answer came about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Served {
+    /// From a fresh copy.
+    Hit,
+    /// Cut out of a fresh, verified list.
+    Slice,
+    /// This request's own flight fetched it.
+    Fetched(Forward),
+    /// Another request's flight was already on its way.
+    Joined(Forward),
+}
+
+/// Why the cache had to ask upstream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Forward {
+    /// No copy was held.
+    Miss,
+    /// The copy held was no longer fresh.
+    Stale,
+}
+
+impl Served {
+    /// Every way there is, for metrics that are present from the start.
+    pub const ALL: [Self; 6] = [
+        Self::Hit,
+        Self::Slice,
+        Self::Fetched(Forward::Miss),
+        Self::Fetched(Forward::Stale),
+        Self::Joined(Forward::Miss),
+        Self::Joined(Forward::Stale),
+    ];
+
+    /// The word for it in logs and metrics.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Hit => "hit",
+            Self::Slice => "slice",
+            Self::Fetched(Forward::Miss) => "miss",
+            Self::Fetched(Forward::Stale) => "expired",
+            Self::Joined(Forward::Miss) => "miss_joined",
+            Self::Joined(Forward::Stale) => "expired_joined",
+        }
+    }
+
+    /// Its place in [`Served::ALL`].
+    pub const fn index(self) -> usize {
+        match self {
+            Self::Hit => 0,
+            Self::Slice => 1,
+            Self::Fetched(Forward::Miss) => 2,
+            Self::Fetched(Forward::Stale) => 3,
+            Self::Joined(Forward::Miss) => 4,
+            Self::Joined(Forward::Stale) => 5,
+        }
+    }
+}
+
+impl Forward {
+    /// The value of `fwd` in `Cache-Status` (RFC 9211, section 2.2).
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Miss => "uri-miss",
+            Self::Stale => "stale",
+        }
+    }
+}
+
+impl fmt::Display for Served {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.word())
+    }
+}
+
+/// A copy, with how it came about and how old it was at that moment.
+#[derive(Debug)]
+pub struct Answer<V> {
+    pub copy: Arc<Entry<V>>,
+    pub served: Served,
+    /// Since upstream was asked for it; of a list's oldest page.
+    pub age: Duration,
+    /// How long it is still fresh.
+    pub ttl: Duration,
+}
+
+impl<V: Cached> Answer<V> {
+    pub fn new(copy: Arc<Entry<V>>, served: Served, now: Instant) -> Self {
+        Self {
+            age: copy.age(now),
+            ttl: copy.ttl(now),
+            copy,
+            served,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_way_knows_its_place() {
+        for (index, served) in Served::ALL.into_iter().enumerate() {
+            assert_eq!(served.index(), index);
+        }
+    }
+}

@@ -1,0 +1,290 @@
+//! One page from upstream: the request built from parsed values alone, the answer judged before it is believed.
+//!
+//! An answer is judged from the outside in: status, type, coding, size, JSON, shape, echo. What fails is never kept,
+//! and nothing of its text reaches a caller.
+
+use std::{
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use futures_util::{FutureExt, future::BoxFuture};
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Request, StatusCode, Uri,
+    header::{ACCEPT, ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE, RETRY_AFTER},
+};
+use http_body::Body;
+use http_body_util::{BodyExt, Empty};
+use prometheus::{Histogram, IntCounterVec};
+use tokio::time::{self, Instant};
+use tower::{Layer, Service, layer::layer_fn};
+
+use super::{Attempt, Config, Paging, client::classify};
+use crate::{
+    contacts::{
+        page::{Page, PageKey, Window},
+        request::Fetch,
+    },
+    error::{Error, Kind, Result},
+    metrics::{self, Registry},
+};
+
+const ACCOUNT_ID: HeaderName = HeaderName::from_static("accountid");
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+
+/// The stage.
+#[derive(Clone, Debug)]
+pub struct FetchPages<S> {
+    shared: Arc<Shared>,
+    inner: S,
+}
+
+#[derive(Debug)]
+struct Shared {
+    config: Config,
+    metrics: Metrics,
+}
+
+/// Fetches pages through whatever sends attempts.
+pub fn layer<S>(config: Config, metrics: Metrics) -> impl Layer<S, Service = FetchPages<S>> {
+    let shared = Arc::new(Shared { config, metrics });
+    layer_fn(move |inner| FetchPages {
+        shared: shared.clone(),
+        inner,
+    })
+}
+
+impl<S, B> Service<Fetch<PageKey>> for FetchPages<S>
+where
+    S: Service<Attempt, Response = http::Response<B>, Error = Error, Future: Send + 'static>,
+    B: Body<Data = Bytes, Error: std::error::Error + 'static> + Send + Unpin + 'static,
+{
+    type Response = Page;
+    type Error = Error;
+    type Future = BoxFuture<'static, Result<Page>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, fetch: Fetch<PageKey>) -> Self::Future {
+        let PageKey {
+            collection, window, ..
+        } = fetch.key;
+        let account = collection.account.clone();
+        let request = match request(
+            &self.shared.config,
+            account.id.as_str(),
+            collection.stream.as_str(),
+            window,
+        ) {
+            Ok(request) => request,
+            Err(error) => return async { Err(error) }.boxed(),
+        };
+        let asked_at = Instant::now();
+        let answer = self.inner.call(Attempt {
+            account: account.clone(),
+            request,
+        });
+        let shared = self.shared.clone();
+        async move {
+            let config = &shared.config;
+            let read = async {
+                let response = within(config.first_byte_timeout, answer).await??;
+                let body = read(response, config).await?;
+                Page::decode(body, window, config.paging == Paging::PageLimit, asked_at)
+            };
+            let outcome = within(config.page_timeout, read).await.flatten();
+            shared
+                .metrics
+                .count(&account.label, &outcome, asked_at.elapsed());
+            // A clamp is passed on as it is, and the next reader asks for no more than that.
+            if let Ok(page) = &outcome
+                && page.limit < window.limit
+            {
+                collection.learn_page_limit(page.limit);
+            }
+            outcome
+        }
+        .boxed()
+    }
+}
+
+/// The request for a window. Nothing that a caller sent is in it but the stream's id and the two numbers.
+fn request(
+    config: &Config,
+    account: &str,
+    stream: &str,
+    window: Window,
+) -> Result<Request<Empty<Bytes>>> {
+    let base = config.base_url.trim_end_matches('/');
+    let Window { skip, limit } = window;
+    let query = match config.paging {
+        Paging::SkipLimit => format!("skip={skip}&limit={limit}"),
+        Paging::PageLimit => format!("page={}&limit={limit}", skip / u64::from(limit) + 1),
+    };
+    let uri = Uri::try_from(format!(
+        "{base}/agentassist/api/v1/public/{stream}/contacts?{query}"
+    ));
+    let unsendable = |cause: &dyn std::fmt::Display| {
+        Error::new(Kind::Internal, "no request to upstream could be made").because(cause)
+    };
+    Request::get(uri.map_err(|error| unsendable(&error))?)
+        .header(ACCOUNT_ID, account)
+        .header(CONTENT_TYPE, JSON)
+        .header(ACCEPT, JSON)
+        .header(ACCEPT_ENCODING, HeaderValue::from_static("identity"))
+        .body(Empty::new())
+        .map_err(|error| unsendable(&error))
+}
+
+/// The body of an answer whose head is what it should be.
+async fn read<B>(response: http::Response<B>, config: &Config) -> Result<Bytes>
+where
+    B: Body<Data = Bytes, Error: std::error::Error + 'static> + Unpin,
+{
+    judge(response.status(), response.headers())?;
+    let cap = config.page_bytes_max.as_u64();
+    let too_large = || {
+        Error::new(
+            Kind::UpstreamTooLarge,
+            format!("upstream's answer is larger than {cap} bytes"),
+        )
+    };
+    let mut body = response.into_body();
+    let announced = body.size_hint().exact();
+    if announced.is_some_and(|length| length > cap) {
+        return Err(too_large());
+    }
+    // Collected into memory of its own: a piece as it arrives may hold on to a much larger read buffer.
+    let mut bytes = Vec::with_capacity(usize::try_from(announced.unwrap_or(8 * 1024)).unwrap_or(0));
+    while let Some(frame) = within(config.between_bytes_timeout, body.frame()).await? {
+        let frame = frame.map_err(|error| classify(&error))?;
+        let Ok(data) = frame.into_data() else {
+            continue;
+        };
+        if (bytes.len() + data.len()) as u64 > cap {
+            return Err(too_large());
+        }
+        bytes.extend_from_slice(&data);
+    }
+    Ok(bytes.into_boxed_slice().into())
+}
+
+/// Whether an answer's head lets its body be read as a page.
+fn judge(status: StatusCode, headers: &HeaderMap) -> Result<()> {
+    let refused = |kind, detail: &'static str| {
+        Err(Error::new(kind, detail).because(format!("status {status}")))
+    };
+    match status.as_u16() {
+        200 => {}
+        401 => {
+            let detail = "upstream refused the credential, its scope or the stream id";
+            return refused(Kind::UpstreamAuthRejected, detail);
+        }
+        404 => return refused(Kind::StreamNotFound, "upstream knows no such stream"),
+        429 => {
+            let detail = "the account's calls in this minute are used up";
+            return Err(Error::new(Kind::UpstreamRateLimited, detail).retry_after(pause(headers)));
+        }
+        300..=303 | 305..=308 => {
+            return refused(
+                Kind::UpstreamRedirect,
+                "upstream redirects, which is never followed",
+            );
+        }
+        400..500 => return refused(Kind::Upstream4xx, "upstream refused the request"),
+        500..600 => return refused(Kind::Upstream5xx, "upstream failed"),
+        _ => {
+            return refused(
+                Kind::UpstreamProtocol,
+                "upstream answered with an unexpected status",
+            );
+        }
+    }
+    let coding = headers.get_all(CONTENT_ENCODING).iter();
+    if coding
+        .into_iter()
+        .any(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"identity"))
+    {
+        let detail = "upstream's answer has a coding that was not asked for";
+        return Err(Error::new(Kind::UpstreamEncoding, detail));
+    }
+    let mut types = headers.get_all(CONTENT_TYPE).iter();
+    match (types.next(), types.next()) {
+        (Some(value), None) if is_json(value) => Ok(()),
+        _ => Err(Error::new(
+            Kind::UpstreamWrongType,
+            "upstream's answer is not JSON",
+        )),
+    }
+}
+
+/// `application/json`, whatever its parameters.
+fn is_json(value: &HeaderValue) -> bool {
+    let essence = value
+        .as_bytes()
+        .split(|byte| *byte == b';')
+        .next()
+        .unwrap_or_default();
+    essence
+        .trim_ascii()
+        .eq_ignore_ascii_case(b"application/json")
+}
+
+/// `Retry-After` in seconds, from 1 to 60; without one, a whole window.
+fn pause(headers: &HeaderMap) -> Duration {
+    let seconds = headers
+        .get(RETRY_AFTER)
+        .and_then(|value| value.to_str().ok()?.trim().parse().ok());
+    Duration::from_secs(seconds.unwrap_or(60_u64).clamp(1, 60))
+}
+
+async fn within<F: Future>(timeout: Duration, future: F) -> Result<F::Output> {
+    time::timeout(timeout, future).await.map_err(|_| {
+        Error::new(Kind::UpstreamTimeout, "upstream did not answer in time")
+            .because(format!("nothing within {timeout:?}"))
+    })
+}
+
+/// What the attempts tell.
+#[derive(Clone, Debug)]
+pub struct Metrics {
+    attempts: IntCounterVec,
+    duration: Histogram,
+}
+
+impl Metrics {
+    pub fn new(registry: &Registry) -> metrics::Result<Self> {
+        let attempts = registry.counter(
+            "upstream_attempts_total",
+            "Requests sent to upstream, by account and by what came of them: ok, or the code of the fault.",
+            &["account", "outcome"],
+        )?;
+        let duration = registry.seconds(
+            "upstream_attempt_duration_seconds",
+            "From a request sent to its page decoded, or to its fault.",
+            &[],
+        )?;
+        Ok(Self {
+            attempts,
+            duration: duration.with_label_values::<&str>(&[]),
+        })
+    }
+
+    fn count(&self, account: &str, outcome: &Result<Page>, took: Duration) {
+        let word = match outcome {
+            Ok(_) => "ok",
+            // Nothing was sent.
+            Err(error) if error.kind() == Kind::CredentialsUnavailable => return,
+            Err(error) => error.kind().code(),
+        };
+        self.attempts.with_label_values(&[account, word]).inc();
+        self.duration.observe(took.as_secs_f64());
+    }
+}
+
+#[cfg(test)]
+mod tests;
