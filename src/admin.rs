@@ -15,12 +15,11 @@ use serde::Deserialize;
 use tower::Service;
 
 use crate::{
+    config::Rules,
     edge::{Inbound, Reply},
     error::{Error, Kind, Result},
     metrics::Registry,
 };
-
-use crate::config::Rules;
 
 /// `[admin]`: the second listener.
 #[derive(Clone, Debug, Deserialize)]

@@ -39,6 +39,8 @@ mod variables;
 #[cfg(test)]
 mod default_file;
 #[cfg(test)]
+mod properties;
+#[cfg(test)]
 mod tests;
 
 pub use problem::{Problem, Problems};

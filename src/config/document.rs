@@ -42,8 +42,15 @@ pub(crate) fn read(root: &DeTable<'_>, source: &str, findings: &mut Findings) ->
     };
     let mut pieces = walk.pieces;
     pieces.sort_by_key(|piece| (piece.span.start, piece.span.end));
-    // An implicit table's key may be met twice.
-    pieces.dedup_by(|later, earlier| later.span.start < earlier.span.end);
+    // No two should overlap. If they ever do, what either hides stays hidden.
+    pieces.dedup_by(|later, earlier| {
+        let overlap = later.span.start < earlier.span.end;
+        if overlap {
+            earlier.span.end = earlier.span.end.max(later.span.end);
+            earlier.shown &= later.shown;
+        }
+        overlap
+    });
     Document { values, pieces }
 }
 
@@ -66,7 +73,7 @@ impl Walk<'_> {
             self.piece(key.span(), true);
             let Some(shape) = keys.get(name) else {
                 self.hide(value);
-                self.unknown(keys, table, name, key.span(), path);
+                self.unknown(keys, table, (name, value.get_ref()), key.span(), path);
                 continue;
             };
             if let Some(value) = self.value(shape, value, &join(path, name), key.span()) {
@@ -146,7 +153,7 @@ impl Walk<'_> {
         &mut self,
         keys: &BTreeMap<&'static str, Shape>,
         table: &DeTable<'_>,
-        name: &str,
+        (name, value): (&str, &DeValue<'_>),
         span: Range<usize>,
         path: &str,
     ) {
@@ -164,7 +171,7 @@ impl Walk<'_> {
                 self.findings.spoil(join(path, meant));
             }
             Fault::Misspelt(meant.to_owned())
-        } else if is_secret(name) {
+        } else if is_secret(name, value) {
             for key in ["client_secret_file", "client_secret_env"] {
                 self.findings.spoil(join(path, key));
             }
@@ -238,19 +245,12 @@ fn may_be_shown(kind: Kind, path: &str, text: Option<&str>) -> bool {
     }
 }
 
-/// True if a key is named as if it held a secret.
-fn is_secret(name: &str) -> bool {
+/// True if an unknown key is named as if it held a secret.
+fn is_secret(name: &str, value: &DeValue<'_>) -> bool {
     let name = name.to_lowercase();
-    [
-        "secret",
-        "password",
-        "passwd",
-        "token",
-        "private_key",
-        "api_key",
-    ]
-    .iter()
-    .any(|word| name.contains(word))
+    let named = |words: &[&str]| words.iter().any(|word| name.contains(word));
+    named(&["secret", "password", "passwd"])
+        || value.is_str() && named(&["token", "api_key", "private_key"])
 }
 
 pub(crate) fn join(path: &str, name: &str) -> String {

@@ -73,7 +73,7 @@ pub(crate) fn examine(
 
 fn syntax(file: PathBuf, source: &str, error: &toml::de::Error) -> Problems {
     let span = error.span().unwrap_or(0..0);
-    let line = excerpt::unparsed(source, &span, keys::is_harmless);
+    let line = excerpt::unparsed(source, &span, keys::harmless);
     let fault = Fault::Syntax(error.message().replace('\n', " "));
     Problems::one(Problem {
         place: Place::Line(file, line),
@@ -117,6 +117,8 @@ fn merge(
 fn apply_rules(config: &Config, source: &str, findings: &mut Findings) {
     let mut rules = Rules::default();
     config.check(&mut rules);
+    // Once, not for each of what may be a hundred thousand duplicates.
+    let line_ends: Vec<usize> = source.match_indices('\n').map(|(at, _)| at).collect();
     for broken in rules.into_broken() {
         if broken.keys.iter().any(|key| findings.is_spoilt(key)) {
             continue;
@@ -134,7 +136,7 @@ fn apply_rules(config: &Config, source: &str, findings: &mut Findings) {
         let message = broken.message;
         let fault = match broken.same_as.map(|key| findings.place(&key)) {
             Some(At::File(start, _)) => {
-                let line = excerpt::line_number(source, start);
+                let line = line_ends.partition_point(|&end| end < start) + 1;
                 Fault::Duplicate { message, line }
             }
             _ => Fault::Rule(message),

@@ -54,51 +54,57 @@ pub(crate) fn excerpt(source: &str, pieces: &[Piece], span: &Range<usize>) -> Ex
     shown.finish(source, line_number, &line, span)
 }
 
-/// The same for a file that could not be parsed, so that nobody knows where its values are. Of `known` it is known
-/// that they are names of keys with harmless values.
-pub(crate) fn unparsed(source: &str, span: &Range<usize>, known: impl Fn(&str) -> bool) -> Excerpt {
+/// The same for a file that could not be parsed, so that nobody knows where its values are. `harmless` tells of a
+/// name whether it is a key or section (else `None`), and whether its value may be shown.
+pub(crate) fn unparsed(
+    source: &str,
+    span: &Range<usize>,
+    harmless: impl Fn(&str) -> Option<bool>,
+) -> Excerpt {
     let (line_number, line) = line_of(source, span.start);
-    let mut shown = Shown::default();
     let text = &source[line.clone()];
-    let header = text.trim_start().starts_with('[');
-    let (before, after) = match text.split_once('=') {
-        Some((before, after)) if !header => (before, Some(after)),
-        _ => (text, None),
-    };
-    let name = before
-        .rsplit('.')
-        .next()
-        .unwrap_or(before)
-        .trim()
-        .trim_matches(['"', '\'']);
-    let equals = line.start + before.len();
-    let bare = |c: char| {
-        c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.' | '[' | ']' | ' ' | '\t')
-    };
-    let pieces = if header {
-        // A name in brackets; what follows them may be anything.
-        let end = text.find(|c| !bare(c)).unwrap_or(text.len());
-        [line.start..line.start + end, line.start + end..line.end]
-    } else if known(name) && after.is_none_or(|after| !after.contains('=')) {
-        [line.clone(), line.end..line.end]
-    } else if known(name) || (name.contains("secret") && name.len() <= 40) {
-        [
-            line.start..equals + usize::from(after.is_some()),
-            equals + 1..line.end,
-        ]
-    } else {
-        [line.start..line.start, line.clone()]
-    };
-    let [open, mut hidden] = pieces;
-    hidden.start = hidden.start.min(line.end);
-    if !shown.structure(source, open) && !source[hidden.clone()].trim().is_empty() {
-        shown.mask(hidden);
+    let shown_to = line.start + shown_length(text, harmless);
+    let mut shown = Shown::default();
+    let comment = shown.structure(source, line.start..shown_to);
+    if !comment && !source[shown_to..line.end].trim().is_empty() {
+        shown.mask(shown_to..line.end);
     }
     shown.finish(source, line_number, &line, span)
 }
 
+/// How many bytes at the start of an unparsed line may be shown.
+fn shown_length(text: &str, harmless: impl Fn(&str) -> Option<bool>) -> usize {
+    let last = |path: &str| -> Option<bool> {
+        let parts = path
+            .split('.')
+            .map(|part| harmless(part.trim().trim_matches(['"', '\''])));
+        parts.reduce(|one, other| one.and(other)).flatten()
+    };
+    if text.trim_start().starts_with('[') {
+        let name = text.trim_start().trim_start_matches('[');
+        let end = name.find(']').unwrap_or(name.len());
+        let rest = name[end..].trim_start_matches(']');
+        return last(&name[..end]).map_or(0, |_| text.len() - rest.len());
+    }
+    let (path, value) = text.split_once('=').unwrap_or((text, ""));
+    let key_and_sign = text.len() - value.len();
+    // Not a word out of somebody's secret, but a key that somebody might write.
+    let word = path.trim();
+    let secret = word.contains("secret")
+        && word
+            .bytes()
+            .all(|byte| byte.is_ascii_lowercase() || byte == b'_');
+    match last(path) {
+        // A second key on the line is a second value, which may be anything.
+        Some(true) if !value.contains('=') => text.len(),
+        Some(_) => key_and_sign,
+        None if secret => key_and_sign,
+        None => 0,
+    }
+}
+
 /// The number of the line, from 1, that holds the byte at `offset`.
-pub(crate) fn line_number(source: &str, offset: usize) -> usize {
+fn line_number(source: &str, offset: usize) -> usize {
     let before = &source.as_bytes()[..offset.min(source.len())];
     before.iter().filter(|&&byte| byte == b'\n').count() + 1
 }
@@ -117,6 +123,12 @@ fn line_of(source: &str, offset: usize) -> (usize, Range<usize>) {
         end -= 1;
     }
     (line_number(source, start), start..end)
+}
+
+/// True for what could rewrite the operator's terminal, or turn the text around in it.
+fn is_deceptive(character: char) -> bool {
+    let invisible = matches!(character, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}');
+    invisible || character.is_control()
 }
 
 /// A line in the making, with a map from bytes of the file to characters shown.
@@ -141,10 +153,9 @@ impl Shown {
     fn push(&mut self, source: &str, span: Range<usize>) {
         let before = self.length;
         for character in source[span.clone()].chars() {
-            // Control characters could rewrite the operator's terminal.
             self.text.push(if character == '\t' {
                 ' '
-            } else if character.is_control() {
+            } else if is_deceptive(character) {
                 '\u{fffd}'
             } else {
                 character
@@ -336,9 +347,20 @@ mod tests {
             ("CANARY", "C", "***\n^^^"),
             ("fresh_for", "f", "fresh_for\n^"),
             ("[accounts", "s", "[accounts\n        ^"),
-            ("[a] \"CANARY = 1\"", "\"", "[a] ***\n    ^^^"),
+            ("[a] \"CANARY = 1\"", "\"", "[a]***\n   ^^^"),
+            (
+                "[[a.accounts]] CANARY",
+                "C",
+                "[[a.accounts]]***\n              ^^^",
+            ),
+            ("[CANARY", "C", "***\n^^^"),
+            ("name = CANARY", "C", "name =***\n      ^^^"),
         ] {
-            let made = unparsed(line, &find(line, part), |name| name == "fresh_for");
+            let made = unparsed(line, &find(line, part), |name| match name {
+                "fresh_for" => Some(true),
+                "accounts" | "a" | "name" => Some(false),
+                _ => None,
+            });
             assert_eq!(picture(&made), expected, "{line}");
         }
     }
@@ -350,7 +372,7 @@ mod tests {
             let (a, b) = (boundary(a), boundary(b));
             let span = a.min(b)..a.max(b);
             let pieces = [Piece { span: span.clone(), shown }];
-            for made in [excerpt(&source, &pieces, &span), unparsed(&source, &span, |_| shown)] {
+            for made in [excerpt(&source, &pieces, &span), unparsed(&source, &span, |_| Some(shown))] {
                 prop_assert!(made.line >= 1 && made.column >= 1 && made.caret.start < made.caret.end);
                 prop_assert!(!made.text.contains(char::is_control));
             }

@@ -32,25 +32,26 @@ pub(crate) fn tree() -> &'static Shape {
     &TREE
 }
 
-/// True if `name` is a key somewhere, and nowhere one whose value may be a secret.
-pub(crate) fn is_harmless(name: &str) -> bool {
-    fn kinds(shape: &Shape, name: &str, found: &mut Vec<Kind>) {
+/// Whether no value of the key or section `name` may be a secret, wherever it stands; `None` if there is no such key.
+pub(crate) fn harmless(name: &str) -> Option<bool> {
+    fn search(shape: &Shape, name: &str, found: &mut Option<bool>) {
         match shape {
             Shape::Section(keys) => {
                 for (key, below) in keys {
-                    match below {
-                        Shape::Value(kind) if *key == name => found.push(*kind),
-                        below => kinds(below, name, found),
+                    if *key == name {
+                        let harmless = matches!(below, Shape::Value(kind) if kind.is_harmless());
+                        *found = Some(harmless && found.unwrap_or(true));
                     }
+                    search(below, name, found);
                 }
             }
-            Shape::List(item) => kinds(item, name, found),
+            Shape::List(item) => search(item, name, found),
             Shape::Value(_) => {}
         }
     }
-    let mut found = Vec::new();
-    kinds(tree(), name, &mut found);
-    !found.is_empty() && found.into_iter().all(Kind::is_harmless)
+    let mut found = None;
+    search(tree(), name, &mut found);
+    found
 }
 
 /// The known name that was probably meant by `unknown`.
@@ -331,6 +332,19 @@ mod tests {
                 line.contains("bytes") && !line.contains("timeout") || line.contains("uri_max"),
                 "{line}"
             );
+        }
+    }
+
+    #[test]
+    fn names_are_harmless_if_they_are_everywhere() {
+        for (name, expected) in [
+            ("fresh_for", Some(true)),
+            ("client_secret_env", Some(false)),
+            ("cache", Some(false)),
+            ("token", Some(false)),
+            ("client_secret", None),
+        ] {
+            assert_eq!(harmless(name), expected, "{name}");
         }
     }
 

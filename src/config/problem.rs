@@ -127,7 +127,7 @@ impl fmt::Display for Problem {
                 write!(f, "{}:{line}:{column}: ", file.display())?
             }
             Place::File(file) => write!(f, "{}: ", file.display())?,
-            Place::Variable(name) => write!(f, "{name}: ")?,
+            Place::Variable(name) => write!(f, "{}: ", name.escape_debug())?,
         }
         if !self.key.is_empty() && !matches!(self.place, Place::Variable(_)) {
             write!(f, "{}: ", self.key)?;

@@ -23,14 +23,13 @@ use super::{
     request::Fetch,
 };
 use crate::{
+    config,
     error::{Error, Kind, Result},
     metrics::{self, Registry},
     service::FetchPage,
 };
 
 pub mod plan;
-
-use crate::config::Rules;
 
 /// `[merge]`: how a whole list is read.
 #[derive(Clone, Debug, Deserialize)]
@@ -51,7 +50,7 @@ pub struct Config {
 
 impl Config {
     /// States which rules are broken.
-    pub fn check(&self, rules: &mut Rules) {
+    pub fn check(&self, rules: &mut config::Rules) {
         rules.range("width", self.width, 1..=64);
         // Not 1: neighbouring pages overlap by a record, so a page of one would never get on.
         rules.range("page_limit_max", self.page_limit_max, 2..=10_000);

@@ -23,6 +23,7 @@ use tower::Service;
 use self::query::{Query, Style};
 use super::{Inbound, Reply};
 use crate::{
+    config::Rules,
     contacts::{
         account::{Account, Accounts},
         collection::Collection,
@@ -38,8 +39,6 @@ use crate::{
 
 mod path;
 pub mod query;
-
-use crate::config::Rules;
 
 /// `[edge]`: what a caller may send, and how long it may wait.
 #[derive(Clone, Debug, Deserialize)]

@@ -22,7 +22,6 @@ use tower::Service;
 use tracing::{debug, warn};
 
 use super::body::Body;
-
 use crate::config::Rules;
 
 /// `[listen]`: the traffic listener.

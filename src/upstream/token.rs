@@ -21,6 +21,7 @@ use tower::{Layer, Service, layer::layer_fn};
 
 use super::{Attempt, secret::Secret};
 use crate::{
+    config::Rules,
     contacts::{
         account::Account,
         ids::{AccountId, ClientId},
@@ -28,8 +29,6 @@ use crate::{
     error::{Error, Kind, Result},
     metrics::{self, Registry},
 };
-
-use crate::config::Rules;
 
 /// `[token]`: the JWTs signed for upstream.
 #[derive(Clone, Debug, Deserialize)]
