@@ -1,0 +1,15 @@
+# shellcheck shell=bash
+# Sourced by the scripts beside it.
+
+# need PROGRAM PACKAGE: installs Debian's PACKAGE unless PROGRAM is there.
+need() {
+    local program=$1 package=$2
+    command -v "$program" >/dev/null && return
+    echo "installing $package, for $program"
+    local apt=(env DEBIAN_FRONTEND=noninteractive apt-get -qq -o DPkg::Lock::Timeout=120)
+    [ "$(id -u)" = 0 ] || apt=(sudo -n "${apt[@]}")
+    if ! command -v apt-get >/dev/null || ! { "${apt[@]}" update && "${apt[@]}" install -y --no-install-recommends "$package"; } >/dev/null; then
+        echo "$program is missing, and the package $package could not be installed here: please install it" >&2
+        return 1
+    fi
+}
