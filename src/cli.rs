@@ -40,7 +40,7 @@ enum Command {
     /// Report everything that is wrong with a configuration
     Check(check::Args),
     /// Play Kore.ai alone, with its limits and faults
-    Simulate(simulate::Args),
+    Simulate(Box<simulate::Args>),
 }
 
 impl Cli {
@@ -50,7 +50,7 @@ impl Cli {
             Command::Check(args) => return check::run(&args),
             Command::Demo(args) => wait_for(demo::run(args)),
             Command::Serve(args) => wait_for(serve::run(args)),
-            Command::Simulate(args) => wait_for(async { Ok(simulate::run(args).await?) }),
+            Command::Simulate(args) => wait_for(async { Ok(simulate::run(*args).await?) }),
         };
         match outcome {
             Ok(()) => ExitCode::SUCCESS,

@@ -334,7 +334,7 @@ fn at_most_fifty_are_shown() {
 /// Each step is linear, so that a file of the largest size cannot hang a start.
 #[test]
 fn a_large_bad_file_is_judged_at_once() {
-    let started = std::time::Instant::now();
+    let started = tokio::time::Instant::now();
     for text in [
         "[[accounts]]\nname='a'\n".repeat(10_000),
         "[[accounts]]\ntoken='a'\n".repeat(10_000),

@@ -105,7 +105,7 @@ pub fn layer<T: Store, S>(
 ) -> impl Layer<S, Service = Cache<T, S>> {
     let shared = Arc::new(Shared {
         store,
-        flights: Board::new(),
+        flights: Board::default(),
         fresh_for,
         metrics,
     });

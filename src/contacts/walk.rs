@@ -149,7 +149,7 @@ impl Shared {
         let mut asked = FuturesUnordered::new();
         loop {
             while asked.len() < self.config.width
-                && let Some(ask) = plan.next()
+                && let Some(ask) = plan.next_ask()
             {
                 let page = Fetch {
                     key: PageKey {

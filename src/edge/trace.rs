@@ -173,12 +173,15 @@ impl Metrics {
             "From a request's head read to its response's head ready.",
             &["listener", "resource"],
         )?;
-        Ok(["traffic", "admin"].map(|listener| Self {
+        // The admin listener has no pages and no lists, and should not show them as never asked for.
+        let listeners: [(_, [_; 3]); 2] =
+            [("traffic", Resource::ALL), ("admin", [Resource::Other; 3])];
+        Ok(listeners.map(|(listener, resources)| Self {
             requests: requests.clone(),
             listener,
-            succeeded: Resource::ALL
+            succeeded: resources
                 .map(|resource| requests.with_label_values(&[listener, resource.word(), "200"])),
-            duration: Resource::ALL
+            duration: resources
                 .map(|resource| duration.with_label_values(&[listener, resource.word()])),
         }))
     }

@@ -40,11 +40,13 @@ pub enum Boarded<V> {
     Joined(Waiter<V>),
 }
 
-impl<K: Clone + Eq + Hash + Send + 'static, V: Send + Sync + 'static> Board<K, V> {
-    pub fn new() -> Self {
+impl<K, V> Default for Board<K, V> {
+    fn default() -> Self {
         Self(Arc::default())
     }
+}
 
+impl<K: Clone + Eq + Hash + Send + 'static, V: Send + Sync + 'static> Board<K, V> {
     /// Waits for the key's flight, starting one if there is none and `look` still finds no copy.
     ///
     /// `fetch` must store what it fetched before it ends.

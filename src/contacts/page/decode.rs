@@ -33,7 +33,7 @@ impl Page {
                 "nested deeper than {NESTING_MAX} at byte {at}"
             )));
         }
-        let envelope = Envelope::read(text).map_err(json)?;
+        let envelope = Envelope::read(text).map_err(|error| json(&error))?;
         if envelope.has_repeated_key() {
             return Err(invalid("a key of the envelope stands twice"));
         }
@@ -164,7 +164,7 @@ fn echo(cause: String) -> Error {
 }
 
 /// serde_json's own messages quote values, so only the place is told.
-fn json(error: serde_json::Error) -> Error {
+fn json(error: &serde_json::Error) -> Error {
     let place = format!("line {}, column {}", error.line(), error.column());
     match error.classify() {
         Category::Data => schema(format!("not an object: {place}")),

@@ -101,7 +101,7 @@ impl Plan {
     }
 
     /// The next page to ask for; `None` while answers are outstanding, or when there are no more.
-    pub fn next(&mut self) -> Option<Ask> {
+    pub fn next_ask(&mut self) -> Option<Ask> {
         let ask = match self.next.next() {
             Some(number) => Some(Ask {
                 window: self.window(number),
@@ -366,7 +366,7 @@ mod tests {
     fn walk(bounds: Bounds, mut upstream: impl FnMut(Window) -> String) -> Result<List> {
         let now = Instant::now();
         let mut plan = Plan::new(bounds, now);
-        while let Some(ask) = plan.next() {
+        while let Some(ask) = plan.next_ask() {
             assert!(plan.calls < 1000, "the walk does not end");
             let body = upstream(ask.window).into();
             plan.take(ask, Page::decode(body, ask.window, bounds.pages, now)?)?;
