@@ -81,9 +81,11 @@ impl Answer {
                 self.body = body
                     .clone()
                     .map_or_else(|| error_body(*status), Bytes::from);
-                for (name, value) in headers {
-                    self.headers.insert(name, value.clone());
+                // Replaces ours, and keeps a header that is given twice.
+                for name in headers.keys() {
+                    self.headers.remove(name);
                 }
+                self.headers.extend(headers.clone());
             }
             Fault::RateLimited { status } => {
                 self.status = *status;
