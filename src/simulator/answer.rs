@@ -96,7 +96,7 @@ impl Answer {
                 self.headers.insert(LOCATION, location.clone());
                 self.body = Bytes::new();
             }
-            Fault::Delay(delay) => self.delay += *delay,
+            Fault::Delay(delay) => self.delay = self.delay.saturating_add(*delay),
             Fault::ContentType(Some(value)) => {
                 drop(self.headers.insert(CONTENT_TYPE, value.clone()))
             }
@@ -174,7 +174,7 @@ fn bend_body(body: &mut Vec<u8>, fault: &Fault) {
             let record = find(body, b"[")
                 .and_then(|list| find(&body[list..], b"{").map(|open| (list + open + 1, 3)));
             let (at, above) = record.unwrap_or((1, 1));
-            let levels = *depth as usize - above;
+            let levels = (*depth as usize).saturating_sub(above);
             let nested = [
                 b"\"nested\":" as &[u8],
                 &b"[".repeat(levels),
