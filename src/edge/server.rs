@@ -84,7 +84,11 @@ pub struct Server {
 /// The header lines of a request, at most; beyond it 431.
 const HEADERS_MAX: usize = 100;
 
-/// What a connection's reads and pending writes may hold, in bytes.
+/// The head of an HTTP/1.1 request, in bytes; beyond it 431. Twice what hyper takes for a target, so that one which is
+/// too long is told as that, with 414, and the longest that can be configured leaves room for headers.
+const HEAD_MAX: usize = 128 * 1024;
+
+/// What an HTTP/2 stream's pending writes may hold, in bytes.
 const BUFFER_MAX: usize = 64 * 1024;
 
 /// Requests at once on one HTTP/2 connection.
@@ -197,7 +201,7 @@ where
         .timer(TokioTimer::new())
         .header_read_timeout(header_timeout)
         .max_headers(HEADERS_MAX)
-        .max_buf_size(BUFFER_MAX);
+        .max_buf_size(HEAD_MAX);
     builder
         .http2()
         .timer(TokioTimer::new())
