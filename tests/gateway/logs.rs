@@ -17,6 +17,21 @@ use crate::{
 
 const SECRET: &str = "CANARYSECRETaWVnaHRzZWNyZXRzZWNyZXRzZWNyZXQ=";
 
+/// With a word of upstream's wherever one can stand.
+const FAULTS: [&str; 11] = [
+    "status=500;body=CANARYBODY",
+    "status=401;body=CANARYBODY",
+    "status=403;header=x-canary: CANARYHEADER;body=CANARYBODY",
+    "redirect=http://127.0.0.1:9/CANARYPLACE",
+    "content-type=text/CANARYTYPE",
+    "encoding=CANARYCODING",
+    "trailing-bytes=CANARYTAIL",
+    "truncate",
+    "truncate-chunked",
+    "bad-utf8",
+    "nesting=70",
+];
+
 /// Catches a `Debug` of a secret or a page, a parser's complaint that quotes, and a library that logs what it sends.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_secret_and_no_contact_is_logged_at_any_level() {
@@ -37,8 +52,14 @@ async fn no_secret_and_no_contact_is_logged_at_any_level() {
         format!("[{two}]"),
         "\"CANARYTEXT\"".to_owned(),
     ];
-    let mut account =
-        AccountSettings::new("acme-1", "cs-app", SECRET).fixed("st-good", vec![Bytes::from(good)]);
+    let mut account = AccountSettings::new("acme-1", "cs-app", SECRET)
+        .fixed("st-good", vec![Bytes::from(good.clone())]);
+    for number in 0..FAULTS.len() {
+        account = account.fixed(
+            &format!("st-fault-{number}"),
+            vec![Bytes::from(good.clone())],
+        );
+    }
     for (number, body) in wrong.iter().enumerate() {
         account = account.fixed(&format!("st-{number}"), vec![Bytes::from(body.clone())]);
     }
@@ -84,27 +105,13 @@ async fn no_secret_and_no_contact_is_logged_at_any_level() {
             ask(contacts(&format!("st-{number}"), query)).await;
         }
     }
-    for text in [
-        "status=500;body=CANARYBODY",
-        "status=401;body=CANARYBODY",
-        "status=403;header=x-canary: CANARYHEADER;body=CANARYBODY",
-        "redirect=http://127.0.0.1:9/CANARYPLACE",
-        "content-type=text/CANARYTYPE",
-        "encoding=CANARYCODING",
-        "trailing-bytes=CANARYTAIL",
-        "truncate",
-        "truncate-chunked",
-        "bad-utf8",
-        "nesting=70",
-    ] {
-        kore.fault_next(1, fault(text));
-        let (status, _) = ask(contacts("st-good", "?skip=0&limit=9")).await;
-        // The list would answer every window; it is cold again in another stream's name only, so this one is a slice.
-        assert_eq!(status, 200, "{text}");
-        kore.clear_faults();
-        kore.fault_next(1, fault(text));
-        ask(contacts("st-0", "?skip=0&limit=9")).await;
-        kore.clear_faults();
+    for (number, text) in FAULTS.into_iter().enumerate() {
+        for query in ["", "?all=true"] {
+            kore.fault_always(fault(text));
+            let (status, _) = ask(contacts(&format!("st-fault-{number}"), query)).await;
+            assert!(status >= 500, "{text}");
+            kore.clear_faults();
+        }
     }
     // What makes no sense may be anything, a person's name included.
     for target in [
@@ -129,13 +136,17 @@ async fn no_secret_and_no_contact_is_logged_at_any_level() {
     let (status, said, errors) = serve.ends();
     assert_eq!(status.code(), Some(0), "{errors}");
 
-    let mut access = 0;
+    let (mut access, mut failures) = (0, 0);
     for line in errors.lines() {
         let event: Value =
             serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
         access += usize::from(event["target"] == "access");
+        failures += usize::from(event["level"] == "WARN");
     }
-    assert!(access > 30, "the log is there: {access} access lines");
+    assert!(
+        access > 30 && failures > 20,
+        "it tells of everything: {access} requests, {failures} failures"
+    );
     for (place, text) in [
         ("stdout", &said),
         ("stderr", &errors),

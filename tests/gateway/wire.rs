@@ -152,6 +152,34 @@ async fn a_body_on_a_get_is_refused_and_never_read_as_a_request() {
     raw.answer().await.ok();
 }
 
+/// The same for a method that is refused: its body is drained or the connection ends.
+#[tokio::test]
+async fn the_body_of_a_refused_method_is_never_read_as_a_request() {
+    let world = World::new().await;
+    let hidden = get("?skip=777");
+    let head = get("?skip=1").replace("GET", "POST");
+    for (framing, body) in [
+        (format!("Content-Length: {}", hidden.len()), hidden.clone()),
+        (
+            "Transfer-Encoding: chunked".to_owned(),
+            format!("{:x}\r\n{hidden}\r\n0\r\n\r\n", hidden.len()),
+        ),
+    ] {
+        let mut raw = Raw::to(world.gateway.traffic).await;
+        let head = head.replace("\r\n\r\n", &format!("\r\n{framing}\r\n\r\n"));
+        raw.write(format!("{head}{body}{}", get("?skip=778"))).await;
+        raw.answer().await.is_problem(405, "method_not_allowed");
+        if let Some(next) = raw.next_answer(true).await {
+            assert_eq!(next.ok().json()["skip"], 778);
+        }
+    }
+    let seen = world.kore.requests();
+    assert!(
+        seen.iter().all(|seen| seen.query.contains("778")),
+        "{seen:?}"
+    );
+}
+
 /// C5. Catches framing that another server on the way could read otherwise.
 #[tokio::test]
 async fn broken_framing_is_one_clear_refusal_and_the_end() {
