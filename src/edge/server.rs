@@ -212,8 +212,10 @@ where
         builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(service));
     let mut connection = pin!(connection);
     select! {
-        ended = connection.as_mut() => return ended,
+        // The stop first, so that an answer which becomes ready after it says that it is the last one here.
+        biased;
         () = stop.cancelled() => connection.as_mut().graceful_shutdown(),
+        ended = connection.as_mut() => return ended,
     }
     connection.await
 }
