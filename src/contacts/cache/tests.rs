@@ -10,7 +10,7 @@ use futures_util::future::join_all;
 use proptest::prelude::*;
 use tokio::{task, time};
 use tower::{BoxError, service_fn, util::MapErr};
-use tower_test::mock::{self, Handle, Mock};
+use tower_test::mock::{self, Handle, Mock, SendResponse};
 
 use super::{entry::Cached, *};
 use crate::{
@@ -128,6 +128,12 @@ async fn settle() {
     }
 }
 
+/// The next call of the stage below. Where none comes, paused time runs out at once.
+async fn asked(upstream: &mut Handle<Fetch<u8>, Value>) -> (Fetch<u8>, SendResponse<Value>) {
+    let call = time::timeout(seconds(3600), upstream.next_request()).await;
+    call.ok().flatten().expect("a call of the stage below")
+}
+
 /// Whether the stage below has been asked and not yet answered.
 async fn is_asked(handle: &mut Handle<Fetch<u8>, Value>) -> bool {
     settle().await;
@@ -194,7 +200,7 @@ async fn a_leader_that_leaves_cancels_nothing() {
     let leader = cache.call(testing::request(1));
     let joined = cache.call(testing::request(1));
     drop(leader);
-    let (_, answer) = upstream.next_request().await.unwrap();
+    let (_, answer) = asked(&mut upstream).await;
     answer.send_response(Value::of(1));
     let joined = joined.await.unwrap();
     assert_eq!(joined.served, Served::Joined(Forward::Miss));
@@ -205,7 +211,7 @@ async fn a_leader_that_leaves_cancels_nothing() {
 async fn a_flight_that_nobody_waits_for_still_fills_the_store() {
     let (mut cache, mut upstream) = mocked();
     let leader = cache.call(testing::request(1));
-    let (_, answer) = upstream.next_request().await.unwrap();
+    let (_, answer) = asked(&mut upstream).await;
     drop(leader);
     answer.send_response(Value::of(1));
     settle().await;
@@ -225,7 +231,7 @@ async fn a_deadline_bounds_its_own_wait_only() {
     assert_eq!(error.kind(), Kind::UpstreamTimeout);
     assert_eq!(error.how(), Some(Served::Fetched(Forward::Miss)));
 
-    let (_, answer) = upstream.next_request().await.unwrap();
+    let (_, answer) = asked(&mut upstream).await;
     time::advance(seconds(2)).await;
     answer.send_response(Value::of(1));
     assert_eq!(steady.await.unwrap().copy.key, 1);
@@ -239,7 +245,7 @@ async fn a_deadline_bounds_its_own_wait_only() {
 async fn all_waiters_of_a_failed_flight_get_its_one_error_and_none_fetches_again() {
     let (mut cache, mut upstream) = mocked();
     let waiters: Vec<_> = (0..10).map(|_| cache.call(testing::request(1))).collect();
-    let (_, answer) = upstream.next_request().await.unwrap();
+    let (_, answer) = asked(&mut upstream).await;
     answer.send_error(failed());
     for (place, outcome) in join_all(waiters).await.into_iter().enumerate() {
         let error = outcome.unwrap_err();
@@ -254,7 +260,7 @@ async fn all_waiters_of_a_failed_flight_get_its_one_error_and_none_fetches_again
     assert!(cache.shared.store.get(&1).is_none());
 
     let next = cache.call(testing::request(1));
-    let (_, answer) = upstream.next_request().await.unwrap();
+    let (_, answer) = asked(&mut upstream).await;
     answer.send_response(Value::of(1));
     let served = next.await.unwrap().served;
     assert_eq!(served, Served::Fetched(Forward::Miss));
@@ -264,12 +270,12 @@ async fn all_waiters_of_a_failed_flight_get_its_one_error_and_none_fetches_again
 async fn a_failed_refresh_leaves_the_copy_where_it_is() {
     let (mut cache, mut upstream) = mocked();
     let first = cache.call(testing::request(1));
-    let (_, answer) = upstream.next_request().await.unwrap();
+    let (_, answer) = asked(&mut upstream).await;
     answer.send_response(Value::of(1));
     let kept = first.await.unwrap().copy;
     time::advance(FRESH_FOR).await;
     let second = cache.call(testing::request(1));
-    let (_, answer) = upstream.next_request().await.unwrap();
+    let (_, answer) = asked(&mut upstream).await;
     answer.send_error(failed());
     let error = second.await.unwrap_err();
     assert_eq!(error.how(), Some(Served::Fetched(Forward::Stale)));
@@ -302,7 +308,7 @@ async fn a_joiner_raises_the_urgency_of_the_flight() {
     let mut bulk = patient(1, seconds(5));
     bulk.terms.class = Class::Bulk;
     let leader = cache.call(bulk);
-    let (fetch, answer) = upstream.next_request().await.unwrap();
+    let (fetch, answer) = asked(&mut upstream).await;
     assert_eq!(fetch.urgency.class(), Class::Bulk);
 
     let joiner = patient(1, seconds(20));
@@ -353,8 +359,8 @@ async fn different_keys_do_not_wait_for_each_other() {
     let (mut cache, mut upstream) = mocked();
     let mut one = cache.call(testing::request(1));
     let two = cache.call(testing::request(2));
-    let (first, _unanswered) = upstream.next_request().await.unwrap();
-    let (second, answer) = upstream.next_request().await.unwrap();
+    let (first, _unanswered) = asked(&mut upstream).await;
+    let (second, answer) = asked(&mut upstream).await;
     assert_eq!([first.key, second.key], [1, 2]);
     answer.send_response(Value::of(2));
     assert_eq!(two.await.unwrap().copy.key, 2);
@@ -365,7 +371,7 @@ async fn different_keys_do_not_wait_for_each_other() {
 async fn copies_are_served_while_the_stage_below_is_not_ready() {
     let (mut cache, mut upstream) = mocked();
     let first = cache.call(testing::request(1));
-    let (_, answer) = upstream.next_request().await.unwrap();
+    let (_, answer) = asked(&mut upstream).await;
     answer.send_response(Value::of(1));
     first.await.unwrap();
 
@@ -375,7 +381,7 @@ async fn copies_are_served_while_the_stage_below_is_not_ready() {
     let waiting = cache.ready().await.unwrap().call(testing::request(2));
     assert!(!is_asked(&mut upstream).await);
     upstream.allow(1);
-    let (_, answer) = upstream.next_request().await.unwrap();
+    let (_, answer) = asked(&mut upstream).await;
     answer.send_response(Value::of(2));
     assert_eq!(waiting.await.unwrap().copy.key, 2);
 }
@@ -385,7 +391,7 @@ async fn each_request_is_counted_by_how_it_was_served() {
     let (mut cache, mut upstream) = mocked();
     for outcome in [Ok(()), Err(failed())] {
         let pair = [0; 2].map(|_| cache.call(testing::request(1)));
-        let (_, answer) = upstream.next_request().await.unwrap();
+        let (_, answer) = asked(&mut upstream).await;
         match outcome {
             Ok(()) => answer.send_response(Value::of(1)),
             Err(error) => answer.send_error(error),
