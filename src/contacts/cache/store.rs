@@ -115,10 +115,12 @@ impl Store for Lists {
         }
         let mut removed = Vec::new();
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((key, old)) = held.lists.push(key.clone(), entry.clone()) {
+        // Its own key goes with it: that names the collection on which the older list was published.
+        if let Some((key, old)) = held.lists.pop_entry(&key) {
             held.bytes -= weight(&old);
             removed.push((key, old, false));
         }
+        held.lists.put(key.clone(), entry.clone());
         held.bytes += bytes;
         while held.bytes as u64 > self.bytes_max
             && let Some((key, old)) = held.lists.pop_lru()
@@ -143,7 +145,7 @@ mod tests {
     use tokio::time::Instant;
 
     use super::*;
-    use crate::contacts::testing;
+    use crate::contacts::{collection::Collection, testing};
 
     fn entry(records: usize) -> Arc<Entry<List>> {
         let now = Instant::now();
@@ -180,6 +182,28 @@ mod tests {
         store.put(b.clone(), entry(10));
         assert!(a.collection.list().is_none());
         assert!(b.collection.list().is_some());
+    }
+
+    #[test]
+    fn a_list_is_withdrawn_from_the_collection_that_it_was_published_on() {
+        let one = entry(10);
+        let store = Lists::new(weight(&one) as u64, testing::metrics("lists"));
+        // The same collection twice in memory, as after the route has forgotten it.
+        let before = testing::list_key("st-a");
+        let collection = Collection::new(
+            before.collection.account.clone(),
+            before.collection.stream.clone(),
+        );
+        let after = ListKey {
+            collection: Arc::new(collection),
+            ..before
+        };
+        store.put(before.clone(), one);
+        store.put(after.clone(), entry(10));
+        assert!(before.collection.list().is_none());
+        assert!(after.collection.list().is_some());
+        store.put(testing::list_key("st-b"), entry(10));
+        assert!(after.collection.list().is_none());
     }
 
     #[test]
