@@ -128,19 +128,22 @@ impl Store for Lists {
             held.bytes -= weight(&old);
             removed.push((key, old, true));
         }
+        // Under the lock, so that nothing is published after it was given up.
+        key.collection.publish(entry);
+        for (key, old, _) in &removed {
+            key.collection.withdraw(old);
+        }
         drop(held);
         self.metrics.added(bytes);
-        key.collection.publish(entry);
-        for (key, old, evicted) in removed {
+        for (_, old, evicted) in removed {
             self.metrics.removed(weight(&old), evicted);
-            key.collection.withdraw(&old);
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
+    use std::{sync::Barrier, time::Duration};
 
     use tokio::time::Instant;
 
@@ -204,6 +207,28 @@ mod tests {
         assert!(after.collection.list().is_some());
         store.put(testing::list_key("st-b"), entry(10));
         assert!(after.collection.list().is_none());
+    }
+
+    #[test]
+    fn what_is_published_is_held_whoever_comes_in_between() {
+        let store = Lists::new(weight(&entry(10)) as u64, testing::metrics("lists"));
+        let keys = ["st-a", "st-b"].map(testing::list_key);
+        let barrier = Barrier::new(2);
+        // A race, so it is run often: there is room for one of the two.
+        for _ in 0..1000 {
+            std::thread::scope(|scope| {
+                for key in &keys {
+                    scope.spawn(|| {
+                        let entry = entry(10);
+                        barrier.wait();
+                        store.put(key.clone(), entry);
+                    });
+                }
+            });
+            for key in &keys {
+                assert_eq!(store.get(key).is_some(), key.collection.list().is_some());
+            }
+        }
     }
 
     #[test]
