@@ -1,4 +1,31 @@
-//! contacts-gateway: a caching reverse proxy in front of Kore.ai's contacts API.
+//! A caching reverse proxy in front of Kore.ai's contacts API, as a tower service stack.
+//!
+//! ```text
+//! caller ──HTTP──> edge      server ─> trace ─> respond ─> local ─> route
+//!                                                                     │  Request<PageKey> | Request<ListKey>
+//!                  contacts              slice ─> cache of pages ─────┤
+//!                                                 cache of lists ─> walk
+//!                                                                     │  Fetch<PageKey>
+//!                  upstream                                  fetch ─> token ─> client ──HTTP──> Kore.ai
+//! ```
+//!
+//! Three folders, two typed seams. Above the first seam everything is HTTP as callers speak it; between the seams travel
+//! only small values; below the second it is HTTP as Kore.ai speaks it. [`app`] is the one file that knows the order.
+//!
+//! | Where | What |
+//! | --- | --- |
+//! | [`edge`] | speaks HTTP to callers: [`server`](edge::server) and its [`workers`](edge::workers), [`trace`](edge::trace), [`respond`](edge::respond), [`local`](edge::local), [`route`](edge::route) |
+//! | [`contacts`] | the domain: [`collection`](contacts::collection), [`page`](contacts::page), [`list`](contacts::list), the [`cache`](contacts::cache) of both, the [`walk`](contacts::walk) that merges, the [`slice`](contacts::slice) that cuts |
+//! | [`upstream`] | speaks HTTP to Kore.ai: [`fetch`](upstream::fetch), [`token`](upstream::token), [`client`](upstream::client) |
+//! | [`admin`] | the second listener: health and metrics |
+//! | [`simulator`] | plays Kore.ai: for `demo`, for tests, for benchmarks |
+//! | [`cli`], [`config`], [`telemetry`] | from arguments, files and environment to a running process |
+//! | [`error`], [`served`], [`service`], [`metrics`] | vocabulary: imported by all, imports no stage |
+//!
+//! A stage is one file: why, types, service, tests. It knows the vocabulary and its own children; `edge` and `upstream`
+//! never import each other, `contacts` imports neither. Decisions are pure functions that take `now`
+//! ([`cache::entry`](contacts::cache::entry), [`walk::plan`](contacts::walk::plan)), and the I/O is around them.
+//! Everything that waits or holds has a bound, which stands in the `Config` of its module.
 
 pub mod admin;
 pub mod app;

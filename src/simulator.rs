@@ -43,6 +43,7 @@ mod settings;
 mod tests;
 
 use std::{
+    fmt,
     net::SocketAddr,
     sync::Arc,
     time::{Duration, SystemTime},
@@ -102,6 +103,11 @@ impl Simulator {
         let tasks = Tasks::default();
         server::serve(listener, Arc::clone(&kore), &tasks);
         Ok(Self { addr, kore, tasks })
+    }
+
+    /// What it was told, for whoever configures a gateway to match.
+    pub fn settings(&self) -> &Settings {
+        self.kore.settings()
     }
 
     /// Where it listens.
@@ -205,6 +211,14 @@ impl Simulator {
         self.tasks.ended.cancel();
         self.tasks.tracker.close();
         self.tasks.tracker.wait().await;
+    }
+}
+
+impl fmt::Debug for Simulator {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Simulator")
+            .field("addr", &self.addr)
+            .finish_non_exhaustive()
     }
 }
 

@@ -11,7 +11,8 @@ use tracing_subscriber::{
     util::{SubscriberInitExt, TryInitError},
 };
 
-use crate::edge::trace::ACCESS;
+/// What access lines are filtered by.
+pub const ACCESS: &str = "access";
 
 /// `[log]`: what the process writes to standard error.
 #[derive(Clone, Debug, Deserialize)]

@@ -84,14 +84,12 @@ impl Default for Config {
     }
 }
 
-/// The stage. Clones share one store and one board of flights.
-pub struct Cache<T: Store, S> {
-    shared: Arc<Shared<T>>,
-    inner: S,
-}
+/// The stage. Clones share everything and cost one reference, since each request has one.
+pub struct Cache<T: Store, S>(Arc<Shared<T, S>>);
 
-struct Shared<T: Store> {
-    store: T,
+struct Shared<T: Store, S> {
+    inner: S,
+    store: Arc<T>,
     flights: Board<T::Key, T::Value>,
     fresh_for: Duration,
     metrics: Metrics,
@@ -103,15 +101,15 @@ pub fn layer<T: Store, S>(
     fresh_for: Duration,
     metrics: Metrics,
 ) -> impl Layer<S, Service = Cache<T, S>> {
-    let shared = Arc::new(Shared {
-        store,
-        flights: Board::default(),
-        fresh_for,
-        metrics,
-    });
-    layer_fn(move |inner| Cache {
-        shared: shared.clone(),
-        inner,
+    let store = Arc::new(store);
+    layer_fn(move |inner| {
+        Cache(Arc::new(Shared {
+            inner,
+            store: store.clone(),
+            flights: Board::default(),
+            fresh_for,
+            metrics: metrics.clone(),
+        }))
     })
 }
 
@@ -121,6 +119,7 @@ where
     S: Service<Fetch<T::Key>, Response = T::Value, Error = Error, Future: Send>
         + Clone
         + Send
+        + Sync
         + 'static,
 {
     type Response = Answer<T::Value>;
@@ -133,21 +132,20 @@ where
     }
 
     fn call(&mut self, request: Request<T::Key>) -> Self::Future {
+        let Self(shared) = self;
         let now = Instant::now();
-        let forward = match self.shared.store.get(&request.key) {
+        let forward = match shared.store.get(&request.key) {
             Some(copy) if copy.is_fresh(now) => {
-                return Either::Left(ready(Ok(self.shared.answer(copy, Served::Hit, now))));
+                return Either::Left(ready(Ok(shared.answer(copy, Served::Hit, now))));
             }
             Some(_) => Forward::Stale,
             None => Forward::Miss,
         };
-        let shared = self.shared.clone();
-        let inner = self.inner.clone();
         let span = info_span!("flight", request = request.terms.id.as_str(), key = ?request.key);
-        let boarded = self.shared.flights.board(
+        let boarded = shared.flights.board(
             request,
             |key| shared.store.get(key).filter(|copy| copy.is_fresh(now)),
-            |fetch| shared.clone().fetch(inner, fetch).instrument(span),
+            |fetch| shared.clone().fetch(fetch).instrument(span),
         );
         let (waiter, served) = match boarded {
             Boarded::Landed(copy) => {
@@ -156,6 +154,7 @@ where
             Boarded::Leader(waiter) => (waiter, Served::Fetched(forward)),
             Boarded::Joined(waiter) => (waiter, Served::Joined(forward)),
         };
+        let shared = shared.clone();
         let wait = async move {
             match waiter.wait().await {
                 Ok(copy) => Ok(shared.answer(copy, served, Instant::now())),
@@ -169,43 +168,37 @@ where
     }
 }
 
-impl<T: Store> Shared<T> {
+impl<T: Store, S> Shared<T, S> {
     fn answer(&self, copy: Arc<Entry<T::Value>>, served: Served, now: Instant) -> Answer<T::Value> {
         self.metrics.count(served);
         Answer::new(copy, served, now)
     }
 
     /// One flight, from dispatch to the store.
-    async fn fetch<S>(
-        self: Arc<Self>,
-        inner: S,
-        fetch: Fetch<T::Key>,
-    ) -> Result<Arc<Entry<T::Value>>>
+    async fn fetch(self: Arc<Self>, fetch: Fetch<T::Key>) -> Result<Arc<Entry<T::Value>>>
     where
-        S: Service<Fetch<T::Key>, Response = T::Value, Error = Error>,
+        S: Service<Fetch<T::Key>, Response = T::Value, Error = Error> + Clone,
     {
         let key = fetch.key.clone();
         // Logged here, once for the flight, and not once for each of its waiters.
-        let value = inner.oneshot(fetch).await.inspect_err(|error| {
-            warn!(
-                code = error.kind().code(),
-                cause = error.cause(),
-                "{}",
-                error.detail()
-            );
-        })?;
+        let value = self
+            .inner
+            .clone()
+            .oneshot(fetch)
+            .await
+            .inspect_err(|error| {
+                let (code, cause) = (error.kind().code(), error.cause());
+                warn!(code, cause, "{}", error.detail());
+            })?;
         let copy = Arc::new(Entry::new(value, Instant::now(), self.fresh_for));
         self.store.put(key, copy.clone());
         Ok(copy)
     }
 }
 
-impl<T: Store, S: Clone> Clone for Cache<T, S> {
+impl<T: Store, S> Clone for Cache<T, S> {
     fn clone(&self) -> Self {
-        Self {
-            shared: self.shared.clone(),
-            inner: self.inner.clone(),
-        }
+        Self(self.0.clone())
     }
 }
 
@@ -258,8 +251,12 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    pub(super) fn count(&self, served: Served) {
-        self.requests[served.index()].inc();
+    fn count(&self, served: Served) {
+        self.counter(served).inc();
+    }
+
+    pub(super) fn counter(&self, served: Served) -> &IntCounter {
+        &self.requests[served.index()]
     }
 
     fn added(&self, bytes: usize) {
@@ -273,11 +270,6 @@ impl Metrics {
         if evicted {
             self.evictions.inc();
         }
-    }
-
-    #[cfg(test)]
-    pub(super) fn counted(&self, served: Served) -> u64 {
-        self.requests[served.index()].get()
     }
 }
 

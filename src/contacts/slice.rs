@@ -6,6 +6,7 @@ use std::{
 };
 
 use futures_util::future::{Either, Ready, ready};
+use prometheus::IntCounter;
 use tokio::time::Instant;
 use tower::{Layer, Service, layer::layer_fn};
 
@@ -25,14 +26,14 @@ use crate::{
 #[derive(Clone, Debug)]
 pub struct Slice<S> {
     inner: S,
-    metrics: Metrics,
+    sliced: IntCounter,
 }
 
 /// Cuts windows from lists before the pages below are asked. Slices count among the pages' metrics.
 pub fn layer<S>(metrics: Metrics) -> impl Layer<S, Service = Slice<S>> {
     layer_fn(move |inner| Slice {
         inner,
-        metrics: metrics.clone(),
+        sliced: metrics.counter(Served::Slice).clone(),
     })
 }
 
@@ -48,7 +49,7 @@ impl<S: ServePage> Service<Request<PageKey>> for Slice<S> {
     fn call(&mut self, request: Request<PageKey>) -> Self::Future {
         match cut(&request.key, Instant::now()) {
             Some(answer) => {
-                self.metrics.count(Served::Slice);
+                self.sliced.inc();
                 Either::Left(ready(Ok(answer)))
             }
             None => Either::Right(self.inner.call(request)),

@@ -30,6 +30,7 @@ use crate::{
 };
 
 pub mod plan;
+mod verdict;
 
 /// `[merge]`: how a whole list is read.
 #[derive(Clone, Debug, Deserialize)]

@@ -23,10 +23,8 @@ use super::{Inbound, Resource, body::Body, respond::Responded};
 use crate::{
     contacts::request::RequestId,
     metrics::{self, Registry},
+    telemetry::ACCESS,
 };
-
-/// What access lines are filtered by.
-pub const ACCESS: &str = "access";
 
 /// The stage.
 #[derive(Clone, Debug)]

@@ -81,9 +81,11 @@ impl Answer {
                 self.body = body
                     .clone()
                     .map_or_else(|| error_body(*status), Bytes::from);
-                for (name, value) in headers {
-                    self.headers.insert(name, value.clone());
+                // Replaces ours, and keeps a header that is given twice.
+                for name in headers.keys() {
+                    self.headers.remove(name);
                 }
+                self.headers.extend(headers.clone());
             }
             Fault::RateLimited { status } => {
                 self.status = *status;
@@ -94,7 +96,7 @@ impl Answer {
                 self.headers.insert(LOCATION, location.clone());
                 self.body = Bytes::new();
             }
-            Fault::Delay(delay) => self.delay += *delay,
+            Fault::Delay(delay) => self.delay = self.delay.saturating_add(*delay),
             Fault::ContentType(Some(value)) => {
                 drop(self.headers.insert(CONTENT_TYPE, value.clone()))
             }
@@ -172,7 +174,7 @@ fn bend_body(body: &mut Vec<u8>, fault: &Fault) {
             let record = find(body, b"[")
                 .and_then(|list| find(&body[list..], b"{").map(|open| (list + open + 1, 3)));
             let (at, above) = record.unwrap_or((1, 1));
-            let levels = *depth as usize - above;
+            let levels = (*depth as usize).saturating_sub(above);
             let nested = [
                 b"\"nested\":" as &[u8],
                 &b"[".repeat(levels),

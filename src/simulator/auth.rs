@@ -118,7 +118,7 @@ impl Credential {
             sub: "simulator",
             app_id: &self.client_id,
             iat: unix(now).as_secs(),
-            exp: (unix(now) + lifetime).as_secs(),
+            exp: unix(now).saturating_add(lifetime).as_secs(),
         };
         let key = EncodingKey::from_secret(self.client_secret.expose_secret().as_bytes());
         // An HMAC over claims of our own cannot fail; if it ever did, an empty token would be refused and seen.

@@ -12,7 +12,8 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 use tokio::time::{Sleep, sleep};
 
 /// Between the last byte of a cut body and the end of its connection. Without it the error would overtake the bytes, and
-/// the peer would see a connection that never answered, which is another fault.
+/// the peer would see a connection that never answered, which is another fault. A peer that reads slower than this, and a
+/// body that fills the socket's buffers, lose more than they should.
 const BEFORE_CUT: Duration = Duration::from_millis(20);
 
 const PADDING: &[u8] = &[b'x'; 64 << 10];

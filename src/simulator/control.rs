@@ -86,19 +86,18 @@ async fn add(kore: &Kore, request: Request<Incoming>) -> Result<(), ControlError
         .await;
     let form = form.map_err(|_| ControlError::Body)?.to_bytes();
     let form = std::str::from_utf8(&form).map_err(|_| ControlError::Body)?;
-    kore.plan().add(rule(&[&query, form.trim_end()])?)?;
+    kore.plan().add(rule(&query, form.trim_end())?)?;
     Ok(())
 }
 
-fn rule(forms: &[&str]) -> Result<Rule, ControlError> {
+fn rule(query: &str, form: &str) -> Result<Rule, ControlError> {
     let (mut rule, mut next, mut share): (Option<Rule>, Option<u64>, Option<f64>) =
         (None, None, None);
     let (mut account, mut stream) = (None, None);
-    for pair in forms
-        .iter()
-        .flat_map(|form| form.split('&'))
-        .filter(|pair| !pair.is_empty())
-    {
+    // In a form a plus is a space, as curl writes it; in a query it is a plus: `?fault=total=+1` is what one types.
+    let form = form.replace('+', "%20");
+    let pairs = query.split('&').chain(form.split('&'));
+    for pair in pairs.filter(|pair| !pair.is_empty()) {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
         let value = decoded(value)?;
         match name {
@@ -144,7 +143,7 @@ fn number<T: std::str::FromStr>(
     })
 }
 
-/// Undoes percent-encoding. A `+` stays a plus: `fault=total=+1` is what one types, and curl encodes a space as `%20`.
+/// Undoes percent-encoding.
 fn decoded(text: &str) -> Result<Cow<'_, str>, ControlError> {
     if !text.contains('%') {
         return Ok(text.into());
@@ -228,19 +227,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn forms_become_rules() {
-        let shown = |forms: &[&str]| serde_json::to_value(rule(forms).unwrap()).unwrap();
+    fn queries_and_forms_become_rules() {
+        let shown = |query, form| serde_json::to_value(rule(query, form).unwrap()).unwrap();
         assert_eq!(
-            shown(&["fault=status=503&next=5&account=a", ""]),
+            shown("fault=status=503&next=5&account=a", ""),
             json!({"faults": ["status=503"], "next": 5, "account": "a", "hits": 0})
         );
-        let encoded = shown(&[
-            "share=0.5",
-            "fault=status%3D503%3Bbody%3Da%20%26%20b&fault=total=+1",
-        ]);
         assert_eq!(
-            encoded["faults"],
-            json!(["status=503;body=a & b", "total=+1"])
+            shown("", "fault=null"),
+            json!({"faults": ["null"], "always": null, "hits": 0})
+        );
+        assert_eq!(
+            shown(
+                "share=0.5&fault=total=+1",
+                "fault=status%3D503%3Bbody%3Da+%26%20b%2B"
+            ),
+            json!({"faults": ["total=+1", "status=503;body=a & b+"], "share": 0.5, "hits": 0})
         );
     }
 
@@ -257,7 +259,7 @@ mod tests {
             ("fault=%f", "two hexadecimal digits"),
             ("fault=%ff", "UTF-8"),
         ] {
-            let error = rule(&[form]).unwrap_err().to_string();
+            let error = rule(form, "").unwrap_err().to_string();
             assert!(error.contains(said), "{form}: {error}");
         }
     }

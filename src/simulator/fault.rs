@@ -74,7 +74,7 @@ pub enum Fault {
     EchoSkip(Claim),
     /// The echoed `limit` says this \[U16\].
     EchoLimit(Claim),
-    /// So many records more than asked for, where the stream has them \[U16\].
+    /// So many records more than asked for, to 10,000, where the stream has them \[U16\].
     ExtraRecords(u32),
     /// Records from so far before (a record comes twice) or behind (one is missing) the window \[U19, U20\].
     Shift(i64),

@@ -132,7 +132,7 @@ impl Kore {
             Admission::Refused { wait } => (self.refusal(wait), Outcome::Refused),
             Admission::Admitted => self.page(request, (account_id, account), stream_id),
         };
-        let pause = self.latency() + answer.delay;
+        let pause = self.latency().saturating_add(answer.delay);
         if !pause.is_zero() {
             sleep(pause).await;
         }
@@ -206,7 +206,7 @@ impl Kore {
             .is_some_and(|limit| limit.retry_after)
         {
             // Rounded up: whoever waits as long as it says is admitted.
-            let seconds = wait.as_millis().div_ceil(1000).max(1) as u64;
+            let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
             answer
                 .headers
                 .insert(RETRY_AFTER, HeaderValue::from(seconds));

@@ -6,6 +6,9 @@ use super::{
     settings::{LIMIT_HARD_MAX, LimitMax, Paging, Settings},
 };
 
+/// The largest number of a query: the largest that every reader of JSON gets back unchanged in the echo.
+const NUMBER_MAX: u64 = (1 << 53) - 1;
+
 /// One window of a stream, as the simulator applied it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Window {
@@ -31,8 +34,8 @@ impl Window {
                 "page" if settings.paging != Paging::SkipLimit => &mut page,
                 _ => continue,
             };
-            let number = value.parse::<u32>().map_err(|_| BadParameter)?;
-            if value.starts_with('+') || slot.replace(u64::from(number)).is_some() {
+            let number = value.parse::<u64>().map_err(|_| BadParameter)?;
+            if value.starts_with('+') || number > NUMBER_MAX || slot.replace(number).is_some() {
                 return Err(BadParameter);
             }
         }
@@ -46,7 +49,7 @@ impl Window {
             LimitMax::Refuse(_) | LimitMax::Unlimited => limit.min(LIMIT_HARD_MAX),
         };
         let skip = skip
-            .or_else(|| page.map(|page| (page - 1) * limit))
+            .or_else(|| page.map(|page| (page - 1).saturating_mul(limit)))
             .unwrap_or(0);
         Ok(Self { skip, limit })
     }
@@ -113,7 +116,10 @@ impl Page {
             Fault::TotalPages(claim) => self.total_pages = claim.instead_of(self.total_pages),
             Fault::EchoSkip(claim) => self.skip = claim.instead_of(self.skip),
             Fault::EchoLimit(claim) => self.limit = claim.instead_of(self.limit),
-            Fault::ExtraRecords(more) => self.records(self.first, self.count + u64::from(*more)),
+            Fault::ExtraRecords(more) => self.records(
+                self.first,
+                self.count + u64::from(*more).min(LIMIT_HARD_MAX),
+            ),
             Fault::Shift(by) => {
                 let from = Claim::Off(*by).instead_of(self.asked.skip);
                 self.records(from, self.asked.limit);
@@ -239,7 +245,7 @@ mod tests {
             "limit=0",
             "page=0",
             "skip=1&skip=1",
-            "skip=9223372036854775808",
+            "skip=9007199254740992",
             "limit=ten",
         ] {
             assert_eq!(window(query, &settings), Err(BadParameter), "{query}");

@@ -1,5 +1,7 @@
 //! The socket under the simulator: HTTP/1.1 and HTTP/2 with prior knowledge, told apart by the first bytes.
 //!
+//! Faults below HTTP belong here, between the accepted stream and hyper, or in place of hyper for a whole connection.
+//!
 //! Everything that it spawns ends with one token, the tasks of HTTP/2 streams included: a fault that delays for an hour must not
 //! outlive its simulator.
 

@@ -1,22 +1,14 @@
-//! Which windows a walk asks for, and whether what came back is the whole list: a pure state machine, without I/O.
+//! Which windows a walk asks for, and what it makes of the answers: a pure state machine, without I/O.
 //!
 //! The first page tells the total and the largest `limit` that upstream honours. Where upstream counts in records,
 //! each further page then begins with the record that ended the one before it. If the two are not the same, the list
 //! moved in between, and something may be missing or twice. When all pages are there, the first is asked for again.
-//!
-//! What `verified` guarantees: **while the records that stay keep their order, no record that was there throughout is
-//! missing, and none is twice.** Suppose that one fell between two pages. When the first of them was read, it stood
-//! behind that page's last record; when the second was read, it stood before that page's first record. The seam says
-//! that the two are one and the same record, so the order changed. Before the first page there is nothing, and the
-//! last one reaches the total that it tells itself. Twice it cannot be, since ids are unique. What it is not is a
-//! snapshot: a record inserted or deleted during the walk may be in the list or not, and a record that was updated may
-//! be there in its old form. Where pages cannot overlap (upstream counts in pages, or honours only one record a page)
-//! there are no seams to compare, and the verdict is `consistent`.
 
-use std::{borrow::Cow, collections::HashSet, ops::Range};
+use std::{borrow::Cow, ops::Range};
 
 use tokio::time::Instant;
 
+use super::verdict;
 use crate::{
     contacts::{
         list::{List, Verdict, Walked},
@@ -158,7 +150,7 @@ impl Plan {
             Role::Beyond => self.more_than_said = !page.records.is_empty(),
             Role::Again => {
                 let first = self.parts.first().and_then(Option::as_ref);
-                if !first.is_some_and(|first| ids(first).eq(ids(&page))) {
+                if !first.is_some_and(|first| verdict::ids(first).eq(verdict::ids(&page))) {
                     return Err(unverified("the first page changed while the list was read"));
                 }
             }
@@ -246,7 +238,7 @@ impl Plan {
                 "the walk ended before its first page",
             ));
         };
-        check(&pages, shape)?;
+        verdict::check(&pages, shape.overlap, shape.total)?;
         if self.more_than_said {
             return Err(unverified("upstream has more contacts than it says"));
         }
@@ -284,61 +276,7 @@ impl Plan {
     }
 }
 
-/// Seams match, ids are unique, and there are as many as upstream says.
-fn check(pages: &[Page], shape: Shape) -> Result<()> {
-    let mut seen = HashSet::new();
-    let mut last = None;
-    for (number, page) in pages.iter().enumerate() {
-        let mut own = ids(page);
-        if number > 0 && shape.overlap > 0 && (own.next() != last || last.is_none()) {
-            return Err(unverified(format!(
-                "page {number} does not begin where the one before it ended: the list changed while it was read"
-            )));
-        }
-        let (mut fresh, mut count) = (0_usize, 0_usize);
-        for id in own {
-            count += 1;
-            last = Some(id.clone());
-            fresh += usize::from(seen.insert(id));
-        }
-        if count > 0 && fresh == 0 {
-            return Err(Error::new(
-                Kind::PaginationInconsistent,
-                format!("page {number} holds nothing that the pages before it did not"),
-            ));
-        }
-        if fresh < count {
-            return Err(unverified(format!(
-                "page {number} holds a contact that was there before"
-            )));
-        }
-    }
-    let (found, total) = (seen.len() as u64, shape.total);
-    if found != total {
-        return Err(unverified(format!(
-            "upstream says {total} contacts and sent {found}"
-        )));
-    }
-    Ok(())
-}
-
-/// The ids of a page, in order and without escapes.
-fn ids(page: &Page) -> impl Iterator<Item = Cow<'_, [u8]>> {
-    page.records.iter().map(|record| {
-        let raw = page.id(record);
-        if raw.contains(&b'\\') {
-            // Decoding checked that it is a JSON string; one with a lone surrogate stays as it was written.
-            let text = serde_json::from_slice::<String>(raw);
-            text.map_or(Cow::Borrowed(raw), |text| {
-                Cow::Owned(format!("\"{text}\"").into_bytes())
-            })
-        } else {
-            Cow::Borrowed(raw)
-        }
-    })
-}
-
-fn unverified(detail: impl Into<Cow<'static, str>>) -> Error {
+pub(super) fn unverified(detail: impl Into<Cow<'static, str>>) -> Error {
     Error::new(Kind::MergeUnverified, detail)
 }
 
@@ -348,6 +286,8 @@ fn too_large(detail: String) -> Error {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashSet;
+
     use proptest::prelude::*;
 
     use super::*;

@@ -1,0 +1,177 @@
+//! What the README shows is true: its commands run, its configuration loads, its metrics are those that are exported.
+
+#![allow(clippy::unwrap_used, reason = "a failing test says where it failed")]
+
+use std::{
+    collections::BTreeSet,
+    io::{BufRead, BufReader},
+    path::Path,
+    process::{Child, Command, Stdio},
+};
+
+const README: &str = include_str!("../README.md");
+const GATEWAY: &str = env!("CARGO_BIN_EXE_contacts-gateway");
+
+/// The fenced blocks in one language.
+fn blocks(language: &str) -> Vec<&'static str> {
+    let opening = format!("\n```{language}\n");
+    let rest = README.split(&opening).skip(1);
+    rest.map(|block| block.split("\n```").next().unwrap())
+        .collect()
+}
+
+/// A process of ours, ended with the test.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+impl Running {
+    /// Starts the gateway and reads its standard output up to a line that holds `last`.
+    fn start(command: &mut Command, last: &str) -> (Self, String) {
+        let mut child = command
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let output = BufReader::new(child.stdout.take().unwrap());
+        let running = Self(child);
+        let mut said = String::new();
+        for line in output.lines() {
+            let line = line.unwrap();
+            said += &format!("{line}\n");
+            if line.contains(last) {
+                return (running, said);
+            }
+        }
+        panic!("it ended before it said {last:?}: {said}");
+    }
+}
+
+fn demo() -> (Running, String) {
+    let mut command = Command::new(GATEWAY);
+    command.args(["demo", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"]);
+    Running::start(&mut command, "/_simulator/calls")
+}
+
+/// The address that a demo prints in the line that holds `part`.
+fn address(said: &str, part: &str) -> String {
+    let line = said.lines().find(|line| line.contains(part)).unwrap();
+    let rest = line.split("http://").nth(1).unwrap();
+    rest.split('/').next().unwrap().to_owned()
+}
+
+fn shell(line: &str, folder: &Path) -> String {
+    let output = Command::new("bash")
+        .args(["-c", line])
+        .current_dir(folder)
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{line}: {output:?}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[test]
+fn the_curl_lines_show_what_they_say() {
+    let (_running, said) = demo();
+    let (traffic, admin) = (address(&said, "skip=0"), address(&said, "/metrics"));
+    let folder = tempfile::tempdir().unwrap();
+    let lines = blocks("sh").into_iter().flat_map(str::lines);
+    let answers: Vec<_> = lines
+        .filter(|line| line.starts_with("curl "))
+        .map(|line| {
+            line.replace("127.0.0.1:8080", &traffic)
+                .replace("127.0.0.1:8081", &admin)
+        })
+        .inspect(|line| assert!(said.contains(line), "demo prints no such line: {line}"))
+        .map(|line| shell(&line, folder.path()))
+        .collect();
+    let [first, second, list, metrics] = &answers[..] else {
+        panic!("{answers:?}");
+    };
+    assert!(
+        first.contains("cache-status: contacts-gateway; fwd=uri-miss; fwd-status=200; stored"),
+        "{first}"
+    );
+    assert!(
+        second.contains("cache-status: contacts-gateway; hit; ttl="),
+        "{second}"
+    );
+    assert!(
+        list.contains(
+            "merge-status: verified; checks=seam; pages=11; records=1000; calls=12; oldest="
+        ),
+        "{list}"
+    );
+    let contacts = std::fs::read(folder.path().join("contacts.json")).unwrap();
+    let contacts: serde_json::Value = serde_json::from_slice(&contacts).unwrap();
+    assert_eq!(contacts["results"].as_array().unwrap().len(), 1000);
+
+    // The table names every metric there is, and no other.
+    let exported: BTreeSet<_> = metrics
+        .lines()
+        .filter_map(|line| {
+            line.strip_prefix("# TYPE contacts_gateway_")?
+                .split(' ')
+                .next()
+        })
+        .filter(|name| !name.starts_with("process_"))
+        .collect();
+    let table = README
+        .split("| Metric, after `contacts_gateway_` |")
+        .nth(1)
+        .unwrap();
+    let named: BTreeSet<_> = table
+        .lines()
+        .skip(2)
+        .take_while(|line| line.starts_with('|'))
+        .flat_map(|line| {
+            line.split('|')
+                .nth(1)
+                .unwrap()
+                .split('`')
+                .skip(1)
+                .step_by(2)
+        })
+        .filter(|name| *name != "process_*")
+        .collect();
+    assert_eq!(named, exported);
+}
+
+#[test]
+fn the_configuration_is_a_good_one_and_serves() {
+    let folder = tempfile::tempdir().unwrap();
+    let [config] = blocks("toml")[..] else {
+        panic!("one configuration is shown")
+    };
+    std::fs::write(folder.path().join("gateway.toml"), config).unwrap();
+    for line in blocks("sh").into_iter().flat_map(str::lines) {
+        let Some(arguments) = line.strip_prefix("contacts-gateway ") else {
+            continue;
+        };
+        let arguments = arguments.split('#').next().unwrap().split_whitespace();
+        let mut command = Command::new(GATEWAY);
+        command
+            .args(arguments)
+            .current_dir(folder.path())
+            .env("ACME_SECRET", "not-a-real-secret")
+            .env("CONTACTS_GATEWAY__LISTEN__ADDRESS", "127.0.0.1:0")
+            .env("CONTACTS_GATEWAY__ADMIN__ADDRESS", "127.0.0.1:0");
+        let expected = if line.contains("check") {
+            "is fine"
+        } else {
+            "callers on http://127.0.0.1:"
+        };
+        Running::start(&mut command, expected);
+    }
+}
+
+#[test]
+fn what_is_counted_is_as_many_as_it_says() {
+    let faults = contacts_gateway::simulator::Fault::GUIDE.len();
+    assert!(README.contains(&format!("{faults} faults")), "{faults}");
+}
