@@ -12,7 +12,7 @@ use std::{
 use futures_util::{FutureExt, future::BoxFuture};
 use http::{Request, Response};
 use hyper::body::Incoming;
-use tokio::{runtime::Handle, time};
+use tokio::time;
 use tokio_util::sync::CancellationToken;
 use tower::{Service, ServiceBuilder};
 use tracing::{info, warn};
@@ -29,7 +29,7 @@ use crate::{
         body::Body,
         local, respond,
         route::{Route, query::Style},
-        server::Server,
+        server::{self, Server},
         trace,
         workers::Workers,
     },
@@ -191,7 +191,7 @@ pub struct App {
     stop_admin: CancellationToken,
     readiness: Readiness,
     drain_timeout: Duration,
-    _workers: Workers,
+    workers: Workers,
 }
 
 impl App {
@@ -211,44 +211,50 @@ impl App {
         let [by_callers, by_operators] = trace::Metrics::new(&registry)?;
         let traffic = traffic(config, accounts, credentials, &registry, by_callers)?;
         let readiness = Readiness::default();
-        let operations = operations(Admin::new(registry, readiness.clone()), by_operators);
+        let operations = operations(
+            Admin::new(registry.clone(), readiness.clone()),
+            by_operators,
+        );
 
-        let listen = async |key, address, connections_max| {
+        let listen = async |key, address, connections_max, metrics| {
             let unbound = |source| StartError::Listen {
                 key,
                 address,
                 source,
             };
-            let server = Server::bind(address, connections_max, config.listen.header_timeout).await;
+            let timeout = config.listen.header_timeout;
+            let server = Server::bind(address, connections_max, timeout, metrics).await;
             let server = server.map_err(unbound)?;
             let address = server.address().map_err(unbound)?;
             Ok::<_, StartError>((server, address))
         };
+        let [from_callers, from_operators] = server::Metrics::new(&registry)?;
         let (callers, traffic_at) = listen(
             "listen.address",
             config.listen.address,
             config.listen.connections_max,
+            from_callers,
         )
         .await?;
-        let (operators, admin_at) =
-            listen("admin.address", config.admin.address, ADMIN_CONNECTIONS_MAX).await?;
+        let (operators, admin_at) = listen(
+            "admin.address",
+            config.admin.address,
+            ADMIN_CONNECTIONS_MAX,
+            from_operators,
+        )
+        .await?;
         let workers = Workers::start(config.listen.workers).map_err(StartError::Workers)?;
         let (stop_traffic, stop_admin) = (CancellationToken::new(), CancellationToken::new());
         Ok(Self {
             traffic: traffic_at,
             admin: admin_at,
-            serve_traffic: callers
-                .serve(traffic, workers.handles().to_vec(), stop_traffic.clone())
-                .boxed(),
-            // On the runtime that accepts, so that probes are answered however busy the workers are.
-            serve_admin: operators
-                .serve(operations, vec![Handle::current()], stop_admin.clone())
-                .boxed(),
+            serve_traffic: callers.serve(traffic, stop_traffic.clone()).boxed(),
+            serve_admin: operators.serve(operations, stop_admin.clone()).boxed(),
             stop_traffic,
             stop_admin,
             readiness,
             drain_timeout: config.listen.drain_timeout,
-            _workers: workers,
+            workers,
         })
     }
 
@@ -256,7 +262,7 @@ impl App {
     /// listener answers to the end.
     pub async fn run(self, stop: impl Future<Output = ()>) {
         let admin = tokio::spawn(self.serve_admin);
-        let mut traffic = tokio::spawn(self.serve_traffic);
+        let mut traffic = self.workers.spawn(self.serve_traffic);
         self.readiness.set(true);
         info!(traffic = %self.traffic, admin = %self.admin, "serving");
         stop.await;

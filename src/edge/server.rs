@@ -19,20 +19,23 @@ use hyper_util::{
     server::conn::auto,
     service::TowerToHyperService,
 };
+use prometheus::IntCounter;
 use serde::Deserialize;
 use tokio::{
     net::{TcpListener, TcpStream},
-    runtime::Handle,
     select,
     sync::{OwnedSemaphorePermit, Semaphore},
     time,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower::{Service, ServiceExt};
-use tracing::{debug, warn};
+use tracing::{debug, error, warn};
 
 use super::body::Body;
-use crate::config::Rules;
+use crate::{
+    config::Rules,
+    metrics::{self, Registry},
+};
 
 /// `[listen]`: the traffic listener.
 #[derive(Clone, Debug, Deserialize)]
@@ -86,9 +89,30 @@ impl Default for Config {
 /// A bound listener, and what its connections are held to.
 #[derive(Debug)]
 pub struct Server {
-    listener: TcpListener,
+    listener: std::net::TcpListener,
     header_timeout: Duration,
     connections: Arc<Semaphore>,
+    metrics: Metrics,
+}
+
+/// What a listener's connections tell.
+#[derive(Clone, Debug)]
+pub struct Metrics {
+    malformed: IntCounter,
+}
+
+impl Metrics {
+    /// The metrics of the traffic and of the admin listener.
+    pub fn new(registry: &Registry) -> metrics::Result<[Self; 2]> {
+        let malformed = registry.counter(
+            "malformed_requests_total",
+            "Requests that were no HTTP: answered with a bare status and the end of the connection.",
+            &["listener"],
+        )?;
+        Ok(["traffic", "admin"].map(|listener| Self {
+            malformed: malformed.with_label_values(&[listener]),
+        }))
+    }
 }
 
 /// The header lines of a request, at most; beyond it 431.
@@ -119,11 +143,15 @@ impl Server {
         address: SocketAddr,
         connections_max: usize,
         header_timeout: Duration,
+        metrics: Metrics,
     ) -> io::Result<Self> {
+        // Taken off this runtime: the one that serves may be another.
+        let listener = TcpListener::bind(address).await?.into_std()?;
         Ok(Self {
-            listener: TcpListener::bind(address).await?,
+            listener,
             header_timeout,
             connections: Arc::new(Semaphore::new(connections_max.min(Semaphore::MAX_PERMITS))),
+            metrics,
         })
     }
 
@@ -135,62 +163,68 @@ impl Server {
         self.listener.local_addr()
     }
 
-    /// Serves until `stop`, spreading connections over `workers` in turn; then finishes the requests in flight, with
-    /// no deadline of its own.
-    pub async fn serve<S>(self, service: S, workers: Vec<Handle>, stop: CancellationToken)
+    /// Serves on the current runtime until `stop`, then finishes the requests in flight, with no deadline of its own.
+    pub async fn serve<S>(self, service: S, stop: CancellationToken)
     where
         S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible, Future: Send>
             + Clone
             + Send
             + 'static,
     {
+        let listener = match TcpListener::from_std(self.listener) {
+            Ok(listener) => listener,
+            Err(error) => {
+                return error!(cause = %error, "the listener cannot be served on this runtime");
+            }
+        };
         let open = TaskTracker::new();
-        let mut turn = workers.iter().cycle();
         loop {
             let accepted = select! {
                 biased;
                 () = stop.cancelled() => break,
-                accepted = self.accept() => accepted,
+                accepted = accept(&listener, &self.connections) => accepted,
             };
-            let (Some((stream, permit)), Some(worker)) = (accepted, turn.next()) else {
+            let Some((stream, permit)) = accepted else {
                 time::sleep(ACCEPT_PAUSE).await;
                 continue;
             };
             let (service, stop) = (service.clone(), stop.clone());
-            let header_timeout = self.header_timeout;
-            open.spawn_on(
-                async move {
-                    if let Err(error) = converse(stream, service, header_timeout, stop).await {
-                        debug!(cause = %error, "a connection ended early");
+            let (header_timeout, metrics) = (self.header_timeout, self.metrics.clone());
+            open.spawn(async move {
+                if let Err(error) = converse(stream, service, header_timeout, stop).await {
+                    let hyper = error.downcast_ref::<hyper::Error>();
+                    if hyper.is_some_and(hyper::Error::is_parse) {
+                        metrics.malformed.inc();
                     }
-                    drop(permit);
-                },
-                worker,
-            );
+                    debug!(cause = %error, "a connection ended early");
+                }
+                drop(permit);
+            });
         }
-        drop(self.listener);
+        drop(listener);
         open.close();
         open.wait().await;
     }
+}
 
-    /// The next connection, once there is room for it.
-    async fn accept(&self) -> Option<(std::net::TcpStream, OwnedSemaphorePermit)> {
-        let permit = self.connections.clone().acquire_owned().await.ok()?;
-        let accepted = self.listener.accept().await;
-        // Taken off this runtime, so that its worker's own can drive it.
-        match accepted.and_then(|(stream, _)| stream.into_std()) {
-            Ok(stream) => Some((stream, permit)),
-            Err(error) => {
-                warn!(cause = %error, "no connection could be accepted");
-                None
-            }
+/// The next connection, once there is room for it.
+async fn accept(
+    listener: &TcpListener,
+    room: &Arc<Semaphore>,
+) -> Option<(TcpStream, OwnedSemaphorePermit)> {
+    let permit = room.clone().acquire_owned().await.ok()?;
+    match listener.accept().await {
+        Ok((stream, _)) => Some((stream, permit)),
+        Err(error) => {
+            warn!(cause = %error, "no connection could be accepted");
+            None
         }
     }
 }
 
 /// One connection, HTTP/1.1 or HTTP/2, to its end.
 async fn converse<S>(
-    stream: std::net::TcpStream,
+    stream: TcpStream,
     service: S,
     header_timeout: Duration,
     stop: CancellationToken,
@@ -201,7 +235,6 @@ where
         + Send
         + 'static,
 {
-    let stream = TcpStream::from_std(stream)?;
     stream.set_nodelay(true)?;
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder

@@ -232,6 +232,11 @@ async fn broken_framing_is_one_clear_refusal_and_the_end() {
         raw.is_closed().await;
     }
     assert_eq!(world.kore.requests().len(), 0);
+    let malformed = world
+        .gateway
+        .metric(r#"malformed_requests_total{listener="traffic"}"#)
+        .await;
+    assert!(malformed > 0.0);
 }
 
 /// C7. Catches heads without a bound.

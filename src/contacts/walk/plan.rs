@@ -172,6 +172,11 @@ impl Plan {
                 "the list has {total} contacts on {pages} pages, more than the {most} that are kept"
             )));
         }
+        if (first.records.len() as u64) < total.min(u64::from(limit)) {
+            return Err(unverified(
+                "the first page has fewer contacts than upstream says",
+            ));
+        }
         self.shape = Some(Shape {
             total,
             limit,
