@@ -38,6 +38,7 @@ use crate::{
     contacts::{
         account::{Accounts, Malformed},
         cache::{self, store},
+        collections::Collections,
         slice, walk,
     },
     edge::{
@@ -83,16 +84,22 @@ fn traffic(
         .layer(token::layer(Arc::new(credentials), SystemTime::now))
         .service(Client::new(&config.upstream)?);
 
+    let held_lists = Arc::new(store::Lists::new(lists_bytes, of_lists.clone()));
+    let collections = Collections::new(config.edge.collections_max, held_lists.clone());
     let lists = ServiceBuilder::new()
         // One walk for all who ask, and none while its list is fresh.
         .layer(cache::layer(
-            store::Lists::new(lists_bytes, of_lists.clone()),
+            held_lists.clone(),
             config.merge.fresh_for,
             of_lists,
         ))
         // Reads upstream itself: neither uses nor fills the pages, whose copies may be older than its list.
         .layer(walk::layer(
-            config.merge.clone(),
+            walk::Config {
+                // What could not be kept is not worth its calls.
+                bytes_max: config.merge.bytes_max.min(config.cache.lists_max_bytes),
+                ..config.merge.clone()
+            },
             in_pages,
             walk::Metrics::new(registry)?,
         ))
@@ -103,7 +110,7 @@ fn traffic(
         .layer(slice::layer(of_pages.clone()))
         // One flight for all who ask, and none while its page is fresh.
         .layer(cache::layer(
-            store::Pages::new(pages_bytes, of_pages.clone()),
+            Arc::new(store::Pages::new(pages_bytes, of_pages.clone())),
             config.cache.fresh_for,
             of_pages,
         ))
@@ -121,6 +128,7 @@ fn traffic(
             config.edge.clone(),
             style,
             accounts,
+            collections,
             pages,
             lists,
         )))
@@ -172,6 +180,13 @@ pub enum StartError {
         key: &'static str,
         address: SocketAddr,
         source: io::Error,
+    },
+    #[error(
+        "{key} is {address}, and only loopback addresses (127.0.0.1, [::1]) are allowed while no callers are configured"
+    )]
+    NotLoopback {
+        key: &'static str,
+        address: SocketAddr,
     },
     #[error(transparent)]
     Account(#[from] Malformed),
@@ -237,6 +252,10 @@ impl App {
                 address,
                 source,
             };
+            // Checked here and not only in the configuration, since not everybody comes through a file.
+            if !address.ip().is_loopback() {
+                return Err(StartError::NotLoopback { key, address });
+            }
             let timeout = config.listen.header_timeout;
             let server = Server::bind(address, connections_max, timeout, metrics).await;
             let server = server.map_err(unbound)?;

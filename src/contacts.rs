@@ -3,6 +3,7 @@
 pub mod account;
 pub mod cache;
 pub mod collection;
+pub mod collections;
 pub mod etag;
 pub mod ids;
 pub mod limits;

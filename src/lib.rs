@@ -25,7 +25,7 @@
 //! A stage is one file: why, types, service, tests. It knows the vocabulary and its own children; `edge` and `upstream`
 //! never import each other, `contacts` imports neither. Decisions are pure functions that take `now`
 //! ([`cache::entry`](contacts::cache::entry), [`walk::plan`](contacts::walk::plan)), and the I/O is around them.
-//! Everything that waits or holds has a bound, which stands in the `Config` of its module.
+//! What waits or holds has a bound: in the `Config` of its module, or as a constant beside it.
 
 pub mod admin;
 pub mod app;

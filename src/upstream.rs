@@ -34,7 +34,7 @@ pub struct Config {
     /// TCP connect; 10 ms to 1 min.
     #[serde(with = "crate::config::duration")]
     pub connect_timeout: Duration,
-    /// From a request sent to the response's head; 10 ms to 5 min.
+    /// From an attempt's beginning, connecting included, to the response's head; 10 ms to 5 min.
     #[serde(with = "crate::config::duration")]
     pub first_byte_timeout: Duration,
     /// Between two pieces of a body; 10 ms to 5 min.
@@ -45,6 +45,8 @@ pub struct Config {
     pub page_timeout: Duration,
     /// The largest body of a page that is read; 1 KiB to 256 MiB.
     pub page_bytes_max: ByteSize,
+    /// Calls at once, all accounts together, and so connections in use; 1 to 10,000. Others wait.
+    pub calls_max: usize,
     /// Idle connections kept; 0 to 1,000.
     pub idle_connections_max: usize,
 }
@@ -81,6 +83,7 @@ impl Config {
             self.page_bytes_max,
             ByteSize::kib(1)..=ByteSize::mib(256),
         );
+        rules.range("calls_max", self.calls_max, 1..=10_000);
         rules.range("idle_connections_max", self.idle_connections_max, 0..=1000);
     }
 
@@ -134,6 +137,7 @@ impl Default for Config {
             between_bytes_timeout: Duration::from_secs(5),
             page_timeout: Duration::from_secs(20),
             page_bytes_max: ByteSize::mib(8),
+            calls_max: 64,
             idle_connections_max: 32,
         }
     }

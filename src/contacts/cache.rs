@@ -97,11 +97,10 @@ struct Shared<T: Store, S> {
 
 /// Puts a cache over whatever fetches. `fresh_for` is from 1 s.
 pub fn layer<T: Store, S>(
-    store: T,
+    store: Arc<T>,
     fresh_for: Duration,
     metrics: Metrics,
 ) -> impl Layer<S, Service = Cache<T, S>> {
-    let store = Arc::new(store);
     layer_fn(move |inner| {
         Cache(Arc::new(Shared {
             inner,
@@ -190,8 +189,12 @@ impl<T: Store, S> Shared<T, S> {
                 let (code, cause) = (error.kind().code(), error.cause());
                 warn!(code, cause, "{}", error.detail());
             })?;
-        let copy = Arc::new(Entry::new(value, Instant::now(), self.fresh_for));
-        self.store.put(key, copy.clone());
+        let mut copy = Entry::new(value, Instant::now(), self.fresh_for);
+        copy.kept = self.store.keeps(&copy);
+        let copy = Arc::new(copy);
+        if copy.kept {
+            self.store.put(key, copy.clone());
+        }
         Ok(copy)
     }
 }

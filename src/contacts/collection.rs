@@ -91,3 +91,69 @@ impl fmt::Debug for Collection {
         write!(f, "Collection({}/{stream})", self.account.name)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::hash::BuildHasher;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::contacts::{
+        ids::{AccountId, ClientId},
+        list::ListKey,
+        page::{PageKey, Window},
+    };
+
+    /// One of two values for each part of a key.
+    type Parts = (bool, bool, bool, bool, bool, bool);
+
+    fn keys(
+        (account, client, stream, epoch, skip, limit): Parts,
+        epochs: [Epoch; 2],
+    ) -> (PageKey, ListKey) {
+        let id = |choice: bool| if choice { "1" } else { "2" };
+        let account = Account::new(
+            "name",
+            "label",
+            AccountId::parse(id(account)).unwrap(),
+            ClientId::parse(id(client)).unwrap(),
+            &[],
+        );
+        let stream = StreamId::parse(id(stream)).unwrap();
+        let collection = Arc::new(Collection::new(Arc::new(account), stream));
+        let epoch = epochs[usize::from(epoch)];
+        let window = Window {
+            skip: u64::from(skip),
+            limit: 1 + u32::from(limit),
+        };
+        let list = ListKey {
+            collection: collection.clone(),
+            epoch,
+        };
+        let page = PageKey {
+            collection,
+            epoch,
+            window,
+        };
+        (page, list)
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2000))]
+
+        /// Two keys are one only if every part is the same, whichever objects they are made of.
+        #[test]
+        fn every_part_of_a_key_tells_copies_apart(one: Parts, other: Parts) {
+            let epochs = [Epoch::begin(), Epoch::begin()];
+            let ((page, list), (other_page, other_list)) = (keys(one, epochs), keys(other, epochs));
+            prop_assert_eq!(page == other_page, one == other);
+            let (ours, theirs) = ((one.0, one.1, one.2, one.3), (other.0, other.1, other.2, other.3));
+            prop_assert_eq!(list == other_list, ours == theirs);
+            let hasher = RandomState::new();
+            if page == other_page {
+                prop_assert_eq!(hasher.hash_one(&page), hasher.hash_one(&other_page));
+            }
+        }
+    }
+}

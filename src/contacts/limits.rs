@@ -16,7 +16,7 @@ pub struct Limits {
 impl Limits {
     /// Learns from a page that upstream sent for `asked`.
     pub fn learn(&self, asked: Window, page: &Page) {
-        self.applied.fetch_max(page.limit, Ordering::Relaxed);
+        let applied = self.applied.fetch_max(page.limit, Ordering::Relaxed);
         if page.limit == asked.limit {
             // Upstream may have become more generous.
             let outdated = |clamp| (clamp < asked.limit).then_some(0);
@@ -25,10 +25,12 @@ impl Limits {
                 .fetch_update(Ordering::Relaxed, Ordering::Relaxed, outdated);
             return;
         }
-        // Only a full page with more behind it was cut down. Others may have been short for reasons of their own.
+        // A full page with more behind it was cut down, and so was one that echoes the largest limit there ever was.
+        // Others may have been short for reasons of their own.
         let full = page.records.len() == page.limit as usize;
         let last = asked.skip.saturating_add(u64::from(page.limit));
-        if full && page.total.is_some_and(|total| last < total) {
+        let more = page.total.is_some_and(|total| last < total);
+        if full && more || page.limit == applied {
             self.clamp.store(page.limit, Ordering::Relaxed);
         }
     }
@@ -104,6 +106,22 @@ mod tests {
         empty.records = Box::default();
         limits.learn(ASKED, &empty);
         assert_eq!(limits.largest(100), 100);
+    }
+
+    #[test]
+    fn the_largest_limit_there_ever_was_is_a_clamp_on_the_last_page_too() {
+        let limits = Limits::default();
+        let hundred = Window {
+            skip: 0,
+            limit: 100,
+        };
+        limits.learn(
+            hundred,
+            &testing::decode(&testing::body(0, 100, 30), 0, 100),
+        );
+        assert_eq!(limits.echo_of(250), None);
+        limits.learn(ASKED, &page(100, 30));
+        assert_eq!(limits.echo_of(250), Some(100));
     }
 
     #[test]

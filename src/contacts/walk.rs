@@ -13,7 +13,7 @@ use bytesize::ByteSize;
 use futures_util::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use prometheus::{Histogram, IntCounterVec};
 use serde::Deserialize;
-use tokio::{task, time::Instant};
+use tokio::{sync::Semaphore, task, time::Instant};
 use tower::{Layer, Service, ServiceExt, layer::layer_fn};
 
 use self::plan::{Bounds, Plan};
@@ -36,7 +36,9 @@ mod verdict;
 #[derive(Clone, Debug, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
-    /// Pages asked for at once; 1 to 64.
+    /// Lists read at once; one more is refused. 1 to 1,000.
+    pub walks_max: usize,
+    /// Pages of one list asked for at once; 1 to 64.
     pub width: usize,
     /// The largest `limit` that is tried; 2 to 10,000 records.
     pub page_limit_max: u32,
@@ -52,6 +54,7 @@ pub struct Config {
 impl Config {
     /// States which rules are broken.
     pub fn check(&self, rules: &mut config::Rules) {
+        rules.range("walks_max", self.walks_max, 1..=1000);
         rules.range("width", self.width, 1..=64);
         // Not 1: neighbouring pages overlap by a record, so a page of one would never get on.
         rules.range("page_limit_max", self.page_limit_max, 2..=10_000);
@@ -72,6 +75,7 @@ impl Config {
 impl Default for Config {
     fn default() -> Self {
         Self {
+            walks_max: 8,
             width: 8,
             page_limit_max: 100,
             fresh_for: Duration::from_secs(15 * 60),
@@ -90,6 +94,8 @@ pub struct Walk<S> {
 
 #[derive(Debug)]
 struct Shared {
+    /// One for each list that may be read at this moment.
+    walks: Semaphore,
     config: Config,
     /// Upstream counts in pages.
     pages: bool,
@@ -99,6 +105,7 @@ struct Shared {
 /// Reads lists through whatever fetches pages. `pages` says that upstream counts in pages.
 pub fn layer<S>(config: Config, pages: bool, metrics: Metrics) -> impl Layer<S, Service = Walk<S>> {
     let shared = Arc::new(Shared {
+        walks: Semaphore::new(config.walks_max),
         config,
         pages,
         metrics,
@@ -123,7 +130,10 @@ impl<S: FetchPage> Service<Fetch<ListKey>> for Walk<S> {
         let (shared, inner) = (self.shared.clone(), self.inner.clone());
         async move {
             let started = Instant::now();
-            let outcome = shared.walk(inner, fetch, started).await;
+            let outcome = match shared.walks.try_acquire() {
+                Ok(_walking) => shared.walk(inner, fetch, started).await,
+                Err(_) => Err(busy()),
+            };
             shared.metrics.count(&outcome, started.elapsed());
             outcome
         }
@@ -195,6 +205,13 @@ impl Shared {
             .await
             .map_err(|_| Error::new(Kind::Internal, "the merge ended unexpectedly"))?
     }
+}
+
+fn busy() -> Error {
+    Error::new(
+        Kind::MergeBusy,
+        "as many lists are being read as may be at once; ask again in a moment",
+    )
 }
 
 /// Lets the calls of a walk that has failed come to their ends: breaking them off would spare upstream nothing, and

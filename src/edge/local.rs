@@ -2,7 +2,7 @@
 //!
 //! The listeners bind to loopback. A page that a developer's browser has open could still send requests there, under
 //! its own origin or after its name was made to point at 127.0.0.1. So the request must name this machine, and must
-//! not come from a page.
+//! not say that it comes from a page, as browsers do (`Origin`, or `Sec-Fetch-Site` where nothing is sent but a GET).
 
 use std::task::{Context, Poll};
 
@@ -45,7 +45,9 @@ impl<S: Service<Inbound, Error = Error>> Service<Inbound> for Local<S> {
 }
 
 fn admit(head: &Parts) -> Result<()> {
-    if head.headers.contains_key(ORIGIN) {
+    let site = head.headers.get("sec-fetch-site");
+    let from_page = site.is_some_and(|site| site != "none" && site != "same-origin");
+    if head.headers.contains_key(ORIGIN) || from_page {
         let detail = "requests from web pages are refused while no callers are configured";
         return Err(Error::new(Kind::Forbidden, detail));
     }
@@ -130,6 +132,19 @@ mod tests {
         assert!(admitted("http://127.0.0.1/", &[("host", "localhost")]));
         assert!(!admitted("http://evil.example/", &[("host", "localhost")]));
         assert!(!admitted("http://localhost/", &[("host", "evil.example")]));
+    }
+
+    #[test]
+    fn no_picture_or_script_of_a_web_page() {
+        for (site, expected) in [
+            ("cross-site", false),
+            ("same-site", false),
+            ("none", true),
+            ("same-origin", true),
+        ] {
+            let headers = [("host", "localhost"), ("sec-fetch-site", site)];
+            assert_eq!(admitted("/", &headers), expected, "{site}");
+        }
     }
 
     #[test]

@@ -171,8 +171,9 @@ fn cache_status<V>(answer: &Answer<V>) -> HeaderValue {
         )),
         Served::Fetched(forward) => {
             let why = forward.word();
+            let stored = if answer.copy.kept { "; stored" } else { "" };
             text(format_args!(
-                "contacts-gateway; fwd={why}; fwd-status=200; stored"
+                "contacts-gateway; fwd={why}; fwd-status=200{stored}"
             ))
         }
         Served::Joined(forward) => text(format_args!(

@@ -4,7 +4,6 @@
 //! travels on but a valid stream id and two numbers.
 
 use std::{
-    hash::{Hash, Hasher},
     sync::Arc,
     task::{Context, Poll},
     time::Duration,
@@ -15,7 +14,7 @@ use futures_util::{
     TryFutureExt,
     future::{Either, MapOk, Ready, ready},
 };
-use http::{HeaderMap, Method, header::ACCEPT, request::Parts};
+use http::{HeaderMap, Method, request::Parts};
 use serde::Deserialize;
 use tokio::time::Instant;
 use tower::Service;
@@ -26,8 +25,8 @@ use crate::{
     config::Rules,
     contacts::{
         account::{Account, Accounts},
-        collection::Collection,
-        ids::{Epoch, StreamId, is_plain},
+        collections::Collections,
+        ids::is_plain,
         list::{List, ListKey},
         page::{Page, PageKey},
         request::{Class, Request, Terms},
@@ -37,6 +36,7 @@ use crate::{
     service::{ServeList, ServePage},
 };
 
+mod accept;
 mod path;
 pub mod query;
 
@@ -97,14 +97,19 @@ struct Shared {
     config: Config,
     style: Style,
     accounts: Accounts,
-    /// Collections by their names, so that a request allocates none. Nothing depends on what it still remembers.
-    collections: moka::sync::Cache<Name, Arc<Collection>>,
+    collections: Collections,
 }
 
 impl<P, L> Route<P, L> {
     /// Sends each request to `pages` or to `lists`.
-    pub fn new(config: Config, style: Style, accounts: Accounts, pages: P, lists: L) -> Self {
-        let collections = moka::sync::Cache::new(config.collections_max);
+    pub fn new(
+        config: Config,
+        style: Style,
+        accounts: Accounts,
+        collections: Collections,
+        pages: P,
+        lists: L,
+    ) -> Self {
         let shared = Shared {
             config,
             style,
@@ -169,13 +174,17 @@ impl Shared {
                 "the account has no such stream",
             ));
         }
-        if !accepts_json(&head.headers) {
+        if !accept::accepts_json(&head.headers) {
             return Err(Error::new(
                 Kind::NotAcceptable,
                 "contacts come as application/json",
             ));
         }
-        let (collection, epoch) = self.collection(account, &stream)?;
+        let collection = self
+            .collections
+            .get(account, &stream)
+            .ok_or_else(path::bad_stream)?;
+        let epoch = collection.epoch();
         let terms = |class| Terms {
             deadline: now + self.config.request_timeout,
             class,
@@ -204,6 +213,10 @@ impl Shared {
                 Kind::MethodNotAllowed,
                 "contacts are read with GET or HEAD",
             ));
+        }
+        if head.uri.path() == "*" {
+            let detail = "the target * belongs to OPTIONS, which is not answered";
+            return Err(Error::new(Kind::MethodNotAllowed, detail));
         }
         if has_body {
             return Err(Error::new(
@@ -248,94 +261,6 @@ impl Shared {
             }
         }
     }
-
-    fn collection(&self, account: &Arc<Account>, stream: &str) -> Result<(Arc<Collection>, Epoch)> {
-        let name = NameRef {
-            epoch: account.epoch,
-            stream,
-        };
-        if let Some(collection) = self.collections.get(&name) {
-            let epoch = collection.epoch();
-            return Ok((collection, epoch));
-        }
-        let stream = StreamId::parse(stream).ok_or_else(path::bad_stream)?;
-        let name = Name {
-            epoch: account.epoch,
-            stream: stream.clone(),
-        };
-        // Two that come first at once must get the same one: what is learned and published on it is for both.
-        let own = || Arc::new(Collection::new(account.clone(), stream));
-        // Not `or_insert`, which looks first and then inserts.
-        let collection = self
-            .collections
-            .entry(name)
-            .or_insert_with(own)
-            .into_value();
-        let epoch = collection.epoch();
-        Ok((collection, epoch))
-    }
-}
-
-/// A collection's name. An account's epoch is its own and never used again, so it tells accounts apart.
-#[derive(Debug, PartialEq, Eq)]
-struct Name {
-    epoch: Epoch,
-    stream: StreamId,
-}
-
-/// The same, borrowed.
-#[derive(PartialEq, Eq)]
-struct NameRef<'a> {
-    epoch: Epoch,
-    stream: &'a str,
-}
-
-impl Hash for Name {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        let (epoch, stream) = (self.epoch, self.stream.as_str());
-        NameRef { epoch, stream }.hash(state);
-    }
-}
-
-impl Hash for NameRef<'_> {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        self.epoch.hash(state);
-        self.stream.hash(state);
-    }
-}
-
-impl equivalent::Equivalent<Name> for NameRef<'_> {
-    fn equivalent(&self, name: &Name) -> bool {
-        self.epoch == name.epoch && self.stream == name.stream.as_str()
-    }
-}
-
-/// Whether JSON may be answered (RFC 9110, section 12.5.1): nothing asked for, or a range that covers it.
-fn accepts_json(headers: &HeaderMap) -> bool {
-    let mut ranges = headers.get_all(ACCEPT).iter().peekable();
-    if ranges.peek().is_none() {
-        return true;
-    }
-    // The most specific range that covers JSON decides.
-    let mut best: Option<(u8, bool)> = None;
-    for range in ranges.flat_map(|value| value.as_bytes().split(|byte| *byte == b',')) {
-        let mut parts = range.split(|byte| *byte == b';').map(<[u8]>::trim_ascii);
-        let range = parts.next().unwrap_or_default().to_ascii_lowercase();
-        let specific = match &range[..] {
-            b"application/json" => 3,
-            b"application/*" => 2,
-            b"*/*" => 1,
-            _ => continue,
-        };
-        let refused = parts.any(|part| {
-            let weight = part.strip_prefix(b"q=").or(part.strip_prefix(b"Q="));
-            weight.is_some_and(|weight| weight.iter().all(|byte| matches!(byte, b'0' | b'.')))
-        });
-        if best.is_none_or(|(place, _)| place < specific) {
-            best = Some((specific, !refused));
-        }
-    }
-    best.is_some_and(|(_, accepted)| accepted)
 }
 
 #[cfg(test)]

@@ -135,10 +135,17 @@ impl Access {
             Some(target) if !responded.refused => target.as_str(),
             _ => "-",
         };
+        // So may a method, which can be any word.
+        let method = match self.method {
+            Method::GET | Method::HEAD | Method::POST | Method::PUT | Method::DELETE => {
+                self.method.as_str()
+            }
+            _ => "-",
+        };
         info!(
             target: ACCESS,
             request = self.id.as_str(),
-            method = %self.method,
+            method,
             path = target,
             status = responded.response.status().as_u16(),
             cache = responded.word,

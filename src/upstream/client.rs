@@ -104,7 +104,17 @@ pub(super) fn classify(error: &(dyn StdError + 'static)) -> Error {
         parsers.any(hyper::Error::is_parse)
     };
     let tls = causes.iter().any(|cause| cause.is::<rustls::Error>());
-    let (kind, detail) = if tls {
+    // EMFILE and ENFILE: no descriptor is left here, which is not upstream's doing.
+    let exhausted = causes
+        .iter()
+        .filter_map(|cause| cause.downcast_ref::<io::Error>()?.raw_os_error())
+        .any(|code| code == 24 || code == 23);
+    let (kind, detail) = if exhausted {
+        (
+            Kind::Overloaded,
+            "the gateway has no connection left for this",
+        )
+    } else if tls {
         (
             Kind::UpstreamTls,
             "no trusted connection to upstream could be made",

@@ -18,8 +18,11 @@ use http::{
 use http_body::Body;
 use http_body_util::{BodyExt, Empty};
 use prometheus::{Histogram, IntCounterVec};
-use tokio::time::{self, Instant};
-use tower::{Layer, Service, layer::layer_fn};
+use tokio::{
+    sync::Semaphore,
+    time::{self, Instant},
+};
+use tower::{Layer, Service, ServiceExt, layer::layer_fn};
 
 use super::{Attempt, Config, Paging, client::classify};
 use crate::{
@@ -43,13 +46,19 @@ pub struct FetchPages<S> {
 
 #[derive(Debug)]
 struct Shared {
+    /// One for each call that may be under way.
+    calls: Semaphore,
     config: Config,
     metrics: Metrics,
 }
 
 /// Fetches pages through whatever sends attempts.
 pub fn layer<S>(config: Config, metrics: Metrics) -> impl Layer<S, Service = FetchPages<S>> {
-    let shared = Arc::new(Shared { config, metrics });
+    let shared = Arc::new(Shared {
+        calls: Semaphore::new(config.calls_max),
+        config,
+        metrics,
+    });
     layer_fn(move |inner| FetchPages {
         shared: shared.clone(),
         inner,
@@ -58,15 +67,19 @@ pub fn layer<S>(config: Config, metrics: Metrics) -> impl Layer<S, Service = Fet
 
 impl<S, B> Service<Fetch<PageKey>> for FetchPages<S>
 where
-    S: Service<Attempt, Response = http::Response<B>, Error = Error, Future: Send + 'static>,
+    S: Service<Attempt, Response = http::Response<B>, Error = Error, Future: Send>
+        + Clone
+        + Send
+        + 'static,
     B: Body<Data = Bytes, Error: std::error::Error + 'static> + Send + Unpin + 'static,
 {
     type Response = Page;
     type Error = Error;
     type Future = BoxFuture<'static, Result<Page>>;
 
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
-        self.inner.poll_ready(cx)
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<()>> {
+        // The turn is waited for in each call, and so is whatever is below.
+        Poll::Ready(Ok(()))
     }
 
     fn call(&mut self, fetch: Fetch<PageKey>) -> Self::Future {
@@ -83,15 +96,18 @@ where
             Ok(request) => request,
             Err(error) => return async { Err(error) }.boxed(),
         };
-        let asked_at = Instant::now();
-        let answer = self.inner.call(Attempt {
+        let attempt = Attempt {
             account: account.clone(),
             request,
-        });
-        let shared = self.shared.clone();
+        };
+        let (shared, inner) = (self.shared.clone(), self.inner.clone());
         async move {
             let config = &shared.config;
+            // Never closed, so this only ever waits. A call that waits for its turn has not begun.
+            let _turn = shared.calls.acquire().await.ok();
+            let asked_at = Instant::now();
             let read = async {
+                let answer = inner.oneshot(attempt);
                 let response = within(config.first_byte_timeout, answer).await??;
                 let body = read(response, config).await?;
                 Page::decode(body, window, config.paging == Paging::PageLimit, asked_at)

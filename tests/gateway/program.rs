@@ -387,3 +387,15 @@ async fn a_missing_secret_fails_the_check_but_not_the_start() {
     assert_eq!(status.code(), Some(0));
     assert!(errors.contains("the account is disabled"), "{errors}");
 }
+
+/// Catches a listener that others on the network can reach, though nobody is told apart yet.
+#[test]
+fn only_loopback_addresses_are_listened_on_whoever_asks() {
+    let folder = tempfile::tempdir().unwrap();
+    for (listen, admin) in [("0.0.0.0:0", "127.0.0.1:0"), ("127.0.0.1:0", "0.0.0.0:0")] {
+        let arguments = ["demo", "--listen", listen, "--admin", admin];
+        let (status, _, said) = Program::start(folder.path(), &arguments, &[]).ends();
+        assert_eq!(status.code(), Some(1), "{said}");
+        assert!(said.contains("only loopback addresses"), "{said}");
+    }
+}

@@ -25,6 +25,8 @@ pub trait Cached: Send + Sync + 'static {
 pub struct Entry<V> {
     value: V,
     fresh_until: Instant,
+    /// The store has room for it: others will be answered with it too.
+    pub kept: bool,
 }
 
 impl<V: Cached> Entry<V> {
@@ -34,6 +36,7 @@ impl<V: Cached> Entry<V> {
         Self {
             value,
             fresh_until: now + fresh_for,
+            kept: true,
         }
     }
 }
@@ -44,6 +47,7 @@ impl<V> Entry<V> {
         Self {
             value,
             fresh_until: from.fresh_until,
+            kept: from.kept,
         }
     }
 

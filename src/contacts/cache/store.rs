@@ -14,6 +14,7 @@ use super::{
     entry::{Cached, Entry},
 };
 use crate::contacts::{
+    collection::Collection,
     list::{List, ListKey},
     page::{Page, PageKey},
 };
@@ -24,6 +25,9 @@ pub trait Store: Send + Sync + 'static {
     type Value: Cached;
 
     fn get(&self, key: &Self::Key) -> Option<Arc<Entry<Self::Value>>>;
+
+    /// Whether a copy is small enough to be kept at all.
+    fn keeps(&self, entry: &Entry<Self::Value>) -> bool;
 
     /// Keeps a copy in place of any older one, as far as the bound allows.
     fn put(&self, key: Self::Key, entry: Arc<Entry<Self::Value>>);
@@ -38,6 +42,7 @@ fn weight<V: Cached>(entry: &Entry<V>) -> usize {
 
 /// Pages, at most so many bytes of them.
 pub struct Pages {
+    bytes_max: u64,
     held: moka::sync::Cache<PageKey, Arc<Entry<Page>>>,
     metrics: Metrics,
 }
@@ -52,6 +57,7 @@ impl Pages {
                 counted.removed(weight(&entry), cause == RemovalCause::Size);
             });
         Self {
+            bytes_max,
             held: held.build(),
             metrics,
         }
@@ -66,6 +72,10 @@ impl Store for Pages {
         self.held.get(key)
     }
 
+    fn keeps(&self, entry: &Entry<Page>) -> bool {
+        weight(entry) as u64 <= self.bytes_max
+    }
+
     fn put(&self, key: PageKey, entry: Arc<Entry<Page>>) {
         self.metrics.added(weight(&entry));
         self.held.insert(key, entry);
@@ -75,12 +85,14 @@ impl Store for Pages {
 /// Lists, at most so many bytes of them; the least recently asked for goes first.
 ///
 /// It also tells each collection which list is held, since windows are cut from it.
+#[derive(Debug)]
 pub struct Lists {
     bytes_max: u64,
     held: Mutex<Held>,
     metrics: Metrics,
 }
 
+#[derive(Debug)]
 struct Held {
     lists: LruCache<ListKey, Arc<Entry<List>>>,
     bytes: usize,
@@ -99,6 +111,17 @@ impl Lists {
     }
 }
 
+impl Lists {
+    /// The collection that a held list belongs to, if it is this one. With the list goes what was learned about it.
+    pub fn collection(&self, like: &Collection) -> Option<Arc<Collection>> {
+        let held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut collections = held.lists.iter().map(|(key, _)| &key.collection);
+        collections
+            .find(|collection| ***collection == *like)
+            .cloned()
+    }
+}
+
 impl Store for Lists {
     type Key = ListKey;
     type Value = List;
@@ -108,11 +131,12 @@ impl Store for Lists {
         held.lists.get(key).cloned()
     }
 
+    fn keeps(&self, entry: &Entry<List>) -> bool {
+        weight(entry) as u64 <= self.bytes_max
+    }
+
     fn put(&self, key: ListKey, entry: Arc<Entry<List>>) {
         let bytes = weight(&entry);
-        if bytes as u64 > self.bytes_max {
-            return;
-        }
         let mut removed = Vec::new();
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
         // Its own key goes with it: that names the collection on which the older list was published.
@@ -233,10 +257,10 @@ mod tests {
 
     #[test]
     fn a_list_above_the_bound_is_not_kept() {
-        let store = Lists::new(100, testing::metrics("lists"));
-        let a = testing::list_key("st-a");
-        store.put(a.clone(), entry(10));
-        assert!(store.get(&a).is_none() && a.collection.list().is_none());
+        let list = entry(10);
+        let weight = weight(&list) as u64;
+        assert!(Lists::new(weight, testing::metrics("lists")).keeps(&list));
+        assert!(!Lists::new(weight - 1, testing::metrics("lists")).keeps(&list));
     }
 
     #[test]

@@ -71,13 +71,22 @@ impl Store for Shelf {
         self.copies.lock().unwrap().get(key).cloned()
     }
 
+    fn keeps(&self, _: &Entry<Value>) -> bool {
+        true
+    }
+
     fn put(&self, key: u8, copy: Arc<Entry<Value>>) {
         self.copies.lock().unwrap().insert(key, copy);
     }
 }
 
 fn over<S>(inner: S) -> Cache<Shelf, S> {
-    layer(Shelf::default(), FRESH_FOR, testing::metrics("pages")).layer(inner)
+    layer(
+        Arc::new(Shelf::default()),
+        FRESH_FOR,
+        testing::metrics("pages"),
+    )
+    .layer(inner)
 }
 
 type Mocked = MapErr<Mock<Fetch<u8>, Value>, fn(BoxError) -> Error>;

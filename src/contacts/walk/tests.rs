@@ -280,3 +280,36 @@ proptest! {
         });
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn one_list_too_many_is_refused_at_once_and_read_later() {
+    let upstream = Arc::new(Upstream::new(25));
+    let config = Config {
+        walks_max: 2,
+        ..config(8, 10)
+    };
+    let stage = over(config, &metrics(), &upstream);
+    let read = |stream| stage.clone().oneshot(fetch(testing::list_key(stream)));
+    let began = Instant::now();
+    let (first, second, third) = tokio::join!(read("st-1"), read("st-2"), async {
+        let refused = read("st-3").await;
+        (refused, began.elapsed())
+    });
+    assert!(first.is_ok() && second.is_ok());
+    let (refused, after) = third;
+    assert_eq!(refused.unwrap_err().kind(), Kind::MergeBusy);
+    assert_eq!(after, Duration::ZERO);
+    assert!(read("st-3").await.is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_walk_that_fails_lets_its_other_calls_come_to_their_ends() {
+    let mut upstream = Upstream::new(60);
+    upstream.delay = |window| Duration::from_secs(1 + window.skip);
+    upstream.failing.insert(9, Kind::UpstreamSchema);
+    let upstream = Arc::new(upstream);
+    assert!(walk(config(4, 10), &upstream).await.is_err());
+    assert_eq!(upstream.running.load(Ordering::Relaxed), 3);
+    time::sleep(Duration::from_secs(60)).await;
+    assert_eq!(upstream.running.load(Ordering::Relaxed), 0);
+}

@@ -4,7 +4,9 @@ use http::Request as Http;
 use tower::{ServiceExt, service_fn};
 
 use super::*;
-use crate::contacts::{account, page::Window, request::RequestId};
+use crate::contacts::{
+    account, cache::store::Lists, collection::Collection, page::Window, request::RequestId, testing,
+};
 
 const CONTACTS: &str = "/agentassist/api/v1/public/st-1/contacts";
 
@@ -25,9 +27,15 @@ fn accounts(accounts: &[(&str, &[&str])]) -> Accounts {
     Accounts::new(&configs).unwrap()
 }
 
+fn collections(config: &Config) -> Collections {
+    let lists = Lists::new(1 << 20, testing::metrics("lists"));
+    Collections::new(config.collections_max, Arc::new(lists))
+}
+
 /// The stage's own part, without the stages below.
 fn shared(config: Config, style: Style, accounts: Accounts) -> Arc<Shared> {
-    Route::new(config, style, accounts, (), ()).shared
+    let collections = collections(&config);
+    Route::new(config, style, accounts, collections, (), ()).shared
 }
 
 /// The stage with one open account.
@@ -135,7 +143,7 @@ fn what_is_no_request_for_contacts_is_refused() {
         ("GET", CONTACTS, true, Some(Kind::BodyNotAllowed)),
         ("HEAD", CONTACTS, true, Some(Kind::BodyNotAllowed)),
         ("GET", "/", false, Some(Kind::NotFound)),
-        ("GET", "*", false, Some(Kind::NotFound)),
+        ("GET", "*", false, Some(Kind::MethodNotAllowed)),
         (
             "GET",
             "/agentassist/api/v1/public/st-1/contacts.css",
@@ -334,8 +342,7 @@ fn a_map_that_forgets_changes_no_answer() {
     let before: Vec<_> = (0..1000)
         .map(|number| key(&shared, &uri(number), &[]))
         .collect();
-    shared.collections.run_pending_tasks();
-    assert!(shared.collections.entry_count() <= 16);
+    assert!(shared.collections.remembered() <= 16);
     for (number, before) in (0..).zip(&before) {
         // Not the same in memory, but the same for whoever looks something up.
         assert_eq!(key(&shared, &uri(number), &[]), *before);
@@ -359,10 +366,12 @@ async fn pages_and_lists_are_asked_each_on_its_terms() {
         request_timeout: Duration::from_secs(7),
         ..Config::default()
     };
+    let collections = collections(&config);
     let stage = Route::new(
         config,
         Style::Skip,
         accounts(&[("acme", &[])]),
+        collections,
         pages,
         lists,
     );

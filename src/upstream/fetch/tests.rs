@@ -566,3 +566,27 @@ async fn attempts_are_counted_by_what_came_of_them() {
     // Seven heads of 2 s, and 5 s until the stalled body was given up.
     assert_eq!(bench.metrics.duration.get_sample_sum().round(), 19.0);
 }
+
+#[tokio::test(start_paused = true)]
+async fn calls_beyond_the_most_at_once_wait_and_their_wait_is_no_timeout() {
+    let config = Config {
+        calls_max: 2,
+        page_timeout: Duration::from_secs(8),
+        ..Config::default()
+    };
+    let inner = service_fn(async |_: Attempt| {
+        time::sleep(Duration::from_secs(5)).await;
+        let body = whole(testing::body(0, 10, 3));
+        Ok::<_, Error>(head().body(body).unwrap())
+    });
+    let stage = layer(config, Metrics::new(&Registry::new().unwrap()).unwrap()).layer(inner);
+    let ask = || {
+        let Asked { key, terms } = testing::request(testing::page_key("st-1", 0, 10));
+        let urgency = Urgency::of(&terms);
+        stage.clone().oneshot(Fetch { key, urgency })
+    };
+    let began = Instant::now();
+    let (one, two, three) = tokio::join!(ask(), ask(), ask());
+    assert!(one.is_ok() && two.is_ok() && three.is_ok());
+    assert_eq!(began.elapsed(), Duration::from_secs(10));
+}

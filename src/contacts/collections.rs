@@ -1,0 +1,144 @@
+//! The collections that requests are about, found by name: so that a request allocates none, and all that is learned
+//! about one is learned on the same object.
+
+use std::{
+    hash::{Hash, Hasher},
+    sync::Arc,
+};
+
+use super::{
+    account::Account,
+    cache::store::Lists,
+    collection::Collection,
+    ids::{Epoch, StreamId},
+};
+
+/// A bounded memory of collections. One whose list is held is found again even when its name was forgotten.
+#[derive(Debug)]
+pub struct Collections {
+    by_name: moka::sync::Cache<Name, Arc<Collection>>,
+    lists: Arc<Lists>,
+}
+
+impl Collections {
+    /// Remembers at most so many names.
+    pub fn new(names_max: u64, lists: Arc<Lists>) -> Self {
+        Self {
+            by_name: moka::sync::Cache::new(names_max),
+            lists,
+        }
+    }
+
+    /// How many names are remembered.
+    #[cfg(test)]
+    pub(crate) fn remembered(&self) -> u64 {
+        self.by_name.run_pending_tasks();
+        self.by_name.entry_count()
+    }
+
+    /// The collection of an account's stream; `None` if `stream` is no id.
+    pub fn get(&self, account: &Arc<Account>, stream: &str) -> Option<Arc<Collection>> {
+        let name = NameRef {
+            epoch: account.epoch,
+            stream,
+        };
+        if let Some(collection) = self.by_name.get(&name) {
+            return Some(collection);
+        }
+        let stream = StreamId::parse(stream)?;
+        let name = Name {
+            epoch: account.epoch,
+            stream: stream.clone(),
+        };
+        let own = || {
+            let collection = Collection::new(account.clone(), stream);
+            let held = self.lists.collection(&collection);
+            held.unwrap_or_else(|| Arc::new(collection))
+        };
+        // Two that come first at once must get the same one: what is learned and published on it is for both. So not
+        // `or_insert`, which looks first and then inserts.
+        Some(self.by_name.entry(name).or_insert_with(own).into_value())
+    }
+}
+
+/// A collection's name. An account's epoch is its own and never used again, so it tells accounts apart.
+#[derive(Debug, PartialEq, Eq)]
+struct Name {
+    epoch: Epoch,
+    stream: StreamId,
+}
+
+/// The same, borrowed.
+#[derive(PartialEq, Eq)]
+struct NameRef<'a> {
+    epoch: Epoch,
+    stream: &'a str,
+}
+
+impl Hash for Name {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        let (epoch, stream) = (self.epoch, self.stream.as_str());
+        NameRef { epoch, stream }.hash(state);
+    }
+}
+
+impl Hash for NameRef<'_> {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.epoch.hash(state);
+        self.stream.hash(state);
+    }
+}
+
+impl equivalent::Equivalent<Name> for NameRef<'_> {
+    fn equivalent(&self, name: &Name) -> bool {
+        self.epoch == name.epoch && self.stream == name.stream.as_str()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::Instant;
+
+    use super::*;
+    use crate::contacts::{
+        cache::{entry::Entry, store::Store},
+        list::ListKey,
+        testing,
+    };
+
+    #[test]
+    fn a_collection_whose_list_is_held_is_found_again() {
+        let lists = Arc::new(Lists::new(1 << 20, testing::metrics("lists")));
+        let collections = Collections::new(16, lists.clone());
+        let account = testing::account("acme");
+        let first = collections.get(&account, "st-held").unwrap();
+        let now = Instant::now();
+        let list = Entry::new(
+            testing::list(5, now),
+            now,
+            std::time::Duration::from_secs(60),
+        );
+        let key = ListKey {
+            epoch: first.epoch(),
+            collection: first.clone(),
+        };
+        lists.put(key, Arc::new(list));
+        let other = collections.get(&account, "st-other").unwrap();
+        for _ in 0..4 {
+            for number in 0..100 {
+                collections.get(&account, &format!("st-{number}"));
+            }
+            collections.by_name.run_pending_tasks();
+        }
+        collections.by_name.invalidate_all();
+        assert!(Arc::ptr_eq(
+            &collections.get(&account, "st-held").unwrap(),
+            &first
+        ));
+        assert!(!Arc::ptr_eq(
+            &collections.get(&account, "st-other").unwrap(),
+            &other
+        ));
+        assert!(collections.get(&account, "no id").is_none());
+    }
+}
