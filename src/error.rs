@@ -175,6 +175,11 @@ impl Error {
         self.inner.retry_after.or(default)
     }
 
+    /// How long upstream said to wait, if it did.
+    pub fn told_to_wait(&self) -> Option<Duration> {
+        self.inner.retry_after
+    }
+
     /// How the cache had come to ask upstream; `None` if the cache was not asked.
     pub fn how(&self) -> Option<Served> {
         self.served

@@ -9,6 +9,7 @@ use serde::Deserialize;
 
 use crate::{config::Rules, contacts::account::Account};
 
+pub mod budget;
 pub mod client;
 pub mod fetch;
 pub mod secret;
