@@ -12,7 +12,7 @@ use super::{
     ids::{AccountId, ClientId, StreamId},
     list::{List, ListKey, Verdict, Walked},
     page::{Page, PageKey, Window, envelope::Envelope},
-    request::{Class, Request, RequestId, Terms},
+    request::{Class, Fetch, Request, RequestId, Terms, Urgency},
 };
 use crate::metrics::Registry;
 
@@ -113,4 +113,13 @@ pub(crate) fn list(records: usize, oldest: Instant) -> List {
 
 pub(crate) fn metrics(cache: &str) -> Metrics {
     Families::new(&Registry::new().unwrap()).unwrap().of(cache)
+}
+
+/// What a flight of one waiter fetches.
+pub(crate) fn fetch<K>(key: K) -> Fetch<K> {
+    let Request { key, terms } = request(key);
+    Fetch {
+        key,
+        urgency: Urgency::of(&terms),
+    }
 }
