@@ -13,6 +13,7 @@ pub mod breaker;
 pub mod budget;
 pub mod client;
 pub mod fetch;
+pub mod retry;
 pub mod secret;
 pub mod token;
 

@@ -31,6 +31,8 @@ pub struct Terms {
 pub struct Fetch<K> {
     pub key: K,
     pub urgency: Arc<Urgency>,
+    /// On a connection of its own, because the one before it failed.
+    pub afresh: bool,
 }
 
 /// How soon upstream should be asked, least urgent first.

@@ -121,5 +121,6 @@ pub(crate) fn fetch<K>(key: K) -> Fetch<K> {
     Fetch {
         key,
         urgency: Urgency::of(&terms),
+        afresh: false,
     }
 }

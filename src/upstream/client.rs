@@ -21,7 +21,7 @@ use rustls_platform_verifier::ConfigVerifierExt;
 use tower::Service;
 
 use super::Config;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Again, Error, Kind, Result};
 
 /// Idle connections are given up before upstream is likely to.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
@@ -31,7 +31,17 @@ const HEADERS_MAX: usize = 100;
 
 /// The stage at the very bottom.
 #[derive(Clone, Debug)]
-pub struct Client(legacy::Client<HttpsConnector<HttpConnector>, Empty<Bytes>>);
+pub struct Client {
+    pooled: Http,
+    /// Keeps no connection, so that each of its requests has a new one.
+    unpooled: Http,
+}
+
+type Http = legacy::Client<HttpsConnector<HttpConnector>, Empty<Bytes>>;
+
+/// Marks a request that must have a connection of its own.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Afresh;
 
 impl Client {
     /// A client that trusts what the operating system trusts. Opens no connection yet.
@@ -59,13 +69,18 @@ impl Client {
             builder.https_only()
         };
         let connector = builder.enable_http1().wrap_connector(tcp);
-        let client = legacy::Client::builder(TokioExecutor::new())
-            .pool_timer(TokioTimer::new())
-            .pool_idle_timeout(IDLE_TIMEOUT)
-            .pool_max_idle_per_host(config.idle_connections_max)
-            .http1_max_headers(HEADERS_MAX)
-            .build(connector);
-        Ok(Self(client))
+        let keeping = |idle_max| {
+            legacy::Client::builder(TokioExecutor::new())
+                .pool_timer(TokioTimer::new())
+                .pool_idle_timeout(IDLE_TIMEOUT)
+                .pool_max_idle_per_host(idle_max)
+                .http1_max_headers(HEADERS_MAX)
+                .build(connector.clone())
+        };
+        Ok(Self {
+            pooled: keeping(config.idle_connections_max),
+            unpooled: keeping(0),
+        })
     }
 }
 
@@ -79,10 +94,24 @@ impl Service<http::Request<Empty<Bytes>>> for Client {
     }
 
     fn call(&mut self, request: http::Request<Empty<Bytes>>) -> Self::Future {
-        self.0
+        let client = match request.extensions().get::<Afresh>() {
+            Some(Afresh) => &self.unpooled,
+            None => &self.pooled,
+        };
+        client
             .request(request)
-            .map_err(|error| classify(&error))
+            .map_err(|error| curable(classify(&error)))
             .boxed()
+    }
+}
+
+/// What may help when no head came.
+fn curable(error: Error) -> Error {
+    match error.kind() {
+        Kind::UpstreamUnreachable | Kind::UpstreamTimeout => error.again_by(Again::Later),
+        // Most likely a kept connection that upstream gave up at this moment.
+        Kind::UpstreamTruncated => error.again_by(Again::Afresh),
+        _ => error,
     }
 }
 

@@ -86,7 +86,11 @@ impl<K: Clone + Eq + Hash + Send + 'static, V: Send + Sync + 'static> Board<K, V
             board: self.0.clone(),
             key: key.clone(),
         };
-        let fetching = fetch(Fetch { key, urgency });
+        let fetching = fetch(Fetch {
+            key,
+            urgency,
+            afresh: false,
+        });
         tokio::spawn(async move {
             let outcome = fetching.await;
             drop(strip);
