@@ -7,7 +7,10 @@ use tokio::time::Instant;
 
 use super::{
     account::Account,
-    cache::{Families, Metrics},
+    cache::{
+        Families, Metrics,
+        entry::{Cached, Entry, Lifetime},
+    },
     collection::Collection,
     ids::{AccountId, ClientId, StreamId},
     list::{List, ListKey, Verdict, Walked},
@@ -123,4 +126,15 @@ pub(crate) fn fetch<K>(key: K) -> Fetch<K> {
         urgency: Urgency::of(&terms),
         afresh: false,
     }
+}
+
+/// Fresh for a minute and of no use after it.
+pub(crate) const LIFETIME: Lifetime = Lifetime {
+    fresh_for: Duration::from_secs(60),
+    stale_for: Duration::ZERO,
+};
+
+/// A copy that became whole now.
+pub(crate) fn kept<V: Cached>(value: V, now: Instant) -> Arc<Entry<V>> {
+    Arc::new(Entry::new(value, now, LIFETIME, 0.0))
 }

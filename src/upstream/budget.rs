@@ -68,12 +68,10 @@ impl Default for Config {
 impl Config {
     /// The ranges that are documented with each field.
     pub fn check(&self, rules: &mut Rules) {
+        rules.range("start_share", self.start_share, 0.0..=1.0);
         rules.range("reserve", self.reserve, 0..=1000);
         rules.range("replicas", self.replicas, 1..=100);
         rules.range("queue_max", self.queue_max, 1..=100_000);
-        if !(0.0..=1.0).contains(&self.start_share) {
-            rules.broken(&["start_share"], "must be from 0 to 1".to_owned());
-        }
     }
 }
 

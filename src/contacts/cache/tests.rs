@@ -74,10 +74,20 @@ impl Store for Shelf {
     fn put(&self, key: u8, copy: Arc<Entry<Value>>) {
         self.copies.lock().unwrap().insert(key, copy);
     }
+
+    fn remove(&self, key: &u8) {
+        self.copies.lock().unwrap().remove(key);
+    }
 }
 
 fn over<S>(inner: S) -> Cache<Shelf, S> {
-    layer(Shelf::default(), FRESH_FOR, testing::metrics("pages")).layer(inner)
+    layer(
+        Shelf::default(),
+        testing::LIFETIME,
+        || 0.0,
+        testing::metrics("pages"),
+    )
+    .layer(inner)
 }
 
 type Mocked = MapErr<Mock<Fetch<u8>, Value>, fn(BoxError) -> Error>;
@@ -145,14 +155,11 @@ async fn a_miss_is_fetched_and_then_a_hit() {
     let (cache, calls) = slow();
     let first = cache.clone().oneshot(testing::request(1)).await.unwrap();
     assert_eq!(first.served, Served::Fetched(Forward::Miss));
-    assert_eq!((first.age, first.ttl), (Duration::ZERO, FRESH_FOR));
+    assert_eq!((first.age, first.ttl), (Duration::ZERO, 60));
     time::advance(seconds(7)).await;
     let second = cache.clone().oneshot(testing::request(1)).await.unwrap();
     assert_eq!(second.served, Served::Hit);
-    assert_eq!(
-        (second.age, second.ttl),
-        (seconds(7), FRESH_FOR - seconds(7))
-    );
+    assert_eq!((second.age, second.ttl), (seconds(7), 53));
     assert!(Arc::ptr_eq(&first.copy, &second.copy));
     assert_eq!(calls.load(Ordering::Relaxed), 1);
 }
@@ -189,7 +196,7 @@ async fn a_thousand_waiters_share_one_call_and_one_copy() {
         assert_eq!(*at, began + seconds(1));
         assert!(Arc::ptr_eq(&answer.copy, &answers[0].0.copy));
     }
-    let counted = |served| cache.shared.metrics.counted(served);
+    let counted = |served| cache.0.metrics.counter(served).get();
     assert_eq!(counted(Served::Fetched(Forward::Miss)), 1);
     assert_eq!(counted(Served::Joined(Forward::Miss)), 999);
 }
@@ -257,8 +264,14 @@ async fn all_waiters_of_a_failed_flight_get_its_one_error_and_none_fetches_again
         assert_eq!(error.how(), Some(how));
     }
     assert!(!is_asked(&mut upstream).await);
-    assert!(cache.shared.store.get(&1).is_none());
+    assert!(cache.0.store.get(&1).is_none());
 
+    // For a second the failure is remembered, and told with the rest of that second.
+    time::advance(Duration::from_millis(400)).await;
+    let error = cache.call(testing::request(1)).await.unwrap_err();
+    assert_eq!(error.wait(), Some(Duration::from_millis(600)));
+    assert!(!is_asked(&mut upstream).await);
+    time::advance(Duration::from_millis(600)).await;
     let next = cache.call(testing::request(1));
     let (_, answer) = asked(&mut upstream).await;
     answer.send_response(Value::of(1));
@@ -279,7 +292,7 @@ async fn a_failed_refresh_leaves_the_copy_where_it_is() {
     answer.send_error(failed());
     let error = second.await.unwrap_err();
     assert_eq!(error.how(), Some(Served::Fetched(Forward::Stale)));
-    assert!(Arc::ptr_eq(&cache.shared.store.get(&1).unwrap(), &kept));
+    assert!(Arc::ptr_eq(&cache.0.store.get(&1).unwrap(), &kept));
 }
 
 #[tokio::test(start_paused = true)]
@@ -297,7 +310,7 @@ async fn a_panic_below_is_internal_for_those_who_wait_and_over_for_the_next() {
     for outcome in join_all(waiters).await {
         assert_eq!(outcome.unwrap_err().kind(), Kind::Internal);
     }
-    assert_eq!(cache.shared.flights.count(), 0);
+    assert_eq!(cache.0.flights.count(), 0);
     let next = cache.call(testing::request(1)).await.unwrap();
     assert_eq!(next.served, Served::Fetched(Forward::Miss));
 }
@@ -323,19 +336,19 @@ async fn a_joiner_raises_the_urgency_of_the_flight() {
 #[tokio::test(start_paused = true)]
 async fn a_flight_that_landed_since_the_look_up_is_a_hit() {
     let (mut cache, mut upstream) = mocked();
-    let copy = Arc::new(Entry::new(Value::of(1), Instant::now(), FRESH_FOR));
-    cache.shared.store.put(1, copy);
-    cache.shared.store.blind.store(1, Ordering::Relaxed);
+    let copy = testing::kept(Value::of(1), Instant::now());
+    cache.0.store.put(1, copy);
+    cache.0.store.blind.store(1, Ordering::Relaxed);
     let answer = cache.call(testing::request(1)).await.unwrap();
     assert_eq!(answer.served, Served::Hit);
     assert!(!is_asked(&mut upstream).await);
-    assert_eq!(cache.shared.metrics.counted(Served::Hit), 1);
+    assert_eq!(cache.0.metrics.counter(Served::Hit).get(), 1);
 }
 
 #[tokio::test(start_paused = true)]
 async fn the_board_looks_again_only_where_no_flight_is_on_its_way() {
     let board = Board::<u8, Value>::default();
-    let copy = Arc::new(Entry::new(Value::of(1), Instant::now(), FRESH_FOR));
+    let copy = testing::kept(Value::of(1), Instant::now());
     let kept = Mutex::new(None);
     let board_once = || {
         let look = |_: &u8| kept.lock().unwrap().clone();
@@ -400,9 +413,9 @@ async fn each_request_is_counted_by_how_it_was_served() {
         let _ = cache.call(testing::request(1)).now_or_never();
         time::advance(FRESH_FOR).await;
     }
-    let counted = Served::ALL.map(|served| cache.shared.metrics.counted(served));
-    // Hit, slice, miss, expired, and the two joined. The last request of all was a leader that left.
-    assert_eq!(counted, [1, 0, 1, 1, 1, 1]);
+    let counted = Served::ALL.map(|served| cache.0.metrics.counter(served).get());
+    // Hit, slice, stale, miss, expired, and the two joined. The last request of all found a remembered failure.
+    assert_eq!(counted, [1, 0, 0, 1, 2, 1, 1]);
 }
 
 /// One step of a history.
@@ -518,14 +531,17 @@ async fn live_through(steps: Vec<Step>) -> std::result::Result<(), TestCaseError
             match answer.served {
                 Served::Hit => {
                     prop_assert!(asked_at < whole_at + FRESH_FOR, "an expired copy as a hit");
-                    prop_assert_eq!(answer.ttl, whole_at + FRESH_FOR - asked_at);
+                    prop_assert_eq!(
+                        answer.ttl,
+                        (whole_at + FRESH_FOR - asked_at).as_secs() as i64
+                    );
                 }
                 _ => prop_assert!(whole_at >= asked_at, "an older answer than the request"),
             }
         }
     }
     time::sleep(seconds(5)).await;
-    prop_assert_eq!(cache.shared.flights.count(), 0);
+    prop_assert_eq!(cache.0.flights.count(), 0);
     prop_assert!(watched.most.load(Ordering::Relaxed) <= 1);
     prop_assert!(watched.calls.load(Ordering::Relaxed) <= asked);
     Ok(())
