@@ -9,6 +9,7 @@ use serde::Deserialize;
 
 use crate::{config::Rules, contacts::account::Account};
 
+mod aging;
 pub mod breaker;
 pub mod budget;
 pub mod client;
