@@ -395,3 +395,6 @@ impl Metrics {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
