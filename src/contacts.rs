@@ -5,6 +5,7 @@ pub mod cache;
 pub mod collection;
 pub mod etag;
 pub mod ids;
+pub mod limits;
 pub mod list;
 pub mod page;
 pub mod request;

@@ -3,10 +3,7 @@
 use std::{
     fmt,
     hash::{BuildHasher, Hash, Hasher, RandomState},
-    sync::{
-        Arc, LazyLock,
-        atomic::{AtomicU32, Ordering},
-    },
+    sync::{Arc, LazyLock},
 };
 
 use arc_swap::{ArcSwapOption, Guard};
@@ -15,6 +12,7 @@ use super::{
     account::Account,
     cache::entry::Entry,
     ids::{Epoch, StreamId},
+    limits::Limits,
     list::List,
 };
 
@@ -24,8 +22,8 @@ pub struct Collection {
     pub stream: StreamId,
     /// Of the identity, made once: keys are hashed for every request.
     hash: u64,
-    /// The largest `limit` that upstream honours here; 0 while unknown.
-    page_limit: AtomicU32,
+    /// How large a page upstream gives.
+    pub limits: Limits,
     /// The merged list that is held right now.
     list: ArcSwapOption<Entry<List>>,
 }
@@ -38,7 +36,7 @@ impl Collection {
             account,
             stream,
             hash,
-            page_limit: AtomicU32::new(0),
+            limits: Limits::default(),
             list: ArcSwapOption::empty(),
         }
     }
@@ -46,19 +44,6 @@ impl Collection {
     /// The epoch that new keys carry.
     pub fn epoch(&self) -> Epoch {
         self.account.epoch
-    }
-
-    /// The largest `limit` that upstream is known to honour here, in records.
-    pub fn page_limit(&self) -> Option<u32> {
-        match self.page_limit.load(Ordering::Relaxed) {
-            0 => None,
-            limit => Some(limit),
-        }
-    }
-
-    /// Remembers what upstream echoed when it was asked for more.
-    pub fn learn_page_limit(&self, limit: u32) {
-        self.page_limit.store(limit, Ordering::Relaxed);
     }
 
     /// The list that windows may be cut from, if one is held; fresh or not, verified or not.

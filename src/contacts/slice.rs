@@ -65,11 +65,9 @@ fn cut(key: &PageKey, now: Instant) -> Option<Answer<Page>> {
         return None;
     }
     let Window { skip, limit } = key.window;
-    let largest = key.collection.page_limit().unwrap_or(limit);
-    let page = list.slice(Window {
-        skip,
-        limit: limit.min(largest),
-    });
+    // Upstream would echo the limit that it applies. Where that is not known yet, it is asked, once.
+    let limit = key.collection.limits.echo_of(limit)?;
+    let page = list.slice(Window { skip, limit });
     let copy = Arc::new(Entry::derived(page, list));
     Some(Answer::new(copy, Served::Slice, now))
 }
@@ -100,6 +98,11 @@ mod tests {
         let now = Instant::now();
         let list = testing::kept(testing::list(35, now), now);
         key.collection.publish(list);
+        // A page as large as this was never asked for, so upstream may cut it down.
+        assert!(ask(&key).await.is_err());
+        key.collection
+            .limits
+            .learn(key.window, &testing::page(0, 10, 35, now));
         time::advance(Duration::from_secs(59)).await;
         let answer = ask(&key).await.unwrap();
         assert_eq!(answer.copy.body, testing::body(20, 10, 35));
@@ -124,9 +127,9 @@ mod tests {
     async fn the_learned_clamp_is_obeyed() {
         let key = testing::page_key("st-1", 0, 100);
         let now = Instant::now();
-        let list = testing::kept(testing::list(35, now), now);
-        key.collection.publish(list);
-        key.collection.learn_page_limit(20);
+        key.collection
+            .publish(testing::kept(testing::list(35, now), now));
+        key.collection.limits.refuses_above(20);
         assert_eq!(ask(&key).await.unwrap().copy.body, testing::body(0, 20, 35));
     }
 }

@@ -139,9 +139,8 @@ impl Shared {
         started: Instant,
     ) -> Result<List> {
         let collection = &fetch.key.collection;
-        let largest = collection.page_limit().unwrap_or(u32::MAX);
         let bounds = Bounds {
-            limit: self.config.page_limit_max.min(largest),
+            limit: collection.limits.largest(self.config.page_limit_max),
             pages: self.pages,
             records_max: self.config.records_max,
             bytes_max: self.config.bytes_max.as_u64(),
@@ -168,20 +167,27 @@ impl Shared {
                 Some((ask, Ok(page))) => {
                     // Only now it is known that the limit was what upstream refused.
                     if std::mem::take(&mut refused) {
-                        collection.learn_page_limit(page.limit);
+                        collection.limits.refuses_above(page.limit);
                     }
-                    plan.take(ask, page)?;
+                    if let Err(error) = plan.take(ask, page) {
+                        finish_calls(asked);
+                        return Err(error);
+                    }
                 }
                 // Some servers refuse a large limit where others clamp it.
                 Some((ask, Err(error)))
                     if error.kind() == Kind::Upstream4xx
                         && plan.at_first()
-                        && ask.window.limit > LIMIT_DEFAULT =>
+                        && ask.window.limit > LIMIT_DEFAULT
+                        && !collection.limits.has_applied(ask.window.limit) =>
                 {
                     plan.ask_for_less(LIMIT_DEFAULT);
                     refused = true;
                 }
-                Some((_, Err(error))) => return Err(error),
+                Some((_, Err(error))) => {
+                    finish_calls(asked);
+                    return Err(error);
+                }
                 None => break,
             }
         }
@@ -190,6 +196,12 @@ impl Shared {
             .await
             .map_err(|_| Error::new(Kind::Internal, "the merge ended unexpectedly"))?
     }
+}
+
+/// Lets the calls of a walk that has failed come to their ends: breaking them off would spare upstream nothing, and
+/// cost connections.
+fn finish_calls<F: Future<Output: Send> + Send + 'static>(mut asked: FuturesUnordered<F>) {
+    tokio::spawn(async move { while asked.next().await.is_some() {} });
 }
 
 /// What the walks tell.

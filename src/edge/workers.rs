@@ -1,15 +1,19 @@
-//! The threads that serve callers: one runtime each, so that a connection never changes its thread.
+//! The threads that serve callers: one runtime, which shares their connections among them.
+//!
+//! It is not the one that starts the process, so that probes are answered however busy the workers are.
 
-use std::{io, thread};
+use std::io;
 
-use tokio::runtime::{Builder, Handle};
-use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio::{
+    runtime::{Builder, Handle, Runtime},
+    task::JoinHandle,
+};
 
-/// Running threads. They end, and whatever still runs on them is dropped, when this is dropped.
+/// Running threads. When this is dropped, whatever still runs on them is dropped as well.
 #[derive(Debug)]
 pub struct Workers {
-    handles: Vec<Handle>,
-    _stop: DropGuard,
+    handle: Handle,
+    runtime: Option<Runtime>,
 }
 
 impl Workers {
@@ -18,38 +22,31 @@ impl Workers {
     /// # Errors
     /// If the system gives no further thread or descriptor.
     pub fn start(count: usize) -> io::Result<Self> {
-        let stop = CancellationToken::new();
-        let mut handles = Vec::with_capacity(count);
-        if let Ok(kind) = std::env::var("EXPERIMENT")
-            && kind == "multi"
-        {
-            let runtime = Builder::new_multi_thread()
-                .worker_threads(count)
-                .enable_all()
-                .build()?;
-            let handle = runtime.handle().clone();
-            std::mem::forget(runtime);
-            return Ok(Self {
-                handles: vec![handle],
-                _stop: stop.drop_guard(),
-            });
-        }
-        for number in 0..count {
-            let runtime = Builder::new_current_thread().enable_all().build()?;
-            handles.push(runtime.handle().clone());
-            let stopped = stop.clone().cancelled_owned();
-            thread::Builder::new()
-                .name(format!("worker-{number}"))
-                .spawn(move || runtime.block_on(stopped))?;
-        }
+        let runtime = Builder::new_multi_thread()
+            .worker_threads(count)
+            .thread_name("worker")
+            .enable_all()
+            .build()?;
         Ok(Self {
-            handles,
-            _stop: stop.drop_guard(),
+            handle: runtime.handle().clone(),
+            runtime: Some(runtime),
         })
     }
 
-    /// What connections are spawned on, in turn.
-    pub fn handles(&self) -> &[Handle] {
-        &self.handles
+    /// Runs a task on the workers, and there too whatever it spawns.
+    pub fn spawn<F>(&self, task: F) -> JoinHandle<F::Output>
+    where
+        F: Future<Output: Send> + Send + 'static,
+    {
+        self.handle.spawn(task)
+    }
+}
+
+impl Drop for Workers {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            // Dropping it would wait for its threads, which the runtime that this is dropped on must not do.
+            runtime.shutdown_background();
+        }
     }
 }

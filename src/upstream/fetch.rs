@@ -106,11 +106,8 @@ where
             shared
                 .metrics
                 .count(&account.label, &outcome, asked_at.elapsed());
-            // A clamp is passed on as it is, and the next reader asks for no more than that.
-            if let Ok(page) = &outcome
-                && page.limit < window.limit
-            {
-                collection.learn_page_limit(page.limit);
+            if let Ok(page) = &outcome {
+                collection.limits.learn(window, page);
             }
             outcome
         }

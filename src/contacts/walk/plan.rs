@@ -172,6 +172,11 @@ impl Plan {
                 "the list has {total} contacts on {pages} pages, more than the {most} that are kept"
             )));
         }
+        if (first.records.len() as u64) < total.min(u64::from(limit)) {
+            return Err(unverified(
+                "the first page has fewer contacts than upstream says",
+            ));
+        }
         self.shape = Some(Shape {
             total,
             limit,
@@ -489,7 +494,7 @@ mod tests {
             ..bounds(10)
         };
         assert_eq!(kind(pages, stuck), Kind::PaginationInconsistent);
-        assert_eq!(kind(bounds(10), stuck), Kind::MergeUnverified);
+        assert_eq!(kind(bounds(10), stuck), Kind::PaginationInconsistent);
     }
 
     #[test]

@@ -172,7 +172,7 @@ async fn a_refusal_of_a_large_first_page_is_asked_again_for_ten() {
         .unwrap();
     assert_whole(&list, 25);
     assert_eq!(upstream.windows()[..2], [(0, 100), (0, 10)]);
-    assert_eq!(key.collection.page_limit(), Some(10));
+    assert_eq!(key.collection.limits.largest(100), 10);
 }
 
 #[tokio::test(start_paused = true)]
@@ -187,7 +187,7 @@ async fn a_refusal_of_ten_as_well_was_not_about_the_limit_and_teaches_nothing() 
         .unwrap_err();
     assert_eq!(error.kind(), Kind::Upstream4xx);
     assert_eq!(upstream.windows(), [(0, 100), (0, 10)]);
-    assert_eq!(key.collection.page_limit(), None);
+    assert_eq!(key.collection.limits.largest(100), 100);
 }
 
 #[tokio::test(start_paused = true)]
@@ -206,7 +206,7 @@ async fn what_was_learned_of_the_limit_is_used() {
         let upstream = Arc::new(Upstream::new(25));
         let key = testing::list_key("st-1");
         if let Some(limit) = learned {
-            key.collection.learn_page_limit(limit);
+            key.collection.limits.refuses_above(limit);
         }
         let stage = over(config(8, 100), &metrics(), &upstream);
         assert_whole(&stage.oneshot(fetch(key)).await.unwrap(), 25);

@@ -523,16 +523,17 @@ async fn a_clamp_is_passed_on_and_remembered() {
         let answer = head().body(whole(clamped.clone())).unwrap();
         let page = bench.ask(answer).await.unwrap();
         assert_eq!((page.body, page.limit), (clamped.into(), 20));
-        assert_eq!(bench.collection.page_limit(), Some(20));
+        assert_eq!(bench.collection.limits.echo_of(100), Some(20));
     }
-    // What was honoured in full teaches nothing, and neither does what was refused.
+    // What is refused teaches nothing.
     let bench = Bench::default();
-    assert_eq!(bench.judged(head()).await, Ok(()));
     assert_eq!(
         bench.kind(whole(testing::body(3, 5, 30))).await,
         Kind::UpstreamSchema
     );
-    assert_eq!(bench.collection.page_limit(), None);
+    assert_eq!(bench.collection.limits.echo_of(10), None);
+    assert_eq!(bench.judged(head()).await, Ok(()));
+    assert_eq!(bench.collection.limits.echo_of(10), Some(10));
 }
 
 #[tokio::test(start_paused = true)]
