@@ -8,6 +8,7 @@
 //!                        ├─ plan       which faults fall on this call (fault: what can be wrong)
 //!                        ├─ page       the window that is meant, and the envelope (contacts: each record, computed)
 //!                        └─ answer     status, headers and body, as the faults leave them
+//!             wire   in place of HTTP, where a fault needs the socket (script: what it then does)
 //! ```
 //!
 //! What is not documented about Kore.ai is a setting here, or a choice that its module admits to. In a test:
@@ -31,16 +32,19 @@ mod calls;
 mod contacts;
 mod control;
 mod fault;
+mod gzip;
 mod indent;
 mod kore;
 mod noise;
 mod page;
 mod plan;
 mod requests;
+mod script;
 mod server;
 mod settings;
 #[cfg(test)]
 mod tests;
+mod wire;
 
 use std::{
     fmt,

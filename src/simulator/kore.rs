@@ -111,7 +111,8 @@ impl Kore {
     }
 
     /// The answer to a request for anything but the control interface, after the latency and delays that it takes.
-    pub(super) async fn answer<B>(&self, request: &Request<B>) -> Answer {
+    /// `reused` says that its connection carried a request before.
+    pub(super) async fn answer<B>(&self, request: &Request<B>, reused: bool) -> Answer {
         if self.settings.requests_max > 0 {
             self.requests().push(request);
         }
@@ -130,7 +131,7 @@ impl Kore {
         let mut visit = Visit::arrive(account);
         let (answer, outcome) = match visit.admission {
             Admission::Refused { wait } => (self.refusal(wait), Outcome::Refused),
-            Admission::Admitted => self.page(request, (account_id, account), stream_id),
+            Admission::Admitted => self.page(request, reused, (account_id, account), stream_id),
         };
         let pause = self.latency().saturating_add(answer.delay);
         if !pause.is_zero() {
@@ -143,6 +144,7 @@ impl Kore {
     fn page<B>(
         &self,
         request: &Request<B>,
+        reused: bool,
         (account_id, account): (&str, &Account),
         stream_id: &str,
     ) -> (Answer, Outcome) {
@@ -167,7 +169,7 @@ impl Kore {
             return (Answer::error(StatusCode::BAD_REQUEST), Outcome::Denied);
         };
 
-        let faults = self.plan().faults(account_id, stream_id);
+        let faults = self.plan().faults(account_id, stream_id, reused);
         let body = match stream {
             Stream::Contacts(contacts, total) => {
                 let mut page = Page::new(window, *total);

@@ -1,6 +1,7 @@
 //! The simulator over real sockets: what a gateway would see.
 
 mod faults;
+mod raw;
 
 use std::time::Duration;
 
