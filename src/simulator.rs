@@ -6,6 +6,7 @@
 //!                        ├─ auth       the JWT, and the answers to wrong ones
 //!                        ├─ calls      the account's calls a minute, and the count of everything
 //!                        ├─ plan       which faults fall on this call (fault: what can be wrong)
+//!                        ├─ stream     its records as they stand, and changes between two calls (records: their order)
 //!                        ├─ page       the window that is meant, and the envelope (contacts: each record, computed)
 //!                        └─ answer     status, headers and body, as the faults leave them
 //!             wire   in place of HTTP, where a fault needs the socket (script: what it then does)
@@ -29,6 +30,7 @@ mod answer;
 mod auth;
 mod body;
 mod calls;
+mod change;
 mod contacts;
 mod control;
 mod fault;
@@ -38,10 +40,12 @@ mod kore;
 mod noise;
 mod page;
 mod plan;
+mod records;
 mod requests;
 mod script;
 mod server;
 mod settings;
+mod stream;
 #[cfg(test)]
 mod tests;
 mod wire;
@@ -56,6 +60,7 @@ use std::{
 use tokio::net::TcpListener;
 
 pub use calls::{Counts, RateLimit, Window};
+pub use change::{CHURN_MAX, Change, ChangeError, ChangeKind, Churn};
 pub use contacts::{CONTACTS_MAX, Contacts, contact};
 pub use control::fault_guide;
 pub use fault::{Claim, Fault, ParseFaultError};
@@ -65,6 +70,8 @@ pub use settings::{
     AccountSettings, Content, DEMO_ACCOUNT_ID, DEMO_CONTACTS, DEMO_STREAM_ID, LIMIT_HARD_MAX,
     LimitMax, Paging, Settings, SettingsError, StreamSettings,
 };
+
+pub use stream::{LiveStream, SCHEDULED_MAX};
 
 use kore::Kore;
 use server::Tasks;
@@ -83,6 +90,8 @@ pub enum StartError {
     Settings(#[from] SettingsError),
     #[error(transparent)]
     Rule(#[from] RuleError),
+    #[error(transparent)]
+    Change(#[from] ChangeError),
     #[error("the simulator cannot listen on {address}: {source}")]
     Listen {
         address: SocketAddr,
@@ -104,6 +113,13 @@ impl Simulator {
         faults
             .into_iter()
             .try_for_each(|rule| kore.plan().add(rule))?;
+        for (_, _, stream) in kore.live_streams() {
+            let settings = kore.settings();
+            stream.churn(settings.churn.clone());
+            for (call, change) in &settings.changes {
+                stream.before_call(*call, *change)?;
+            }
+        }
         let tasks = Tasks::default();
         server::serve(listener, Arc::clone(&kore), &tasks);
         Ok(Self { addr, kore, tasks })
@@ -184,6 +200,20 @@ impl Simulator {
     /// Heals.
     pub fn clear_faults(&self) {
         self.kore.plan().clear();
+    }
+
+    /// The records of a stream as they stand, and changes to them.
+    ///
+    /// # Panics
+    ///
+    /// Panics if the simulator has no such stream of contacts; one that exists only because
+    /// [`AccountSettings::other_streams`] says so never changes.
+    #[track_caller]
+    pub fn stream(&self, account_id: &str, stream_id: &str) -> LiveStream<'_> {
+        let account = self.kore.account(account_id);
+        let stream = account.and_then(|account| account.stream(stream_id));
+        stream
+            .unwrap_or_else(|| panic!("no contacts `{stream_id}` of `{account_id}` are simulated"))
     }
 
     /// What an account's calls came to; all zero for an account that is not simulated.

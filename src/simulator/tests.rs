@@ -1,5 +1,6 @@
 //! The simulator over real sockets: what a gateway would see.
 
+mod changes;
 mod faults;
 mod raw;
 
