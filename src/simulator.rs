@@ -16,10 +16,11 @@
 //!
 //! ```
 //! # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! use contacts_gateway::simulator::{DEMO_ACCOUNT_ID, Fault, Settings, Simulator};
+//! use contacts_gateway::simulator::{DEMO_ACCOUNT_ID, DEMO_STREAM_ID, Settings, Simulator};
 //!
 //! let kore = Simulator::start(Settings::default()).await?;
 //! kore.fault_next(1, "status=503".parse()?);
+//! kore.stream(DEMO_ACCOUNT_ID, DEMO_STREAM_ID).before_call(2, "delete=0".parse()?)?;
 //! // ... call kore.base_url() ...
 //! assert_eq!(kore.calls(DEMO_ACCOUNT_ID).total, 0);
 //! kore.stop().await;

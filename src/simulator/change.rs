@@ -18,7 +18,7 @@ pub const CHURN_MAX: f64 = 100.0;
 /// One change of a stream's records. Positions count from 0, in the order in which pages give them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Change {
-    /// A new record before the one at this position, or at the end. Written `insert=5`.
+    /// A new record, created later than all others, before the one at this position, or at the end. Written `insert=5`.
     Insert(u64),
     /// The record is gone. Written `delete=5`.
     Delete(u64),

@@ -247,7 +247,6 @@ impl Records {
         removed: u32,
         new: Option<Record>,
     ) -> Result<(), ChangeError> {
-        self.room(2)?;
         let (at, offset) = self.find(position);
         let cut = self.pieces.get(at).copied();
         let before = cut.and_then(|piece| piece.part(0, offset));
@@ -256,9 +255,10 @@ impl Records {
             // A part of nothing has no first number.
             (from < piece.len).then(|| piece.part(from, piece.len - from))?
         });
-        let parts = [before, new.map(Piece::of), behind];
+        let parts = [before, new.map(Piece::of), behind].into_iter().flatten();
         let end = (at + 1).min(self.pieces.len());
-        self.pieces.splice(at..end, parts.into_iter().flatten());
+        self.room(parts.clone().count().saturating_sub(end - at))?;
+        self.pieces.splice(at..end, parts);
         self.len = self.len - u64::from(removed) + u64::from(new.is_some());
         // What was put there has at most three pieces: they, and their neighbours, may fit together now.
         for at in (at.saturating_sub(1)..at + 3).rev() {
@@ -303,12 +303,21 @@ mod tests {
 
     #[test]
     fn edits_are_bounded_and_a_refused_one_changes_nothing() {
+        // As if every second record had been updated, from the first on.
+        let most = PIECES_MAX as u32 - 2;
         let mut records = Records::new(CONTACTS_MAX);
-        let mut position = 1;
-        while records.update(position).is_ok() {
-            position += 2;
-        }
-        assert!(records.pieces.len() <= PIECES_MAX && position > 90_000);
+        let one = |number: u32| Piece {
+            first: number,
+            len: 1,
+            revision: number % 2,
+            backwards: false,
+        };
+        let rest = records.pieces[0].part(most, CONTACTS_MAX as u32 - most);
+        records.pieces = (0..most).map(one).chain(rest).collect();
+        assert_eq!(records.swap(500_000, 600_000), Err(ChangeError::TooMany));
+        records.delete(CONTACTS_MAX - 1).unwrap();
+        records.insert_at(CONTACTS_MAX - 1).unwrap();
+        assert_eq!(records.pieces.len(), PIECES_MAX);
         let before = records.pieces.clone();
         assert_eq!(records.swap(500_000, 600_000), Err(ChangeError::TooMany));
         assert_eq!(records.delete(500_000), Err(ChangeError::TooMany));
