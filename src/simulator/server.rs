@@ -102,18 +102,27 @@ pub(super) fn serve(listener: TcpListener, kore: Arc<Kore>, tasks: &Tasks) {
     });
 }
 
+/// What the requests of one connection share.
+struct Connection {
+    kore: Arc<Kore>,
+    /// How many came so far.
+    requests: AtomicU64,
+    takeover: Takeover,
+}
+
 async fn connection(stream: TcpStream, kore: Arc<Kore>, http: &auto::Builder<Tasks>) {
     // Without it a small answer may wait for the peer's delayed acknowledgement; nothing is lost if it fails.
     let _ = stream.set_nodelay(true);
-    let requests = Arc::new(AtomicU64::new(0));
+    let (takeover, mut scripts) = Takeover::new();
+    let connection = Arc::new(Connection {
+        kore,
+        requests: AtomicU64::new(0),
+        takeover,
+    });
     let mut next = Some(stream);
     while let Some(stream) = next.take() {
         let (stream, returned) = Lent::new(stream);
-        let (takeover, mut scripts) = Takeover::new();
-        let service = service_fn(|request| {
-            let reused = requests.fetch_add(1, Ordering::Relaxed) > 0;
-            respond(Arc::clone(&kore), request, reused, takeover.clone())
-        });
+        let service = service_fn(|request| respond(Arc::clone(&connection), request));
         let script = {
             let serving = http.serve_connection(TokioIo::new(stream), service);
             tokio::select! {
@@ -134,23 +143,21 @@ async fn connection(stream: TcpStream, kore: Arc<Kore>, http: &auto::Builder<Tas
 }
 
 async fn respond(
-    kore: Arc<Kore>,
+    connection: Arc<Connection>,
     request: Request<Incoming>,
-    reused: bool,
-    takeover: Takeover,
 ) -> Result<Response<Body>, Infallible> {
-    let answer = if request.uri().path().starts_with(control::PREFIX) {
-        control::answer(&kore, request).await
-    } else {
-        let version = request.version();
-        let answer = kore.answer(&request, reused).await;
-        match answer.script() {
-            None => answer,
-            Some(script) if script.any_version || version != Version::HTTP_2 => {
-                match takeover.play(script).await {}
-            }
-            Some(_) => Answer::error(StatusCode::HTTP_VERSION_NOT_SUPPORTED),
+    let kore = &connection.kore;
+    let reused = connection.requests.fetch_add(1, Ordering::Relaxed) > 0;
+    if request.uri().path().starts_with(control::PREFIX) {
+        return Ok(control::answer(kore, request).await.into_response());
+    }
+    let answer = kore.answer(&request, reused).await;
+    let answer = match answer.script() {
+        None => answer,
+        Some(script) if script.any_version || request.version() != Version::HTTP_2 => {
+            match connection.takeover.play(script).await {}
         }
+        Some(_) => Answer::error(StatusCode::HTTP_VERSION_NOT_SUPPORTED),
     };
     Ok(answer.into_response())
 }

@@ -6,6 +6,7 @@
 //! and may begin anew with the same stream. What hyper had read of a next request is lost.
 
 use std::{
+    convert::Infallible,
     io::{self, IoSlice},
     pin::Pin,
     task::{Context, Poll},
@@ -32,7 +33,7 @@ const LINGER: Duration = Duration::from_secs(1);
 const REPEATED_BYTES: usize = 64 << 10;
 
 /// How the service of a connection asks for its socket.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(super) struct Takeover(mpsc::Sender<Script>);
 
 impl Takeover {
@@ -43,7 +44,7 @@ impl Takeover {
     }
 
     /// Never returns: the connection is taken from whoever waits here.
-    pub(super) async fn play(self, script: Script) -> std::convert::Infallible {
+    pub(super) async fn play(&self, script: Script) -> Infallible {
         // Full or closed, the connection is about to end anyway.
         let _ = self.0.try_send(script);
         std::future::pending().await
