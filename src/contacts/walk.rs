@@ -148,6 +148,7 @@ impl Shared {
         };
         let mut plan = Plan::new(bounds, started);
         let mut asked = FuturesUnordered::new();
+        let mut refused = false;
         loop {
             while asked.len() < self.config.width
                 && let Some(ask) = plan.next_ask()
@@ -163,7 +164,13 @@ impl Shared {
                 asked.push(inner.clone().oneshot(page).map(move |page| (ask, page)));
             }
             match asked.next().await {
-                Some((ask, Ok(page))) => plan.take(ask, page)?,
+                Some((ask, Ok(page))) => {
+                    // Only now it is known that the limit was what upstream refused.
+                    if std::mem::take(&mut refused) {
+                        collection.learn_page_limit(page.limit);
+                    }
+                    plan.take(ask, page)?;
+                }
                 // Some servers refuse a large limit where others clamp it.
                 Some((ask, Err(error)))
                     if error.kind() == Kind::Upstream4xx
@@ -171,7 +178,7 @@ impl Shared {
                         && ask.window.limit > LIMIT_DEFAULT =>
                 {
                     plan.ask_for_less(LIMIT_DEFAULT);
-                    collection.learn_page_limit(LIMIT_DEFAULT);
+                    refused = true;
                 }
                 Some((_, Err(error))) => return Err(error),
                 None => break,

@@ -263,8 +263,14 @@ impl Shared {
             epoch: account.epoch,
             stream: stream.clone(),
         };
-        let collection = Arc::new(Collection::new(account.clone(), stream));
-        self.collections.insert(name, collection.clone());
+        // Two that come first at once must get the same one: what is learned and published on it is for both.
+        let own = || Arc::new(Collection::new(account.clone(), stream));
+        // Not `or_insert`, which looks first and then inserts.
+        let collection = self
+            .collections
+            .entry(name)
+            .or_insert_with(own)
+            .into_value();
         let epoch = collection.epoch();
         Ok((collection, epoch))
     }

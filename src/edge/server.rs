@@ -1,6 +1,16 @@
 //! Listens, and speaks HTTP/1.1 and HTTP/2 on each connection until it ends or the process stops.
 
-use std::{convert::Infallible, io, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    future, io,
+    net::SocketAddr,
+    pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use http::{Request, Response};
 use hyper::body::Incoming;
@@ -18,7 +28,7 @@ use tokio::{
     time,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use tower::Service;
+use tower::{Service, ServiceExt};
 use tracing::{debug, warn};
 
 use super::body::Body;
@@ -84,7 +94,11 @@ pub struct Server {
 /// The header lines of a request, at most; beyond it 431.
 const HEADERS_MAX: usize = 100;
 
-/// What a connection's reads and pending writes may hold, in bytes.
+/// The head of an HTTP/1.1 request, in bytes; beyond it 431. Twice what hyper takes for a target, so that one which is
+/// too long is told as that, with 414, and the longest that can be configured leaves room for headers.
+const HEAD_MAX: usize = 128 * 1024;
+
+/// What an HTTP/2 stream's pending writes may hold, in bytes.
 const BUFFER_MAX: usize = 64 * 1024;
 
 /// Requests at once on one HTTP/2 connection.
@@ -189,29 +203,48 @@ where
 {
     let stream = TcpStream::from_std(stream)?;
     stream.set_nodelay(true)?;
-    // Until the first bytes tell the protocol, hyper has no deadline.
-    time::timeout(header_timeout, stream.readable()).await??;
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder
         .http1()
         .timer(TokioTimer::new())
         .header_read_timeout(header_timeout)
         .max_headers(HEADERS_MAX)
-        .max_buf_size(BUFFER_MAX);
+        .max_buf_size(HEAD_MAX);
     builder
         .http2()
         .timer(TokioTimer::new())
         .max_concurrent_streams(STREAMS_MAX)
         .max_header_list_size(HEADER_LIST_MAX)
         .max_send_buf_size(BUFFER_MAX);
+    let asked = Arc::new(AtomicBool::new(false));
+    let asking = asked.clone();
+    let service = service.map_request(move |request| {
+        asking.store(true, Ordering::Relaxed);
+        request
+    });
     let connection =
         builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(service));
     let mut connection = pin!(connection);
-    select! {
-        ended = connection.as_mut() => return ended,
-        () = stop.cancelled() => connection.as_mut().graceful_shutdown(),
+    // Hyper times the heads of HTTP/1 once it knows the protocol. The first request of any protocol is timed here.
+    let mut silence = pin!(async {
+        time::sleep(header_timeout).await;
+        if asked.load(Ordering::Relaxed) {
+            future::pending::<()>().await;
+        }
+    });
+    let mut stopping = false;
+    loop {
+        select! {
+            // The stop first, so that an answer which becomes ready after it says that it is the last one here.
+            biased;
+            () = stop.cancelled(), if !stopping => {
+                stopping = true;
+                connection.as_mut().graceful_shutdown();
+            }
+            ended = connection.as_mut() => return ended,
+            () = silence.as_mut() => return Err("no request came in time".into()),
+        }
     }
-    connection.await
 }
 
 #[cfg(test)]

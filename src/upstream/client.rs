@@ -88,7 +88,7 @@ impl Service<http::Request<Empty<Bytes>>> for Client {
 
 /// What an error of the client or of a response's body means.
 pub(super) fn classify(error: &(dyn StdError + 'static)) -> Error {
-    let causes: Vec<_> = std::iter::successors(Some(error), |&cause| cause.source()).collect();
+    let causes: Vec<_> = std::iter::successors(Some(error), |&cause| within(cause)).collect();
     let io = |wanted: &[io::ErrorKind]| {
         let mut kinds = causes
             .iter()
@@ -103,12 +103,7 @@ pub(super) fn classify(error: &(dyn StdError + 'static)) -> Error {
         let mut parsers = causes.iter().filter_map(|cause| cause.downcast_ref());
         parsers.any(hyper::Error::is_parse)
     };
-    let tls = causes.iter().any(|cause| {
-        let inner = cause
-            .downcast_ref::<io::Error>()
-            .and_then(io::Error::get_ref);
-        cause.is::<rustls::Error>() || inner.is_some_and(|inner| inner.is::<rustls::Error>())
-    });
+    let tls = causes.iter().any(|cause| cause.is::<rustls::Error>());
     let (kind, detail) = if tls {
         (
             Kind::UpstreamTls,
@@ -127,6 +122,208 @@ pub(super) fn classify(error: &(dyn StdError + 'static)) -> Error {
         // Closed or reset before the head, or inside the body.
         (Kind::UpstreamTruncated, "upstream's answer ended early")
     };
-    let told: Vec<_> = causes.iter().map(ToString::to_string).collect();
+    let mut told: Vec<_> = causes.iter().map(ToString::to_string).collect();
+    // A wrapper that adds no words of its own.
+    told.dedup();
     Error::new(kind, detail).because(told.join(": "))
+}
+
+/// The error that an error stands on. An `io::Error` that wraps another passes over it, and names only what is behind it.
+fn within<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a (dyn StdError + 'static)> {
+    let io = error.downcast_ref::<io::Error>();
+    match io.and_then(io::Error::get_ref) {
+        Some(wrapped) => Some(wrapped),
+        None => error.source(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::BodyExt;
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        net::{TcpListener, TcpStream},
+        time,
+    };
+
+    use super::*;
+
+    /// What the listener does to a connection, once it has read the request's head.
+    #[derive(Clone, Copy, Debug)]
+    enum Act {
+        /// Writes this, and closes.
+        Answer(&'static str),
+        /// Writes this, and resets.
+        Reset(&'static str),
+    }
+
+    use Act::{Answer, Reset};
+
+    /// A listener that acts once, and its address.
+    async fn listener(act: Act) -> String {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut head = Vec::new();
+            // A greeting of TLS has no such end.
+            while head.first() != Some(&0x16) && !head.windows(4).any(|end| end == b"\r\n\r\n") {
+                if stream.read_buf(&mut head).await.unwrap_or(0) == 0 {
+                    break;
+                }
+            }
+            let (Answer(text) | Reset(text)) = act;
+            stream.write_all(text.as_bytes()).await.unwrap();
+            if let Reset(_) = act {
+                reset(stream).await;
+            }
+        });
+        address.to_string()
+    }
+
+    /// Sends a reset in place of an orderly end, after what was written has arrived.
+    async fn reset(stream: TcpStream) {
+        time::sleep(Duration::from_millis(50)).await;
+        stream.set_zero_linger().unwrap();
+    }
+
+    /// The answer's body, or what its error is taken for.
+    async fn ask(url: String, config: &Config) -> Result<Bytes> {
+        let config = Config {
+            base_url: url.clone(),
+            allow_plaintext: true,
+            ..config.clone()
+        };
+        let request = http::Request::get(format!("{url}/contacts"));
+        let asking = async {
+            let mut client = Client::new(&config).unwrap();
+            let response = client.call(request.body(Empty::new()).unwrap()).await?;
+            let body = response.into_body().collect().await;
+            body.map(http_body_util::Collected::to_bytes)
+                .map_err(|error| classify(&error))
+        };
+        let watchdog = time::timeout(Duration::from_secs(20), asking);
+        watchdog.await.expect("an answer or an error")
+    }
+
+    #[tokio::test]
+    async fn each_way_to_break_off_has_its_kind() {
+        const TRUNCATED: Option<Kind> = Some(Kind::UpstreamTruncated);
+        const PROTOCOL: Option<Kind> = Some(Kind::UpstreamProtocol);
+        let many = format!(
+            "HTTP/1.1 200 OK\r\n{}\r\n",
+            "x: y\r\n".repeat(HEADERS_MAX + 1)
+        );
+        for (act, kind) in [
+            (
+                Answer("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}"),
+                None,
+            ),
+            (
+                Answer("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n"),
+                None,
+            ),
+            (Answer(""), TRUNCATED),
+            (Reset(""), TRUNCATED),
+            (Answer("HTTP/1.1 200 OK\r\ncontent-le"), TRUNCATED),
+            (
+                Answer("HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n{}"),
+                TRUNCATED,
+            ),
+            (
+                Reset("HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n{}"),
+                TRUNCATED,
+            ),
+            (
+                Answer("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\n{}\r\n"),
+                TRUNCATED,
+            ),
+            (
+                Answer("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n9\r\n{}"),
+                TRUNCATED,
+            ),
+            (
+                Answer("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n{}"),
+                PROTOCOL,
+            ),
+            (
+                Answer("HTTP/1.1 200 OK\r\ncontent-length: 2\r\ncontent-length: 3\r\n\r\n{}"),
+                PROTOCOL,
+            ),
+            (
+                Answer("HTTP/1.1 200 OK\r\ncontent-length: -1\r\n\r\n{}"),
+                PROTOCOL,
+            ),
+            (Answer("HTTP/9.9 200 OK\r\n\r\n"), PROTOCOL),
+            (Answer("<html>no such thing</html>\r\n\r\n"), PROTOCOL),
+            (Answer(many.leak()), PROTOCOL),
+        ] {
+            let url = format!("http://{}", listener(act).await);
+            let outcome = ask(url, &Config::default()).await;
+            let got = outcome.as_ref().err().map(Error::kind);
+            assert_eq!(got, kind, "{act:?}: {outcome:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn nobody_there_is_unreachable() {
+        let free = {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            listener.local_addr().unwrap()
+        };
+        // A label is at most 63 bytes long, so no name server is asked for this one.
+        let nowhere = format!("{}.invalid", "x".repeat(64));
+        for host in [free.to_string(), nowhere] {
+            let error = ask(format!("http://{host}"), &Config::default())
+                .await
+                .unwrap_err();
+            assert_eq!(error.kind(), Kind::UpstreamUnreachable, "{error}");
+            // An operator has to be told more than a caller.
+            assert!(error.cause().is_some());
+        }
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_is_not_made_in_time_is_a_timeout() {
+        // A listener that accepts nobody, behind a queue that is full.
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let listener = socket.listen(1).unwrap();
+        let address = listener.local_addr().unwrap();
+        let mut queued = Vec::new();
+        while let Ok(stream) =
+            time::timeout(Duration::from_millis(200), TcpStream::connect(address)).await
+        {
+            queued.push(stream);
+        }
+        let config = Config {
+            connect_timeout: Duration::from_millis(100),
+            ..Config::default()
+        };
+        let error = ask(format!("http://{address}"), &config).await.unwrap_err();
+        assert_eq!(error.kind(), Kind::UpstreamTimeout, "{error}");
+    }
+
+    #[tokio::test]
+    async fn whoever_does_not_speak_tls_is_not_trusted() {
+        let url = format!(
+            "https://{}",
+            listener(Answer("HTTP/1.1 400 Bad Request\r\n\r\n")).await
+        );
+        let error = ask(url, &Config::default()).await.unwrap_err();
+        assert_eq!(error.kind(), Kind::UpstreamTls, "{error}");
+    }
+
+    #[test]
+    fn a_refused_certificate_is_found_however_deep_it_is_wrapped() {
+        let refused = || rustls::Error::InvalidCertificate(rustls::CertificateError::UnknownIssuer);
+        let once = io::Error::new(io::ErrorKind::InvalidData, refused());
+        let twice = io::Error::other(io::Error::new(io::ErrorKind::InvalidData, refused()));
+        for error in [&refused() as &(dyn StdError + 'static), &once, &twice] {
+            let error = classify(error);
+            assert_eq!(error.kind(), Kind::UpstreamTls, "{error}");
+            // Told once, whatever it was wrapped in.
+            assert_eq!(error.cause(), Some(refused().to_string().as_str()));
+        }
+    }
 }

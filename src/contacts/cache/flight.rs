@@ -94,6 +94,12 @@ impl<K: Clone + Eq + Hash + Send + 'static, V: Send + Sync + 'static> Board<K, V
         });
         Boarded::Leader(waiter)
     }
+
+    /// How many are on their way.
+    #[cfg(test)]
+    pub(super) fn count(&self) -> usize {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).len()
+    }
 }
 
 /// Takes the flight off the board when its task ends, by whatever end.

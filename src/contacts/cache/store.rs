@@ -115,10 +115,12 @@ impl Store for Lists {
         }
         let mut removed = Vec::new();
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((key, old)) = held.lists.push(key.clone(), entry.clone()) {
+        // Its own key goes with it: that names the collection on which the older list was published.
+        if let Some((key, old)) = held.lists.pop_entry(&key) {
             held.bytes -= weight(&old);
             removed.push((key, old, false));
         }
+        held.lists.put(key.clone(), entry.clone());
         held.bytes += bytes;
         while held.bytes as u64 > self.bytes_max
             && let Some((key, old)) = held.lists.pop_lru()
@@ -126,24 +128,27 @@ impl Store for Lists {
             held.bytes -= weight(&old);
             removed.push((key, old, true));
         }
+        // Under the lock, so that nothing is published after it was given up.
+        key.collection.publish(entry);
+        for (key, old, _) in &removed {
+            key.collection.withdraw(old);
+        }
         drop(held);
         self.metrics.added(bytes);
-        key.collection.publish(entry);
-        for (key, old, evicted) in removed {
+        for (_, old, evicted) in removed {
             self.metrics.removed(weight(&old), evicted);
-            key.collection.withdraw(&old);
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
+    use std::{sync::Barrier, time::Duration};
 
     use tokio::time::Instant;
 
     use super::*;
-    use crate::contacts::testing;
+    use crate::contacts::{collection::Collection, testing};
 
     fn entry(records: usize) -> Arc<Entry<List>> {
         let now = Instant::now();
@@ -180,6 +185,50 @@ mod tests {
         store.put(b.clone(), entry(10));
         assert!(a.collection.list().is_none());
         assert!(b.collection.list().is_some());
+    }
+
+    #[test]
+    fn a_list_is_withdrawn_from_the_collection_that_it_was_published_on() {
+        let one = entry(10);
+        let store = Lists::new(weight(&one) as u64, testing::metrics("lists"));
+        // The same collection twice in memory, as after the route has forgotten it.
+        let before = testing::list_key("st-a");
+        let collection = Collection::new(
+            before.collection.account.clone(),
+            before.collection.stream.clone(),
+        );
+        let after = ListKey {
+            collection: Arc::new(collection),
+            ..before
+        };
+        store.put(before.clone(), one);
+        store.put(after.clone(), entry(10));
+        assert!(before.collection.list().is_none());
+        assert!(after.collection.list().is_some());
+        store.put(testing::list_key("st-b"), entry(10));
+        assert!(after.collection.list().is_none());
+    }
+
+    #[test]
+    fn what_is_published_is_held_whoever_comes_in_between() {
+        let store = Lists::new(weight(&entry(10)) as u64, testing::metrics("lists"));
+        let keys = ["st-a", "st-b"].map(testing::list_key);
+        let barrier = Barrier::new(2);
+        // A race, so it is run often: there is room for one of the two.
+        for _ in 0..1000 {
+            std::thread::scope(|scope| {
+                for key in &keys {
+                    scope.spawn(|| {
+                        let entry = entry(10);
+                        barrier.wait();
+                        store.put(key.clone(), entry);
+                    });
+                }
+            });
+            for key in &keys {
+                assert_eq!(store.get(key).is_some(), key.collection.list().is_some());
+            }
+        }
     }
 
     #[test]

@@ -1,1 +1,545 @@
+use std::{
+    collections::HashMap,
+    sync::{
+        Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
 
+use futures_util::future::join_all;
+use proptest::prelude::*;
+use tokio::{task, time};
+use tower::{BoxError, service_fn, util::MapErr};
+use tower_test::mock::{self, Handle, Mock, SendResponse};
+
+use super::{entry::Cached, *};
+use crate::{
+    contacts::{
+        request::{Class, Terms},
+        testing,
+    },
+    error::Kind,
+};
+
+const FRESH_FOR: Duration = Duration::from_secs(60);
+
+/// What the stage below answers with: for which key, and when it was whole.
+#[derive(Debug)]
+struct Value {
+    key: u8,
+    whole_at: Instant,
+}
+
+impl Value {
+    fn of(key: u8) -> Self {
+        Self {
+            key,
+            whole_at: Instant::now(),
+        }
+    }
+}
+
+impl Cached for Value {
+    fn weight(&self) -> usize {
+        1
+    }
+
+    fn read_at(&self) -> Instant {
+        self.whole_at
+    }
+}
+
+/// A store without a bound. The first so many look-ups see nothing, as if a copy came right after them.
+#[derive(Default)]
+struct Shelf {
+    copies: Mutex<HashMap<u8, Arc<Entry<Value>>>>,
+    blind: AtomicUsize,
+}
+
+impl Store for Shelf {
+    type Key = u8;
+    type Value = Value;
+
+    fn get(&self, key: &u8) -> Option<Arc<Entry<Value>>> {
+        let less = |left: usize| left.checked_sub(1);
+        let blind = self
+            .blind
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
+        if blind.is_ok() {
+            return None;
+        }
+        self.copies.lock().unwrap().get(key).cloned()
+    }
+
+    fn put(&self, key: u8, copy: Arc<Entry<Value>>) {
+        self.copies.lock().unwrap().insert(key, copy);
+    }
+}
+
+fn over<S>(inner: S) -> Cache<Shelf, S> {
+    layer(Shelf::default(), FRESH_FOR, testing::metrics("pages")).layer(inner)
+}
+
+type Mocked = MapErr<Mock<Fetch<u8>, Value>, fn(BoxError) -> Error>;
+
+/// The stage over a mock that answers when the test says so.
+fn mocked() -> (Cache<Shelf, Mocked>, Handle<Fetch<u8>, Value>) {
+    let (mock, handle) = mock::pair();
+    let own: fn(BoxError) -> Error = |error| *error.downcast().unwrap();
+    (over(mock.map_err(own)), handle)
+}
+
+/// The stage over one that takes a second, and a count of its calls.
+fn slow() -> (
+    Cache<Shelf, impl Service<Fetch<u8>, Response = Value, Error = Error, Future: Send> + Clone>,
+    Arc<AtomicUsize>,
+) {
+    let calls = Arc::new(AtomicUsize::new(0));
+    let counted = calls.clone();
+    let inner = service_fn(move |fetch: Fetch<u8>| {
+        counted.fetch_add(1, Ordering::Relaxed);
+        async move {
+            time::sleep(seconds(1)).await;
+            Ok(Value::of(fetch.key))
+        }
+    });
+    (over(inner), calls)
+}
+
+/// How many requests were counted as served in this way.
+fn counted<S>(cache: &Cache<Shelf, S>, served: Served) -> u64 {
+    cache.0.metrics.requests[served.index()].get()
+}
+
+fn seconds(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+fn failed() -> Error {
+    Error::new(Kind::Upstream5xx, "upstream failed")
+}
+
+/// A request that waits so long.
+fn patient(key: u8, patience: Duration) -> Request<u8> {
+    let mut request = testing::request(key);
+    request.terms.deadline = Instant::now() + patience;
+    request
+}
+
+/// Lets whatever can go on go on, at this very instant.
+async fn settle() {
+    for _ in 0..20 {
+        task::yield_now().await;
+    }
+}
+
+/// The next call of the stage below. Where none comes, paused time runs out at once.
+async fn asked(upstream: &mut Handle<Fetch<u8>, Value>) -> (Fetch<u8>, SendResponse<Value>) {
+    let call = time::timeout(seconds(3600), upstream.next_request()).await;
+    call.ok().flatten().expect("a call of the stage below")
+}
+
+/// Whether the stage below has been asked and not yet answered.
+async fn is_asked(handle: &mut Handle<Fetch<u8>, Value>) -> bool {
+    settle().await;
+    handle.next_request().now_or_never().flatten().is_some()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_miss_is_fetched_and_then_a_hit() {
+    let (cache, calls) = slow();
+    let first = cache.clone().oneshot(testing::request(1)).await.unwrap();
+    assert_eq!(first.served, Served::Fetched(Forward::Miss));
+    assert_eq!((first.age, first.ttl), (Duration::ZERO, FRESH_FOR));
+    time::advance(seconds(7)).await;
+    let second = cache.clone().oneshot(testing::request(1)).await.unwrap();
+    assert_eq!(second.served, Served::Hit);
+    assert_eq!(
+        (second.age, second.ttl),
+        (seconds(7), FRESH_FOR - seconds(7))
+    );
+    assert!(Arc::ptr_eq(&first.copy, &second.copy));
+    assert_eq!(calls.load(Ordering::Relaxed), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_copy_is_fresh_to_its_last_instant_and_then_fetched_again() {
+    let (cache, calls) = slow();
+    let first = cache.clone().oneshot(testing::request(1)).await.unwrap();
+    for (advance, served) in [
+        (FRESH_FOR - Duration::from_millis(1), Served::Hit),
+        (Duration::from_millis(1), Served::Fetched(Forward::Stale)),
+    ] {
+        time::advance(advance).await;
+        let answer = cache.clone().oneshot(testing::request(1)).await.unwrap();
+        assert_eq!(answer.served, served);
+    }
+    let newest = cache.clone().oneshot(testing::request(1)).await.unwrap();
+    assert_eq!(newest.served, Served::Hit);
+    assert!(!Arc::ptr_eq(&first.copy, &newest.copy));
+    assert_eq!(calls.load(Ordering::Relaxed), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_thousand_waiters_share_one_call_and_one_copy() {
+    let (cache, calls) = slow();
+    let began = Instant::now();
+    let waiting = (0..1000).map(|_| {
+        let waiter = cache.clone().oneshot(testing::request(1));
+        async { (waiter.await.unwrap(), Instant::now()) }
+    });
+    let answers = join_all(waiting).await;
+    assert_eq!(calls.load(Ordering::Relaxed), 1);
+    for (answer, at) in &answers {
+        assert_eq!(*at, began + seconds(1));
+        assert!(Arc::ptr_eq(&answer.copy, &answers[0].0.copy));
+    }
+    assert_eq!(counted(&cache, Served::Fetched(Forward::Miss)), 1);
+    assert_eq!(counted(&cache, Served::Joined(Forward::Miss)), 999);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_leader_that_leaves_cancels_nothing() {
+    let (mut cache, mut upstream) = mocked();
+    let leader = cache.call(testing::request(1));
+    let joined = cache.call(testing::request(1));
+    drop(leader);
+    let (_, answer) = asked(&mut upstream).await;
+    answer.send_response(Value::of(1));
+    let joined = joined.await.unwrap();
+    assert_eq!(joined.served, Served::Joined(Forward::Miss));
+    assert_eq!(joined.copy.key, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_flight_that_nobody_waits_for_still_fills_the_store() {
+    let (mut cache, mut upstream) = mocked();
+    let leader = cache.call(testing::request(1));
+    let (_, answer) = asked(&mut upstream).await;
+    drop(leader);
+    answer.send_response(Value::of(1));
+    settle().await;
+    let later = cache.oneshot(testing::request(1)).await.unwrap();
+    assert_eq!(later.served, Served::Hit);
+    assert!(!is_asked(&mut upstream).await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_deadline_bounds_its_own_wait_only() {
+    let (mut cache, mut upstream) = mocked();
+    let began = Instant::now();
+    let hasty = cache.call(patient(1, seconds(3)));
+    let steady = cache.call(patient(1, seconds(10)));
+    let error = hasty.await.unwrap_err();
+    assert_eq!(began.elapsed(), seconds(3));
+    assert_eq!(error.kind(), Kind::UpstreamTimeout);
+    assert_eq!(error.how(), Some(Served::Fetched(Forward::Miss)));
+
+    let (_, answer) = asked(&mut upstream).await;
+    time::advance(seconds(2)).await;
+    answer.send_response(Value::of(1));
+    assert_eq!(steady.await.unwrap().copy.key, 1);
+    assert_eq!(began.elapsed(), seconds(5));
+    let later = cache.oneshot(testing::request(1)).await.unwrap();
+    assert_eq!(later.served, Served::Hit);
+    assert!(!is_asked(&mut upstream).await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn all_waiters_of_a_failed_flight_get_its_one_error_and_none_fetches_again() {
+    let (mut cache, mut upstream) = mocked();
+    let waiters: Vec<_> = (0..10).map(|_| cache.call(testing::request(1))).collect();
+    let (_, answer) = asked(&mut upstream).await;
+    answer.send_error(failed());
+    for (place, outcome) in join_all(waiters).await.into_iter().enumerate() {
+        let error = outcome.unwrap_err();
+        assert_eq!(error.kind(), Kind::Upstream5xx);
+        let how = match place {
+            0 => Served::Fetched(Forward::Miss),
+            _ => Served::Joined(Forward::Miss),
+        };
+        assert_eq!(error.how(), Some(how));
+    }
+    assert!(!is_asked(&mut upstream).await);
+    assert!(cache.0.store.get(&1).is_none());
+
+    let next = cache.call(testing::request(1));
+    let (_, answer) = asked(&mut upstream).await;
+    answer.send_response(Value::of(1));
+    let served = next.await.unwrap().served;
+    assert_eq!(served, Served::Fetched(Forward::Miss));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failed_refresh_leaves_the_copy_where_it_is() {
+    let (mut cache, mut upstream) = mocked();
+    let first = cache.call(testing::request(1));
+    let (_, answer) = asked(&mut upstream).await;
+    answer.send_response(Value::of(1));
+    let kept = first.await.unwrap().copy;
+    time::advance(FRESH_FOR).await;
+    let second = cache.call(testing::request(1));
+    let (_, answer) = asked(&mut upstream).await;
+    answer.send_error(failed());
+    let error = second.await.unwrap_err();
+    assert_eq!(error.how(), Some(Served::Fetched(Forward::Stale)));
+    assert!(Arc::ptr_eq(&cache.0.store.get(&1).unwrap(), &kept));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_panic_below_is_internal_for_those_who_wait_and_over_for_the_next() {
+    let calls = Arc::new(AtomicUsize::new(0));
+    let inner = service_fn(move |fetch: Fetch<u8>| {
+        let first = calls.fetch_add(1, Ordering::Relaxed) == 0;
+        async move {
+            assert!(!first, "this panic is part of the test");
+            Ok::<_, Error>(Value::of(fetch.key))
+        }
+    });
+    let mut cache = over(inner);
+    let waiters = [0; 3].map(|_| cache.call(testing::request(1)));
+    for outcome in join_all(waiters).await {
+        assert_eq!(outcome.unwrap_err().kind(), Kind::Internal);
+    }
+    assert_eq!(cache.0.flights.count(), 0);
+    let next = cache.call(testing::request(1)).await.unwrap();
+    assert_eq!(next.served, Served::Fetched(Forward::Miss));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_joiner_raises_the_urgency_of_the_flight() {
+    let (mut cache, mut upstream) = mocked();
+    let mut bulk = patient(1, seconds(5));
+    bulk.terms.class = Class::Bulk;
+    let leader = cache.call(bulk);
+    let (fetch, answer) = asked(&mut upstream).await;
+    assert_eq!(fetch.urgency.class(), Class::Bulk);
+
+    let joiner = patient(1, seconds(20));
+    let latest = joiner.terms.deadline;
+    let joined = cache.call(joiner);
+    assert_eq!(fetch.urgency.class(), Class::Interactive);
+    assert_eq!(fetch.urgency.deadline(), latest);
+    answer.send_response(Value::of(1));
+    assert!(leader.await.is_ok() && joined.await.is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_flight_that_landed_since_the_look_up_is_a_hit() {
+    let (mut cache, mut upstream) = mocked();
+    let copy = Arc::new(Entry::new(Value::of(1), Instant::now(), FRESH_FOR));
+    cache.0.store.put(1, copy);
+    cache.0.store.blind.store(1, Ordering::Relaxed);
+    let answer = cache.call(testing::request(1)).await.unwrap();
+    assert_eq!(answer.served, Served::Hit);
+    assert!(!is_asked(&mut upstream).await);
+    assert_eq!(counted(&cache, Served::Hit), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_board_looks_again_only_where_no_flight_is_on_its_way() {
+    let board = Board::<u8, Value>::default();
+    let copy = Arc::new(Entry::new(Value::of(1), Instant::now(), FRESH_FOR));
+    let kept = Mutex::new(None);
+    let board_once = || {
+        let look = |_: &u8| kept.lock().unwrap().clone();
+        let copy = copy.clone();
+        board.board(testing::request(1), look, |_| async { Ok(copy) })
+    };
+    let leader = match board_once() {
+        Boarded::Leader(waiter) => waiter,
+        _ => panic!("nothing was there"),
+    };
+    // Stored, but not yet landed.
+    *kept.lock().unwrap() = Some(copy.clone());
+    assert!(matches!(board_once(), Boarded::Joined(_)));
+    assert!(Arc::ptr_eq(&leader.wait().await.unwrap(), &copy));
+    assert!(matches!(board_once(), Boarded::Landed(_)));
+    assert_eq!(board.count(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn different_keys_do_not_wait_for_each_other() {
+    let (mut cache, mut upstream) = mocked();
+    let mut one = cache.call(testing::request(1));
+    let two = cache.call(testing::request(2));
+    let (first, _unanswered) = asked(&mut upstream).await;
+    let (second, answer) = asked(&mut upstream).await;
+    assert_eq!([first.key, second.key], [1, 2]);
+    answer.send_response(Value::of(2));
+    assert_eq!(two.await.unwrap().copy.key, 2);
+    assert!((&mut one).now_or_never().is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn copies_are_served_while_the_stage_below_is_not_ready() {
+    let (mut cache, mut upstream) = mocked();
+    let first = cache.call(testing::request(1));
+    let (_, answer) = asked(&mut upstream).await;
+    answer.send_response(Value::of(1));
+    first.await.unwrap();
+
+    upstream.allow(0);
+    let hit = cache.ready().await.unwrap().call(testing::request(1)).await;
+    assert_eq!(hit.unwrap().served, Served::Hit);
+    let waiting = cache.ready().await.unwrap().call(testing::request(2));
+    assert!(!is_asked(&mut upstream).await);
+    upstream.allow(1);
+    let (_, answer) = asked(&mut upstream).await;
+    answer.send_response(Value::of(2));
+    assert_eq!(waiting.await.unwrap().copy.key, 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_request_is_counted_by_how_it_was_served() {
+    let (mut cache, mut upstream) = mocked();
+    for outcome in [Ok(()), Err(failed())] {
+        let pair = [0; 2].map(|_| cache.call(testing::request(1)));
+        let (_, answer) = asked(&mut upstream).await;
+        match outcome {
+            Ok(()) => answer.send_response(Value::of(1)),
+            Err(error) => answer.send_error(error),
+        }
+        join_all(pair).await;
+        let _ = cache.call(testing::request(1)).now_or_never();
+        time::advance(FRESH_FOR).await;
+    }
+    let all = Served::ALL.map(|served| counted(&cache, served));
+    // Hit, slice, miss, expired, and the two joined. The last request of all was a leader that left.
+    assert_eq!(all, [1, 0, 1, 1, 1, 1]);
+}
+
+/// One step of a history.
+#[derive(Clone, Debug)]
+enum Step {
+    Ask {
+        key: u8,
+        patience_ms: u64,
+    },
+    /// A waiter leaves: this one of those so far.
+    Leave(usize),
+    Advance(u64),
+    /// From now on, the stage below ends in this way.
+    Below(End),
+}
+
+#[derive(Clone, Copy, Debug)]
+enum End {
+    Answer,
+    Fail,
+    Panic,
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let step = prop_oneof![
+        6 => (0_u8..3, 1_u64..4_000).prop_map(|(key, patience_ms)| Step::Ask { key, patience_ms }),
+        2 => (0_usize..40).prop_map(Step::Leave),
+        4 => (0_u64..3_000).prop_map(Step::Advance),
+        1 => Just(Step::Advance(FRESH_FOR.as_millis() as u64 - 1_000)),
+        2 => prop_oneof![3 => Just(End::Answer), 2 => Just(End::Fail), 1 => Just(End::Panic)].prop_map(Step::Below),
+    ];
+    prop::collection::vec(step, 1..60)
+}
+
+/// The stage below, as it watches itself.
+#[derive(Default)]
+struct Watched {
+    end: Mutex<Option<End>>,
+    running: Mutex<HashMap<u8, usize>>,
+    most: AtomicUsize,
+    calls: AtomicUsize,
+}
+
+/// Counts a key's calls under way, however they end.
+struct Running<'a>(&'a Watched, u8);
+
+impl<'a> Running<'a> {
+    fn start(watched: &'a Watched, key: u8) -> Self {
+        let mut running = watched.running.lock().unwrap();
+        let now = running.entry(key).or_default();
+        *now += 1;
+        watched.most.fetch_max(*now, Ordering::Relaxed);
+        Self(watched, key)
+    }
+}
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        *self.0.running.lock().unwrap().get_mut(&self.1).unwrap() -= 1;
+    }
+}
+
+async fn live_through(steps: Vec<Step>) -> std::result::Result<(), TestCaseError> {
+    let watched = Arc::new(Watched::default());
+    let below = watched.clone();
+    let inner = service_fn(move |fetch: Fetch<u8>| {
+        let below = below.clone();
+        async move {
+            let _running = Running::start(&below, fetch.key);
+            let call = below.calls.fetch_add(1, Ordering::Relaxed) as u64;
+            time::sleep(Duration::from_millis(call * 677 % 2_000)).await;
+            let end = *below.end.lock().unwrap();
+            match end.unwrap_or(End::Answer) {
+                End::Answer => Ok(Value::of(fetch.key)),
+                End::Fail => Err(failed()),
+                End::Panic => std::panic::resume_unwind(Box::new("part of the test")),
+            }
+        }
+    });
+    let mut cache = over(inner);
+    let mut waiting = Vec::new();
+    for step in steps {
+        match step {
+            Step::Ask { key, patience_ms } => {
+                let request = patient(key, Duration::from_millis(patience_ms));
+                let Terms { deadline, .. } = request.terms;
+                let (asked_at, answer) = (Instant::now(), cache.call(request));
+                waiting.push(tokio::spawn(async move {
+                    let outcome = answer.await;
+                    (key, asked_at, deadline, Instant::now(), outcome)
+                }));
+            }
+            Step::Leave(place) => {
+                if let Some(waiter) = waiting.get(place) {
+                    waiter.abort();
+                }
+            }
+            Step::Advance(by) => time::sleep(Duration::from_millis(by)).await,
+            Step::Below(end) => *watched.end.lock().unwrap() = Some(end),
+        }
+    }
+    let asked = waiting.len();
+    for waiter in waiting {
+        let ended = time::timeout(seconds(5), waiter).await;
+        let Ok((key, asked_at, deadline, ended_at, outcome)) = ended.expect("every request ends")
+        else {
+            continue;
+        };
+        prop_assert!(ended_at <= deadline);
+        if let Ok(answer) = outcome {
+            let whole_at = answer.copy.whole_at;
+            prop_assert_eq!(answer.copy.key, key);
+            match answer.served {
+                Served::Hit => {
+                    prop_assert!(asked_at < whole_at + FRESH_FOR, "an expired copy as a hit");
+                    prop_assert_eq!(answer.ttl, whole_at + FRESH_FOR - asked_at);
+                }
+                _ => prop_assert!(whole_at >= asked_at, "an older answer than the request"),
+            }
+        }
+    }
+    time::sleep(seconds(5)).await;
+    prop_assert_eq!(cache.0.flights.count(), 0);
+    prop_assert!(watched.most.load(Ordering::Relaxed) <= 1);
+    prop_assert!(watched.calls.load(Ordering::Relaxed) <= asked);
+    Ok(())
+}
+
+proptest! {
+    #[test]
+    fn whatever_happens_one_flight_a_key_and_every_request_ends(steps in steps()) {
+        let mut runtime = tokio::runtime::Builder::new_current_thread();
+        let runtime = runtime.enable_time().start_paused(true).build().unwrap();
+        runtime.block_on(live_through(steps))?;
+    }
+}

@@ -489,7 +489,7 @@ mod tests {
             ..bounds(10)
         };
         assert_eq!(kind(pages, stuck), Kind::PaginationInconsistent);
-        assert_eq!(kind(bounds(10), stuck), Kind::MergeUnverified);
+        assert_eq!(kind(bounds(10), stuck), Kind::PaginationInconsistent);
     }
 
     #[test]

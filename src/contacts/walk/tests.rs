@@ -1,1 +1,282 @@
+use std::{
+    collections::{HashMap, HashSet},
+    sync::{
+        Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
 
+use proptest::prelude::*;
+use tokio::time;
+use tower::service_fn;
+
+use super::*;
+use crate::contacts::{
+    page::{Page, Window},
+    request::Urgency,
+    testing,
+};
+
+/// The stage below: pages of a collection of `total` records, each after a delay of its own.
+struct Upstream {
+    total: u64,
+    delay: fn(Window) -> Duration,
+    /// The largest `limit` that is not refused.
+    limit_max: u32,
+    /// What these windows, by their first record, fail with.
+    failing: HashMap<u64, Kind>,
+    asked: Mutex<Vec<Fetch<PageKey>>>,
+    running: AtomicUsize,
+    most: AtomicUsize,
+}
+
+impl Upstream {
+    fn new(total: u64) -> Self {
+        Self {
+            total,
+            delay: |_| Duration::from_secs(1),
+            limit_max: u32::MAX,
+            failing: HashMap::new(),
+            asked: Mutex::default(),
+            running: AtomicUsize::new(0),
+            most: AtomicUsize::new(0),
+        }
+    }
+
+    async fn page(&self, fetch: Fetch<PageKey>) -> Result<Page> {
+        let window = fetch.key.window;
+        self.asked.lock().unwrap().push(fetch);
+        let running = self.running.fetch_add(1, Ordering::Relaxed) + 1;
+        self.most.fetch_max(running, Ordering::Relaxed);
+        let read_at = Instant::now();
+        time::sleep((self.delay)(window)).await;
+        self.running.fetch_sub(1, Ordering::Relaxed);
+        if window.limit > self.limit_max {
+            return Err(Error::new(Kind::Upstream4xx, "upstream refused"));
+        }
+        match self.failing.get(&window.skip) {
+            Some(kind) => Err(Error::new(*kind, "upstream failed")),
+            None => Ok(testing::page(
+                window.skip,
+                window.limit,
+                self.total,
+                read_at,
+            )),
+        }
+    }
+
+    /// The windows that were asked for, in that order.
+    fn windows(&self) -> Vec<(u64, u32)> {
+        let asked = self.asked.lock().unwrap();
+        let windows = asked.iter().map(|fetch| fetch.key.window);
+        windows.map(|window| (window.skip, window.limit)).collect()
+    }
+}
+
+fn fetch(key: ListKey) -> Fetch<ListKey> {
+    let urgency = Urgency::of(&testing::request(()).terms);
+    Fetch { key, urgency }
+}
+
+fn config(width: usize, page_limit_max: u32) -> Config {
+    Config {
+        width,
+        page_limit_max,
+        ..Config::default()
+    }
+}
+
+fn metrics() -> Metrics {
+    Metrics::new(&Registry::new().unwrap()).unwrap()
+}
+
+/// The stage over an upstream.
+fn over(config: Config, metrics: &Metrics, upstream: &Arc<Upstream>) -> Walk<impl FetchPage> {
+    let upstream = upstream.clone();
+    let inner = service_fn(move |fetch| {
+        let upstream = upstream.clone();
+        async move { upstream.page(fetch).await }
+    });
+    layer(config, false, metrics.clone()).layer(inner)
+}
+
+async fn walk(config: Config, upstream: &Arc<Upstream>) -> Result<List> {
+    let fetch = fetch(testing::list_key("st-1"));
+    over(config, &metrics(), upstream).oneshot(fetch).await
+}
+
+/// Fails unless the document holds exactly these records, in order.
+fn assert_whole(list: &List, total: u64) {
+    let records: Vec<_> = (0..total).map(testing::record).collect();
+    let document = String::from_utf8(list.document().concat()).unwrap();
+    assert_eq!(
+        document,
+        format!(
+            r#"{{"results":[{}],"skip":0,"limit":{total},"hasMore":false,"totalPages":1,"totalResults":{total}}}"#,
+            records.join(",")
+        )
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_width_is_reached_and_never_exceeded() {
+    for width in [1, 3, 10, 64] {
+        let upstream = Arc::new(Upstream::new(100));
+        let began = Instant::now();
+        let list = walk(config(width, 10), &upstream).await.unwrap();
+        assert_whole(&list, 100);
+        // Ten pages after the first, which comes alone, as its re-reading does.
+        assert_eq!(upstream.most.load(Ordering::Relaxed), width.min(10));
+        let least = 1 + 10_u64.div_ceil(width as u64) + 1;
+        assert_eq!(began.elapsed(), Duration::from_secs(least));
+        assert_eq!(list.walked.took, began.elapsed());
+        assert_eq!(list.walked.oldest, began);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn order_is_kept_however_the_answers_come() {
+    let mut upstream = Upstream::new(100);
+    // The later a page lies in the collection, the sooner it is answered.
+    upstream.delay = |window| Duration::from_secs(200 - window.skip);
+    let list = walk(config(8, 10), &Arc::new(upstream)).await.unwrap();
+    assert_whole(&list, 100);
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_page_that_fails_ends_the_walk_with_its_error() {
+    for kind in [Kind::Upstream5xx, Kind::Upstream4xx, Kind::UpstreamTimeout] {
+        let mut upstream = Upstream::new(100);
+        upstream.failing.insert(45, kind);
+        let began = Instant::now();
+        let error = walk(config(2, 10), &Arc::new(upstream)).await.unwrap_err();
+        assert_eq!(error.kind(), kind);
+        // The first page, then two at once; the one that begins at 45 is the fifth of them.
+        assert_eq!(began.elapsed(), Duration::from_secs(1 + 3));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refusal_of_a_large_first_page_is_asked_again_for_ten() {
+    let mut upstream = Upstream::new(25);
+    upstream.limit_max = 50;
+    let upstream = Arc::new(upstream);
+    let key = testing::list_key("st-1");
+    let list = over(config(8, 100), &metrics(), &upstream)
+        .oneshot(fetch(key.clone()))
+        .await
+        .unwrap();
+    assert_whole(&list, 25);
+    assert_eq!(upstream.windows()[..2], [(0, 100), (0, 10)]);
+    assert_eq!(key.collection.page_limit(), Some(10));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refusal_of_ten_as_well_was_not_about_the_limit_and_teaches_nothing() {
+    let mut upstream = Upstream::new(25);
+    upstream.limit_max = 0;
+    let upstream = Arc::new(upstream);
+    let key = testing::list_key("st-1");
+    let error = over(config(8, 100), &metrics(), &upstream)
+        .oneshot(fetch(key.clone()))
+        .await
+        .unwrap_err();
+    assert_eq!(error.kind(), Kind::Upstream4xx);
+    assert_eq!(upstream.windows(), [(0, 100), (0, 10)]);
+    assert_eq!(key.collection.page_limit(), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn other_errors_of_the_first_page_are_final() {
+    let mut upstream = Upstream::new(25);
+    upstream.failing.insert(0, Kind::UpstreamRateLimited);
+    let upstream = Arc::new(upstream);
+    let error = walk(config(8, 100), &upstream).await.unwrap_err();
+    assert_eq!(error.kind(), Kind::UpstreamRateLimited);
+    assert_eq!(upstream.windows(), [(0, 100)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_learned_of_the_limit_is_used() {
+    for (learned, first) in [(None, 100), (Some(20), 20), (Some(500), 100)] {
+        let upstream = Arc::new(Upstream::new(25));
+        let key = testing::list_key("st-1");
+        if let Some(limit) = learned {
+            key.collection.learn_page_limit(limit);
+        }
+        let stage = over(config(8, 100), &metrics(), &upstream);
+        assert_whole(&stage.oneshot(fetch(key)).await.unwrap(), 25);
+        assert_eq!(upstream.windows()[0], (0, first));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_page_carries_the_lists_own_collection_epoch_and_urgency() {
+    let upstream = Arc::new(Upstream::new(100));
+    let fetch = fetch(testing::list_key("st-1"));
+    let stage = over(config(4, 10), &metrics(), &upstream);
+    stage.oneshot(fetch.clone()).await.unwrap();
+    let asked = upstream.asked.lock().unwrap();
+    assert_eq!(asked.len(), 12);
+    for page in &*asked {
+        assert!(Arc::ptr_eq(&page.key.collection, &fetch.key.collection));
+        assert_eq!(page.key.epoch, fetch.key.epoch);
+        assert!(Arc::ptr_eq(&page.urgency, &fetch.urgency));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn walks_are_counted_by_verdict_or_code() {
+    let metrics = metrics();
+    let mut failing = Upstream::new(100);
+    failing.failing.insert(9, Kind::Upstream5xx);
+    let too_long = Config {
+        records_max: 99,
+        ..config(8, 10)
+    };
+    for (config, upstream) in [
+        (config(8, 10), Upstream::new(100)),
+        (config(8, 10), Upstream::new(0)),
+        (config(8, 10), failing),
+        (too_long, Upstream::new(100)),
+    ] {
+        let stage = over(config, &metrics, &Arc::new(upstream));
+        let _ = stage.oneshot(fetch(testing::list_key("st-1"))).await;
+    }
+    let counted = |word| metrics.walks.with_label_values(&[word]).get();
+    assert_eq!(counted("verified"), 2);
+    assert_eq!(counted("consistent"), 0);
+    assert_eq!(counted("upstream_5xx"), 1);
+    assert_eq!(counted("merge_too_large"), 1);
+    assert_eq!(metrics.duration.get_sample_count(), 4);
+    // 4 s, 1 s, 2 s and 1 s.
+    assert_eq!(metrics.duration.get_sample_sum().round(), 8.0);
+}
+
+proptest! {
+    #[test]
+    fn any_collection_comes_whole_by_any_width_and_limit(
+        total in 0_u64..200,
+        width in 1_usize..12,
+        limit in 2_u32..50,
+        salt in any::<u8>(),
+    ) {
+        let mut runtime = tokio::runtime::Builder::new_current_thread();
+        let runtime = runtime.enable_time().start_paused(true).build().unwrap();
+        runtime.block_on(async {
+            let mut upstream = Upstream::new(total);
+            upstream.delay = |window| Duration::from_millis(window.skip * 7919 % 1000);
+            // Some delays differ from run to run, so that answers overtake each other in many ways.
+            if salt % 2 == 0 {
+                upstream.delay = |window| Duration::from_millis(1000 - window.skip * 104_729 % 1000);
+            }
+            let upstream = Arc::new(upstream);
+            assert_whole(&walk(config(width, limit), &upstream).await.unwrap(), total);
+            assert!(upstream.most.load(Ordering::Relaxed) <= width);
+            let windows = upstream.windows();
+            let distinct: HashSet<_> = windows.iter().collect();
+            // Each once, and the first once more.
+            assert!(windows.len() <= distinct.len() + 1);
+        });
+    }
+}

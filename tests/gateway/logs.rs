@@ -1,0 +1,165 @@
+//! What is written about requests holds no secret and no contact, however much is written.
+
+use bytes::Bytes;
+use contacts_gateway::simulator::{AccountSettings, Settings, Simulator};
+use http::Request;
+use http_body_util::{BodyExt, Empty};
+use hyper_util::{
+    client::legacy::{Client, connect::HttpConnector},
+    rt::TokioExecutor,
+};
+use serde_json::Value;
+
+use crate::{
+    program::{Program, addresses, configured},
+    support::{fault, path, soon},
+};
+
+const SECRET: &str = "CANARYSECRETaWVnaHRzZWNyZXRzZWNyZXRzZWNyZXQ=";
+
+/// With a word of upstream's wherever one can stand.
+const FAULTS: [&str; 11] = [
+    "status=500;body=CANARYBODY",
+    "status=401;body=CANARYBODY",
+    "status=403;header=x-canary: CANARYHEADER;body=CANARYBODY",
+    "redirect=http://127.0.0.1:9/CANARYPLACE",
+    "content-type=text/CANARYTYPE",
+    "encoding=CANARYCODING",
+    "trailing-bytes=CANARYTAIL",
+    "truncate",
+    "truncate-chunked",
+    "bad-utf8",
+    "nesting=70",
+];
+
+/// Catches a `Debug` of a secret or a page, a parser's complaint that quotes, and a library that logs what it sends.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_secret_and_no_contact_is_logged_at_any_level() {
+    let contact = |id: &str| {
+        format!(r#"{{"firstName":"CANARYNAME","phone":"+1CANARYPHONE","id":"CANARYID{id}"}}"#)
+    };
+    let two = format!("{},{}", contact("1"), contact("2"));
+    let good = format!(
+        r#"{{"results":[{two}],"skip":0,"limit":10,"hasMore":false,"totalPages":1,"totalResults":2}}"#
+    );
+    let wrong = [
+        good.replace("\"limit\":10", "\"limit\":\"CANARYLIMIT\""),
+        good.replace("\"id\":\"CANARYID2\"", "\"id\":CANARYID2"),
+        good.replace("\"id\":\"CANARYID2\"", "\"_id\":\"CANARYID2\""),
+        good.replace("\"skip\":0", "\"skip\":0,\"CANARYKEY\":1,\"CANARYKEY\":2"),
+        good.replace("CANARYID2", "CANARYID1"),
+        format!("{good}CANARYTAIL"),
+        format!("[{two}]"),
+        "\"CANARYTEXT\"".to_owned(),
+    ];
+    let mut account = AccountSettings::new("acme-1", "cs-app", SECRET)
+        .fixed("st-good", vec![Bytes::from(good.clone())]);
+    for number in 0..FAULTS.len() {
+        account = account.fixed(
+            &format!("st-fault-{number}"),
+            vec![Bytes::from(good.clone())],
+        );
+    }
+    for (number, body) in wrong.iter().enumerate() {
+        account = account.fixed(&format!("st-{number}"), vec![Bytes::from(body.clone())]);
+    }
+    let kore = Simulator::start(Settings {
+        accounts: vec![account.clone()],
+        rate_limit: None,
+        ..Settings::default()
+    })
+    .await
+    .unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let log = "[log]\nlevel = \"trace\"\nformat = \"json\"";
+    let file = configured(folder.path(), &kore.base_url(), &account, log);
+    let variables = [("RUST_LOG", "trace"), ("RUST_BACKTRACE", "1")];
+    let mut serve = Program::start(folder.path(), &["serve", "--config", &file], &variables);
+    let (traffic, admin) = addresses(&serve.says("callers on "));
+
+    let client: Client<HttpConnector, Empty<Bytes>> =
+        Client::builder(TokioExecutor::new()).build_http();
+    let ask = async |url: String| {
+        let request = Request::get(url)
+            .header("accountId", "acme-1")
+            .header("auth", "CANARYCALLER")
+            .header("authorization", "Bearer CANARYCALLER")
+            .header("cookie", "CANARYCALLER")
+            .body(Empty::new())
+            .unwrap();
+        let response = soon("an answer", client.request(request)).await.unwrap();
+        let (head, body) = response.into_parts();
+        (
+            head.status.as_u16(),
+            body.collect().await.unwrap().to_bytes(),
+        )
+    };
+    let contacts = |stream: &str, query: &str| format!("{traffic}{}", path(stream, query));
+    // A miss, a hit, the list, a slice.
+    for query in ["", "", "?all=true", "?skip=1&limit=1"] {
+        let (status, body) = ask(contacts("st-good", query)).await;
+        assert!(status == 200 && body.windows(10).any(|part| part == b"CANARYNAME"));
+    }
+    for number in 0..wrong.len() {
+        for query in ["", "?all=true"] {
+            ask(contacts(&format!("st-{number}"), query)).await;
+        }
+    }
+    for (number, text) in FAULTS.into_iter().enumerate() {
+        for query in ["", "?all=true"] {
+            kore.fault_always(fault(text));
+            let (status, _) = ask(contacts(&format!("st-fault-{number}"), query)).await;
+            assert!(status >= 500, "{text}");
+            kore.clear_faults();
+        }
+    }
+    // What makes no sense may be anything, a person's name included.
+    for target in [
+        contacts("st-good", "?name=CANARYPERSON"),
+        contacts("st-good", "?skip=CANARYPERSON"),
+        contacts("st-good", "?skip=0&limit=10&CANARYPERSON"),
+        contacts("CANARYPERSON%20x", ""),
+        format!("{traffic}/CANARYPERSON"),
+        format!("{admin}/CANARYPERSON"),
+    ] {
+        assert!(ask(target).await.0 >= 400);
+    }
+    let (_, metrics) = ask(format!("{admin}/metrics")).await;
+    let metrics = String::from_utf8(metrics.to_vec()).unwrap();
+    let tokens: Vec<_> = kore
+        .requests()
+        .iter()
+        .map(|seen| seen.header("auth").to_owned())
+        .collect();
+    assert!(!tokens.is_empty());
+    serve.signal("TERM");
+    let (status, said, errors) = serve.ends();
+    assert_eq!(status.code(), Some(0), "{errors}");
+
+    let (mut access, mut failures) = (0, 0);
+    for line in errors.lines() {
+        let event: Value =
+            serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
+        access += usize::from(event["target"] == "access");
+        failures += usize::from(event["level"] == "WARN");
+    }
+    assert!(
+        access > 30 && failures > 20,
+        "it tells of everything: {access} requests, {failures} failures"
+    );
+    for (place, text) in [
+        ("stdout", &said),
+        ("stderr", &errors),
+        ("metrics", &metrics),
+    ] {
+        for (number, line) in text.lines().enumerate() {
+            assert!(!line.contains("CANARY"), "{place}:{number}: {line}");
+            for token in &tokens {
+                // Its signature alone would do harm as well.
+                for part in token.split('.').skip(1) {
+                    assert!(!line.contains(part), "{place}:{number}: a token");
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,23 @@
+//! The whole program over real sockets, between callers and the simulator: one test for each promise.
+//!
+//! Causes and order are asserted, never milliseconds: what takes too long fails under one generous watchdog. Every test
+//! has a simulator and a gateway of its own, on ports that are free, so all of them run at once.
+
+#![allow(
+    clippy::unwrap_used,
+    reason = "a helper of a test has nobody to return an error to"
+)]
+
+mod callers;
+mod credentials;
+mod faults;
+mod herd;
+mod keys;
+mod logs;
+mod operators;
+mod paging;
+mod program;
+mod records;
+mod support;
+mod walks;
+mod wire;

@@ -1,0 +1,187 @@
+//! A list is whole or it is an error: never silently short, and a walk always ends.
+
+use contacts_gateway::simulator::{DEMO_ACCOUNT_ID, DEMO_STREAM_ID, Paging, Rule};
+use contacts_gateway::upstream;
+
+use crate::support::{World, fault, list};
+
+/// Breaks the pages of a stream, asks for its list, heals it, asks again.
+async fn broken(world: &World, stream: &str, rule: Rule, status: u16, code: &str) {
+    let shown = format!("{rule:?}");
+    let walks = format!("walks_total{{outcome=\"{code}\"}}");
+    let before = world.gateway.metric(&walks).await;
+    world.kore.add_faults(rule.stream(stream));
+    let answer = world.stream(stream, "?all=true").await;
+    assert_eq!(answer.json()["code"], code, "{shown}: {}", answer.text());
+    answer.is_problem(status, code);
+    assert_eq!(world.gateway.metric(&walks).await, before + 1.0, "{shown}");
+    world.kore.clear_faults();
+    let healed = world.stream(stream, "?all=true").await.ok();
+    assert!(healed.is_miss(), "{shown}: {:?}", healed.headers);
+    assert!(
+        healed.text() == list(DEMO_ACCOUNT_ID, stream, 1_000),
+        "{shown}"
+    );
+}
+
+/// U16. Catches a walk that goes in circles, or that calls it a list.
+#[tokio::test]
+async fn pages_without_a_new_contact_end_the_walk_as_inconsistent() {
+    let world = World::new().await;
+    let stuck = || Rule::always(fault("stuck"));
+    for (stream, rule) in [
+        ("st-0", stuck()),
+        ("st-1", stuck().and(fault("has-more=true"))),
+        ("st-2", stuck().and(fault("total=5000"))),
+        ("st-3", stuck().and(fault("total=101"))),
+    ] {
+        broken(&world, stream, rule, 502, "pagination_inconsistent").await;
+    }
+}
+
+/// U16, where pages do not overlap.
+#[tokio::test]
+async fn pages_without_a_new_contact_are_inconsistent_in_both_styles() {
+    let world = World::with(
+        |settings| settings.paging = Paging::PageLimit,
+        |config| config.upstream.paging = upstream::Paging::PageLimit,
+    )
+    .await;
+    let rule = Rule::always(fault("stuck"));
+    broken(&world, "st-0", rule, 502, "pagination_inconsistent").await;
+}
+
+/// U17 to U20 before there are repairs: whatever does not add up is an error. Catches a short or doubled list with a 200.
+#[tokio::test]
+async fn a_list_that_does_not_add_up_is_refused_and_not_kept() {
+    let world = World::new().await;
+    for (number, rule) in [
+        Rule::always(fault("total=+1")),
+        Rule::always(fault("total=-1")),
+        Rule::always(fault("total=0")),
+        Rule::always(fault("total=1")),
+        Rule::always(fault("shift=-1")),
+        Rule::always(fault("shift=1")),
+        Rule::always(fault("twice")),
+        Rule::always(fault("no-records")),
+        Rule::always(fault("total=+1")).next(1),
+        Rule::always(fault("shift=1")).next(1),
+        Rule::always(fault("twice")).next(1),
+        Rule::always(fault("no-records")).next(1),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        broken(
+            &world,
+            &format!("st-{number}"),
+            rule,
+            502,
+            "merge_unverified",
+        )
+        .await;
+    }
+}
+
+/// U18. Catches a walk that believes `hasMore` more than the records, and one that never stops asking.
+#[tokio::test]
+async fn a_flag_that_lies_about_the_end_costs_at_most_one_call() {
+    let world = World::new().await;
+    world.get("?all=true").await.ok();
+    let honest = world.calls();
+    for (stream, flag) in [("st-more", "has-more=true"), ("st-less", "has-more=false")] {
+        world.fault_stream(stream, flag);
+        let before = world.calls();
+        let answer = world.stream(stream, "?all=true").await.ok();
+        assert!(
+            answer.text() == list(DEMO_ACCOUNT_ID, stream, 1_000),
+            "{flag}"
+        );
+        assert!(world.calls() - before <= honest + 1, "{flag}");
+    }
+}
+
+/// Catches a walk that answers with what it has when one of its pages fails, or blames something else.
+#[tokio::test]
+async fn one_page_that_fails_fails_the_whole_list_with_its_own_code() {
+    let world = World::new().await;
+    for (number, (text, status, code)) in [
+        ("status=500", 502, "upstream_5xx"),
+        (
+            "status=429;header=retry-after: 9",
+            503,
+            "upstream_rate_limited",
+        ),
+        ("status=401", 502, "upstream_auth_rejected"),
+        ("status=404", 404, "stream_not_found"),
+        ("truncate", 502, "upstream_truncated"),
+        ("truncate-chunked", 502, "upstream_truncated"),
+        ("invalid-json", 502, "upstream_invalid_body"),
+        ("html", 502, "upstream_wrong_type"),
+        ("no-ids", 502, "upstream_schema"),
+        ("echo-skip=+1", 502, "upstream_schema"),
+        ("extra-records=1", 502, "upstream_schema"),
+        ("oversize=9MiB", 502, "upstream_too_large"),
+        ("redirect=/canary", 502, "upstream_redirect"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let stream = format!("st-{number}");
+        broken(
+            &world,
+            &stream,
+            Rule::always(fault(text)).next(1),
+            status,
+            code,
+        )
+        .await;
+        // On some later page as well: which one is drawn from the simulator's seed.
+        let share = Rule::always(fault(text)).share(0.4).unwrap();
+        broken(&world, &format!("{stream}-later"), share, status, code).await;
+    }
+}
+
+/// Catches a list that is read without a bound, or given up only after everything was fetched.
+#[tokio::test]
+async fn a_list_above_the_caps_is_refused_after_its_first_page() {
+    let world = World::with(|_| (), |config| config.merge.records_max = 999).await;
+    let answer = world.get("?all=true").await;
+    answer.is_problem(422, "merge_too_large");
+    assert_eq!(world.calls(), 1);
+    assert!(
+        answer.json()["detail"]
+            .as_str()
+            .unwrap()
+            .contains("11 pages")
+    );
+    world.fault_stream("st-lie", "total=18446744073709551615");
+    let answer = world.stream("st-lie", "?all=true").await;
+    answer.is_problem(422, "merge_too_large");
+    assert_eq!(world.calls(), 2);
+
+    let world = World::with(
+        |_| (),
+        |config| config.merge.bytes_max = "100KiB".parse().unwrap(),
+    )
+    .await;
+    world
+        .get("?all=true")
+        .await
+        .is_problem(422, "merge_too_large");
+}
+
+/// Catches a list that hides behind pages, or pages that a failed list pushes out.
+#[tokio::test]
+async fn a_page_that_is_held_outlives_a_list_that_fails() {
+    let world = World::new().await;
+    let page = world.get("?skip=50").await.ok();
+    world.fault_stream(DEMO_STREAM_ID, "twice");
+    world
+        .get("?all=true")
+        .await
+        .is_problem(502, "merge_unverified");
+    let again = world.get("?skip=50").await.ok();
+    assert!(again.is_hit() && again.body == page.body);
+    assert!(!again.header("cache-status").contains("slice"));
+}
