@@ -77,7 +77,10 @@ fn traffic(
 
     let upstream = ServiceBuilder::new()
         // One more try for a flight, none for its waiters; each one goes through all that follows.
-        .layer(retry::layer(chance, retry::Metrics::new(registry)?))
+        .layer(retry::layer(
+            chance,
+            retry::Metrics::new(registry, accounts.iter())?,
+        ))
         // Above the budget: what need not be tried costs no slot.
         .layer(breaker::layer(breaker::Metrics::new(registry)?))
         // Each attempt has paid for itself; here it may wait a minute.

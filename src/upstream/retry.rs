@@ -142,14 +142,22 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    pub fn new(registry: &Registry) -> metrics::Result<Self> {
-        Ok(Self {
-            retries: registry.counter(
-                "upstream_retries_total",
-                "Calls made a second time, and whether that helped.",
-                &["account", "helped"],
-            )?,
-        })
+    /// Present from the start for these accounts, so that their first retry is seen to be one more than none.
+    pub fn new<'a>(
+        registry: &Registry,
+        accounts: impl IntoIterator<Item = &'a Arc<Account>>,
+    ) -> metrics::Result<Self> {
+        let retries = registry.counter(
+            "upstream_retries_total",
+            "Calls made a second time, and whether that helped.",
+            &["account", "helped"],
+        )?;
+        for account in accounts {
+            for helped in ["yes", "no"] {
+                let _ = retries.with_label_values(&[&*account.label, helped]);
+            }
+        }
+        Ok(Self { retries })
     }
 
     fn count(&self, account: &Account, helped: bool) {
@@ -194,7 +202,8 @@ mod tests {
                 Ok(page)
             })
         });
-        let stage = layer(|| 0.0, Metrics::new(&Registry::new().unwrap()).unwrap()).layer(inner);
+        let stage =
+            layer(|| 0.0, Metrics::new(&Registry::new().unwrap(), []).unwrap()).layer(inner);
         let started = Instant::now();
         let outcome = stage
             .oneshot(testing::fetch(testing::page_key("st-1", 0, 10)))
@@ -247,7 +256,8 @@ mod tests {
             seen.fetch_add(1, Ordering::Relaxed);
             std::future::ready(Err::<Page, _>(failed(Again::Afresh)))
         });
-        let stage = layer(|| 0.0, Metrics::new(&Registry::new().unwrap()).unwrap()).layer(inner);
+        let stage =
+            layer(|| 0.0, Metrics::new(&Registry::new().unwrap(), []).unwrap()).layer(inner);
         let ask = async |count: usize| {
             let before = calls.load(Ordering::Relaxed);
             for _ in 0..count {
