@@ -27,7 +27,7 @@ use std::{
 use futures_util::{FutureExt, future::BoxFuture};
 use http::{Request, Response};
 use hyper::body::Incoming;
-use tokio::time;
+use tokio::time::{self, Instant};
 use tokio_util::sync::CancellationToken;
 use tower::{Service, ServiceBuilder};
 use tracing::{info, warn};
@@ -37,7 +37,7 @@ use crate::{
     config::Config,
     contacts::{
         account::{Accounts, Malformed},
-        cache::{self, store},
+        cache::{self, entry::Lifetime, store},
         collections::Collections,
         slice, walk,
     },
@@ -51,9 +51,10 @@ use crate::{
     },
     metrics::{self, Registry},
     upstream::{
-        Paging,
+        Paging, breaker,
+        budget::{self, Budgets},
         client::Client,
-        fetch,
+        fetch, retry,
         secret::Secret,
         token::{self, Credentials},
     },
@@ -64,6 +65,7 @@ fn traffic(
     config: &Config,
     accounts: Accounts,
     credentials: Credentials,
+    budgets: Budgets,
     registry: &Registry,
     traced: trace::Metrics,
 ) -> Result<impl Traffic, StartError> {
@@ -75,6 +77,15 @@ fn traffic(
     let style = if in_pages { Style::Page } else { Style::Skip };
 
     let upstream = ServiceBuilder::new()
+        // One more try for a flight, none for its waiters; each one goes through all that follows.
+        .layer(retry::layer(
+            chance,
+            retry::Metrics::new(registry, accounts.iter())?,
+        ))
+        // Above the budget: what need not be tried costs no slot.
+        .layer(breaker::layer(breaker::Metrics::new(registry)?))
+        // Each attempt has paid for itself; here it may wait a minute.
+        .layer(budget::layer(Arc::new(budgets)))
         // A window becomes a request, and its answer a page: judged before anybody believes it.
         .layer(fetch::layer(
             config.upstream.clone(),
@@ -90,7 +101,11 @@ fn traffic(
         // One walk for all who ask, and none while its list is fresh.
         .layer(cache::layer(
             held_lists.clone(),
-            config.merge.fresh_for,
+            Lifetime {
+                fresh_for: config.merge.fresh_for,
+                stale_for: config.cache.stale_for,
+            },
+            chance,
             of_lists,
         ))
         // Reads upstream itself: neither uses nor fills the pages, whose copies may be older than its list.
@@ -111,7 +126,11 @@ fn traffic(
         // One flight for all who ask, and none while its page is fresh.
         .layer(cache::layer(
             Arc::new(store::Pages::new(pages_bytes, of_pages.clone())),
-            config.cache.fresh_for,
+            Lifetime {
+                fresh_for: config.cache.fresh_for,
+                stale_for: config.cache.stale_for,
+            },
+            chance,
             of_pages,
         ))
         .service(upstream);
@@ -164,6 +183,11 @@ impl<S> Traffic for S where
 fn number_of_this_start() -> u32 {
     // Its keys are random; this needs no more than that.
     RandomState::new().hash_one(()) as u32
+}
+
+/// A number from 0 to 1, for what should not happen all at once.
+fn chance() -> f64 {
+    f64::from(number_of_this_start()) / f64::from(u32::MAX)
 }
 
 /// Connections to the admin listener at once.
@@ -238,8 +262,25 @@ impl App {
             &config.token,
             &token::Metrics::new(&registry)?,
         );
+        let allowances = config
+            .accounts
+            .iter()
+            .map(|account| account.calls_per_minute);
+        let budgets = Budgets::new(
+            accounts.iter().zip(allowances),
+            &config.budget,
+            &budget::Metrics::new(&registry)?,
+            Instant::now(),
+        );
         let [by_callers, by_operators] = trace::Metrics::new(&registry)?;
-        let traffic = traffic(config, accounts, credentials, &registry, by_callers)?;
+        let traffic = traffic(
+            config,
+            accounts,
+            credentials,
+            budgets,
+            &registry,
+            by_callers,
+        )?;
         let readiness = Readiness::default();
         let operations = operations(
             Admin::new(registry.clone(), readiness.clone()),

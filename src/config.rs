@@ -58,6 +58,7 @@ pub struct Config {
     pub edge: edge::route::Config,
     pub upstream: upstream::Config,
     pub token: upstream::token::Config,
+    pub budget: upstream::budget::Config,
     pub accounts: Vec<contacts::account::Config>,
     pub cache: contacts::cache::Config,
     pub merge: contacts::walk::Config,
@@ -72,6 +73,7 @@ impl Config {
         rules.section("edge", |rules| self.edge.check(rules));
         rules.section("upstream", |rules| self.upstream.check(rules));
         rules.section("token", |rules| self.token.check(rules));
+        rules.section("budget", |rules| self.budget.check(rules));
         rules.section("cache", |rules| self.cache.check(rules));
         rules.section("merge", |rules| self.merge.check(rules));
         for (index, account) in self.accounts.iter().enumerate() {

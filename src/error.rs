@@ -102,6 +102,17 @@ kinds! {
     OnlyIfCached            "only_if_cached"            Caller   false "No copy is held";
 }
 
+/// How the same call may be tried once more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Again {
+    /// After a moment.
+    Later,
+    /// At once, on a connection of its own.
+    Afresh,
+    /// At once, with a new token.
+    Resigned,
+}
+
 /// An error on its way to a caller. Cloning costs one reference, so that all waiters of a flight share it.
 #[derive(Clone, Debug)]
 pub struct Error {
@@ -115,6 +126,7 @@ struct Inner {
     detail: Cow<'static, str>,
     cause: Option<Box<str>>,
     retry_after: Option<Duration>,
+    again: Option<Again>,
 }
 
 /// What every stage returns.
@@ -129,6 +141,7 @@ impl Error {
                 detail: detail.into(),
                 cause: None,
                 retry_after: None,
+                again: None,
             }),
             served: None,
         }
@@ -145,6 +158,13 @@ impl Error {
     #[must_use]
     pub fn retry_after(mut self, wait: Duration) -> Self {
         Arc::make_mut(&mut self.inner).retry_after = Some(wait);
+        self
+    }
+
+    /// Adds that the same call may be tried once more.
+    #[must_use]
+    pub fn again_by(mut self, again: Again) -> Self {
+        Arc::make_mut(&mut self.inner).again = Some(again);
         self
     }
 
@@ -173,6 +193,16 @@ impl Error {
     pub fn wait(&self) -> Option<Duration> {
         let default = self.kind().retryable().then_some(Duration::from_secs(1));
         self.inner.retry_after.or(default)
+    }
+
+    /// How the same call may be tried once more; `None` if that would not help.
+    pub fn again(&self) -> Option<Again> {
+        self.inner.again
+    }
+
+    /// How long upstream said to wait, if it did.
+    pub fn told_to_wait(&self) -> Option<Duration> {
+        self.inner.retry_after
     }
 
     /// How the cache had come to ask upstream; `None` if the cache was not asked.

@@ -4,7 +4,10 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
-use crate::contacts::cache::entry::{Cached, Entry};
+use crate::{
+    contacts::cache::entry::{Cached, Entry},
+    error::Kind,
+};
 
 /// How an answer came about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -13,6 +16,8 @@ pub enum Served {
     Hit,
     /// Cut out of a fresh, verified list.
     Slice,
+    /// From a copy that is no longer fresh, while it is fetched anew; with what that last failed with.
+    Stale(Option<Kind>),
     /// This request's own flight fetched it.
     Fetched(Forward),
     /// Another request's flight was already on its way.
@@ -30,9 +35,10 @@ pub enum Forward {
 
 impl Served {
     /// Every way there is, for metrics that are present from the start.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Hit,
         Self::Slice,
+        Self::Stale(None),
         Self::Fetched(Forward::Miss),
         Self::Fetched(Forward::Stale),
         Self::Joined(Forward::Miss),
@@ -44,6 +50,7 @@ impl Served {
         match self {
             Self::Hit => "hit",
             Self::Slice => "slice",
+            Self::Stale(_) => "stale",
             Self::Fetched(Forward::Miss) => "miss",
             Self::Fetched(Forward::Stale) => "expired",
             Self::Joined(Forward::Miss) => "miss_joined",
@@ -56,10 +63,11 @@ impl Served {
         match self {
             Self::Hit => 0,
             Self::Slice => 1,
-            Self::Fetched(Forward::Miss) => 2,
-            Self::Fetched(Forward::Stale) => 3,
-            Self::Joined(Forward::Miss) => 4,
-            Self::Joined(Forward::Stale) => 5,
+            Self::Stale(_) => 2,
+            Self::Fetched(Forward::Miss) => 3,
+            Self::Fetched(Forward::Stale) => 4,
+            Self::Joined(Forward::Miss) => 5,
+            Self::Joined(Forward::Stale) => 6,
         }
     }
 }
@@ -87,8 +95,8 @@ pub struct Answer<V> {
     pub served: Served,
     /// Since upstream was asked for it; of a list's oldest page.
     pub age: Duration,
-    /// How long it is still fresh.
-    pub ttl: Duration,
+    /// In seconds, how long it is still fresh; negative: since when it is not.
+    pub ttl: i64,
 }
 
 impl<V: Cached> Answer<V> {

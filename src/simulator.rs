@@ -6,18 +6,21 @@
 //!                        ├─ auth       the JWT, and the answers to wrong ones
 //!                        ├─ calls      the account's calls a minute, and the count of everything
 //!                        ├─ plan       which faults fall on this call (fault: what can be wrong)
+//!                        ├─ stream     its records as they stand, and changes between two calls (records: their order)
 //!                        ├─ page       the window that is meant, and the envelope (contacts: each record, computed)
 //!                        └─ answer     status, headers and body, as the faults leave them
+//!             wire   in place of HTTP, where a fault needs the socket (script: what it then does)
 //! ```
 //!
 //! What is not documented about Kore.ai is a setting here, or a choice that its module admits to. In a test:
 //!
 //! ```
 //! # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! use contacts_gateway::simulator::{DEMO_ACCOUNT_ID, Fault, Settings, Simulator};
+//! use contacts_gateway::simulator::{DEMO_ACCOUNT_ID, DEMO_STREAM_ID, Settings, Simulator};
 //!
 //! let kore = Simulator::start(Settings::default()).await?;
 //! kore.fault_next(1, "status=503".parse()?);
+//! kore.stream(DEMO_ACCOUNT_ID, DEMO_STREAM_ID).before_call(2, "delete=0".parse()?)?;
 //! // ... call kore.base_url() ...
 //! assert_eq!(kore.calls(DEMO_ACCOUNT_ID).total, 0);
 //! kore.stop().await;
@@ -28,19 +31,25 @@ mod answer;
 mod auth;
 mod body;
 mod calls;
+mod change;
 mod contacts;
 mod control;
 mod fault;
+mod gzip;
 mod indent;
 mod kore;
 mod noise;
 mod page;
 mod plan;
+mod records;
 mod requests;
+mod script;
 mod server;
 mod settings;
+mod stream;
 #[cfg(test)]
 mod tests;
+mod wire;
 
 use std::{
     fmt,
@@ -52,6 +61,7 @@ use std::{
 use tokio::net::TcpListener;
 
 pub use calls::{Counts, RateLimit, Window};
+pub use change::{CHURN_MAX, Change, ChangeError, ChangeKind, Churn};
 pub use contacts::{CONTACTS_MAX, Contacts, contact};
 pub use control::fault_guide;
 pub use fault::{Claim, Fault, ParseFaultError};
@@ -61,6 +71,8 @@ pub use settings::{
     AccountSettings, Content, DEMO_ACCOUNT_ID, DEMO_CONTACTS, DEMO_STREAM_ID, LIMIT_HARD_MAX,
     LimitMax, Paging, Settings, SettingsError, StreamSettings,
 };
+
+pub use stream::{LiveStream, SCHEDULED_MAX};
 
 use kore::Kore;
 use server::Tasks;
@@ -79,6 +91,8 @@ pub enum StartError {
     Settings(#[from] SettingsError),
     #[error(transparent)]
     Rule(#[from] RuleError),
+    #[error(transparent)]
+    Change(#[from] ChangeError),
     #[error("the simulator cannot listen on {address}: {source}")]
     Listen {
         address: SocketAddr,
@@ -100,6 +114,13 @@ impl Simulator {
         faults
             .into_iter()
             .try_for_each(|rule| kore.plan().add(rule))?;
+        for (_, _, stream) in kore.live_streams() {
+            let settings = kore.settings();
+            stream.churn(settings.churn.clone());
+            for (call, change) in &settings.changes {
+                stream.before_call(*call, *change)?;
+            }
+        }
         let tasks = Tasks::default();
         server::serve(listener, Arc::clone(&kore), &tasks);
         Ok(Self { addr, kore, tasks })
@@ -180,6 +201,20 @@ impl Simulator {
     /// Heals.
     pub fn clear_faults(&self) {
         self.kore.plan().clear();
+    }
+
+    /// The records of a stream as they stand, and changes to them.
+    ///
+    /// # Panics
+    ///
+    /// Panics if the simulator has no such stream of contacts; one that exists only because
+    /// [`AccountSettings::other_streams`] says so never changes.
+    #[track_caller]
+    pub fn stream(&self, account_id: &str, stream_id: &str) -> LiveStream<'_> {
+        let account = self.kore.account(account_id);
+        let stream = account.and_then(|account| account.stream(stream_id));
+        stream
+            .unwrap_or_else(|| panic!("no contacts `{stream_id}` of `{account_id}` are simulated"))
     }
 
     /// What an account's calls came to; all zero for an account that is not simulated.

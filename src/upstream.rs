@@ -9,8 +9,12 @@ use serde::Deserialize;
 
 use crate::{config::Rules, contacts::account::Account};
 
+mod aging;
+pub mod breaker;
+pub mod budget;
 pub mod client;
 pub mod fetch;
+pub mod retry;
 pub mod secret;
 pub mod token;
 

@@ -3,6 +3,7 @@
 use std::{
     io::{self, Write},
     net::SocketAddr,
+    time::Duration,
 };
 
 use secrecy::ExposeSecret;
@@ -17,6 +18,9 @@ use crate::{
     telemetry,
     upstream::secret::Secret,
 };
+
+/// How long the demo's pages are fresh.
+const FRESH_FOR: Duration = Duration::from_secs(10);
 
 const EXAMPLES: &str = "\
 Examples:
@@ -60,6 +64,9 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
     config.admin.address = args.admin;
     config.upstream.base_url = simulator.base_url();
     config.upstream.allow_plaintext = true;
+    // Short, so that a copy can be watched growing stale. Nobody else calls the simulator, so no call is unknown.
+    config.cache.fresh_for = FRESH_FOR;
+    config.budget.start_share = 1.0;
     telemetry::start(&config.log)?;
     let app = App::bind(&config, vec![Some(secret)]).await?;
     // A closed standard output takes the lines away, not the demo.
@@ -92,7 +99,13 @@ curl -i '{contacts}?skip=0&limit=2'
 # the same page again: a hit, see Cache-Status and Age
 curl -i '{contacts}?skip=0&limit=2'
 
-# the whole list, merged from pages and verified, see Merge-Status
+# upstream fails from now on; ten seconds later the page is stale and still answered: see Age and Cache-Status
+curl -s -X POST '{kore}/_simulator/faults?fault=status=503'
+sleep 11; curl -s -o /dev/null '{contacts}?skip=0&limit=2'
+sleep 1; curl -i '{contacts}?skip=0&limit=2'
+curl -s -X DELETE {kore}/_simulator/faults
+
+# upstream is well again; the whole list, merged from pages and verified, see Merge-Status
 curl -s -D - -o contacts.json '{contacts}?all=true'
 
 # what the gateway counted, and the calls that upstream saw

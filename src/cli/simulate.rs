@@ -14,8 +14,9 @@ use clap::{Args as ClapArgs, ValueEnum};
 use secrecy::SecretString;
 
 use crate::simulator::{
-    AccountSettings, CONTACTS_MAX, DEMO_ACCOUNT_ID, DEMO_CONTACTS, DEMO_STREAM_ID, Fault, LimitMax,
-    Paging, RateLimit, Rule, RuleError, Settings, Simulator, StartError, Window, fault_guide,
+    AccountSettings, CONTACTS_MAX, Change, ChangeError, ChangeKind, Churn, DEMO_ACCOUNT_ID,
+    DEMO_CONTACTS, DEMO_STREAM_ID, Fault, LimitMax, Paging, RateLimit, Rule, RuleError, Settings,
+    Simulator, StartError, Window, fault_guide,
 };
 
 /// How long the token in the printed lines is valid.
@@ -33,6 +34,10 @@ Examples:
       one call in five fails
   contacts-gateway simulate --fault delay=2s --fault truncate --fault-next 3
       the first three answers come late and end too early
+  contacts-gateway simulate --change 2:insert=0 --change 4:delete=70
+      a record comes after the first page was read, and another one goes after the third
+  contacts-gateway simulate --churn 0.5 --churn-kind insert --churn-kind delete
+      records come and go at random, before every second call
   curl -X POST 'http://127.0.0.1:9000/_simulator/faults?fault=status=503&next=5'
   curl -X DELETE http://127.0.0.1:9000/_simulator/faults
       break one that is running, and heal it";
@@ -97,9 +102,25 @@ pub struct Args {
     /// Up to so much is added to it.
     #[arg(long, value_name = "TIME", default_value = "0s", value_parser = humantime::parse_duration)]
     pub jitter: Duration,
-    /// What jitter and shares are drawn from: the same seed, the same run.
+    /// What jitter, shares and changes are drawn from: the same seed, the same run.
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
+
+    /// Change the records of each stream at random, so often before each call, 0 to 100; such as 0.2.
+    #[arg(long, value_name = "CHANGES")]
+    pub churn: Option<f64>,
+    /// Only so; insert, delete, update and swap when left out. May be repeated.
+    #[arg(
+        long = "churn-kind",
+        value_enum,
+        value_name = "KIND",
+        requires = "churn"
+    )]
+    pub churn_kinds: Vec<ChangeKind>,
+    /// Change the records of each stream just before one of its calls, such as 2:insert=0; also delete=N, update=N, swap=N,N and
+    /// reverse. May be repeated.
+    #[arg(long = "change", value_name = "CALL:CHANGE", value_parser = change)]
+    pub changes: Vec<(u64, Change)>,
 
     /// What is wrong with the answers; `--help` lists the faults. Repeated ones act together.
     #[arg(long = "fault", value_name = "FAULT")]
@@ -154,6 +175,8 @@ pub enum SimulateError {
     Read { path: PathBuf, source: io::Error },
     #[error(transparent)]
     Rule(#[from] RuleError),
+    #[error(transparent)]
+    Change(#[from] ChangeError),
     #[error(transparent)]
     Start(#[from] StartError),
     #[error("cannot write to standard output: {0}")]
@@ -226,6 +249,8 @@ fn settings(args: &Args) -> Result<Settings, SimulateError> {
         seed: args.seed,
         pretty: args.pretty,
         faults: rule(args)?.into_iter().collect(),
+        churn: churn(args)?,
+        changes: args.changes.clone(),
         requests_max: 0,
         ..Settings::default()
     })
@@ -247,6 +272,17 @@ fn rule(args: &Args) -> Result<Option<Rule>, RuleError> {
         rule = rule.stream(stream_id);
     }
     Ok(Some(rule))
+}
+
+fn churn(args: &Args) -> Result<Option<Churn>, ChangeError> {
+    let churn = args.churn.map(Churn::new).transpose()?;
+    Ok(churn.map(|churn| {
+        if args.churn_kinds.is_empty() {
+            churn
+        } else {
+            churn.only(&args.churn_kinds)
+        }
+    }))
 }
 
 fn greeting(simulator: &Simulator, account_id: &str, stream_id: &str) -> String {
@@ -279,6 +315,18 @@ fn stream(text: &str) -> Result<(String, u64), String> {
         .parse()
         .map_err(|_| format!("`{contacts}` is no number of contacts"))?;
     Ok((stream_id.to_owned(), contacts))
+}
+
+fn change(text: &str) -> Result<(u64, Change), String> {
+    let (call, change) = text
+        .split_once(':')
+        .ok_or("a change is written CALL:CHANGE, such as 2:insert=0")?;
+    let call = call.parse().ok().filter(|&call| call > 0);
+    let call = call.ok_or("calls are counted from 1")?;
+    let change = change
+        .parse()
+        .map_err(|error: ChangeError| error.to_string())?;
+    Ok((call, change))
 }
 
 fn fixture(text: &str) -> Result<(String, PathBuf), &'static str> {
@@ -318,6 +366,13 @@ mod tests {
         assert_eq!(bent.limit_max, LimitMax::Refuse(50));
         assert_eq!(bent.rate_limit, None);
         assert_eq!(bent.faults.len(), 1);
+
+        let moving = settings(&parsed("--churn 2 --churn-kind swap --change 2:insert=0")).unwrap();
+        assert_eq!(
+            moving.churn,
+            Some(Churn::new(2.0).unwrap().only(&[ChangeKind::Swap]))
+        );
+        assert_eq!(moving.changes, [(2, Change::Insert(0))]);
     }
 
     #[test]
@@ -336,6 +391,10 @@ mod tests {
             ("--fault statsu=1", "there is no fault `statsu`"),
             ("--fault-next 3", "--fault"),
             ("--stream a", "ID=COUNT"),
+            ("--change insert=0", "CALL:CHANGE"),
+            ("--change 0:reverse", "counted from 1"),
+            ("--change 1:move=2", "there are insert=5"),
+            ("--churn-kind swap", "--churn"),
             ("--calls-per-minute many", "a whole number, or `off`"),
         ] {
             let words = std::iter::once("simulate").chain(line.split_whitespace());

@@ -218,6 +218,10 @@ impl<'de> Deserializer<'de> for Question<'_> {
         Err(self.note(Answer::Value(text_kind(&visitor))))
     }
 
+    fn deserialize_f64<V: Visitor<'de>>(self, _: V) -> Result<V::Value, value::Error> {
+        Err(self.note(Answer::Value(Kind::Share)))
+    }
+
     numbers! {
         deserialize_u8: u64::from(u8::MAX),
         deserialize_u16: u64::from(u16::MAX),
@@ -226,7 +230,7 @@ impl<'de> Deserializer<'de> for Question<'_> {
     }
 
     serde::forward_to_deserialize_any! {
-        i8 i16 i32 i64 i128 u128 f32 f64 char str string bytes byte_buf unit unit_struct tuple tuple_struct map
+        i8 i16 i32 i64 i128 u128 f32 char str string bytes byte_buf unit unit_struct tuple tuple_struct map
         identifier ignored_any
     }
 }
@@ -305,6 +309,7 @@ mod tests {
             "accounts[].client_secret_env Text",
             "accounts[].algorithm Choice([\"HS256\"])",
             "accounts[].streams[].stream_id Text",
+            "budget.start_share Share",
             "cache.fresh_for Duration",
             "cache.max_bytes Size",
             "edge.limit_max Number { max: 4294967295 }",
@@ -324,6 +329,7 @@ mod tests {
                 line.ends_with(" Duration"),
                 line.contains("_timeout ")
                     || line.contains("fresh_for ")
+                    || line.contains("stale_for ")
                     || line.contains("token."),
                 "{line}"
             );

@@ -17,6 +17,8 @@ pub(crate) enum Kind {
     Number {
         max: u64,
     },
+    /// A part of something: with a point or whole.
+    Share,
     Duration,
     Size,
     Address,
@@ -42,7 +44,8 @@ impl Kind {
                 }
             }
             // A quoted number or switch in the file is a mistake worth a word; in a variable it is the only way.
-            (Self::Number { .. } | Self::Switch, _) => Err(self.wanted()),
+            (Self::Share, DeValue::Float(_) | DeValue::Integer(_)) => Ok(()),
+            (Self::Number { .. } | Self::Share | Self::Switch, _) => Err(self.wanted()),
             (_, DeValue::String(text)) => self.accepts_text(text),
             _ => Err(self.wanted()),
         }
@@ -60,6 +63,7 @@ impl Kind {
                     _ => false,
                 }
             }
+            Self::Share => text.parse::<f64>().is_ok(),
             Self::Duration => humantime::parse_duration(text).is_ok(),
             Self::Size => text.parse::<ByteSize>().is_ok(),
             Self::Address => text.parse::<SocketAddr>().is_ok(),
@@ -87,6 +91,7 @@ impl Kind {
         match self {
             Self::Switch => "is not true or false".to_owned(),
             Self::Number { .. } => "is not a whole number".to_owned(),
+            Self::Share => "is not a number (write 0.5)".to_owned(),
             Self::Duration => r#"is not a length of time (write "5m" or "1h 30m")"#.to_owned(),
             Self::Size => r#"is not a size (write "256MiB" or a whole number of bytes)"#.to_owned(),
             Self::Address => r#"is not an address and port (write "127.0.0.1:8080")"#.to_owned(),
@@ -146,6 +151,9 @@ mod tests {
             (number, "-1", "is below zero"),
             (number, "2.0", "is not a whole number"),
             (number, "\"2\"", "is not a whole number"),
+            (Kind::Share, "0.5", "ok"),
+            (Kind::Share, "1", "ok"),
+            (Kind::Share, "\"0.5\"", "is not a number (write 0.5)"),
             (Kind::Duration, "\"1h 30m\"", "ok"),
             (Kind::Duration, "\"0s\"", "ok"),
             (

@@ -159,7 +159,7 @@ macro_rules! plain {
         }
     )*};
 }
-plain!(u32, u64, usize);
+plain!(u32, u64, usize, f64);
 
 impl Quantity for Duration {
     fn text(&self) -> String {

@@ -63,11 +63,11 @@ gw.toml:2:1: cache.fresh_fro: unknown key (did you mean fresh_for?)
   | ^^^^^^^^^",
         ),
         (
-            "[cache]\nstale_for = \"5m\"",
+            "[cache]\nkept_for = \"5m\"",
             "
-gw.toml:2:1: cache.stale_for: unknown key; known here: fresh_for, lists_max_bytes, max_bytes
-2 | stale_for = ***
-  | ^^^^^^^^^",
+gw.toml:2:1: cache.kept_for: unknown key; known here: fresh_for, lists_max_bytes, max_bytes, stale_for
+2 | kept_for = ***
+  | ^^^^^^^^",
         ),
         (
             "[merge]\nwidth = 65",
@@ -313,7 +313,7 @@ fn everything_is_reported_at_once_in_order() {
             "gw.toml:3:1: merge.widht: unknown key (did you mean width?)",
             r#"gw.toml:5:13: cache.fresh_for: "x" is not a length of time (write "5m" or "1h 30m")"#,
             r#"gw.toml:6:13: cache.max_bytes: true is not a size (write "256MiB" or a whole number of bytes)"#,
-            "gw.toml:7:2: nope: unknown key; known here: accounts, admin, cache, edge, listen, log, merge, token, upstream",
+            "gw.toml:7:2: nope: unknown key; known here: accounts, admin, budget, cache, edge, listen, log, merge, token, upstream",
             "gw.toml: accounts: there is none: write one [[accounts]] for each Kore.ai account",
             "CONTACTS_GATEWAY__EDGE__LIMIT_MAX: 0 is out of range: 1 to 10000",
             r#"CONTACTS_GATEWAY__LOG__LEVEL: "loud" is not one of "error", "warn", "info", "debug", "trace""#,
@@ -403,12 +403,12 @@ fn a_bad_variable_is_named() {
         (
             "CACHE__X",
             "5m",
-            "unknown key; known here: fresh_for, lists_max_bytes, max_bytes",
+            "unknown key; known here: fresh_for, lists_max_bytes, max_bytes, stale_for",
         ),
         (
             "CACHE",
             "5m",
-            "names a section: add __ and one of its keys: fresh_for, lists_max_bytes, max_bytes",
+            "names a section: add __ and one of its keys: fresh_for, lists_max_bytes, max_bytes, stale_for",
         ),
         (
             "CACHE__FRESH_FOR__X",

@@ -12,7 +12,7 @@ use super::ids::{AccountId, ClientId, Epoch, StreamId};
 use crate::config::Rules;
 
 /// One `[[accounts]]` table: a Kore.ai account and the credential that reads it.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// What logs and metrics call it: `[a-z0-9_-]{1,64}`, unique. Required.
@@ -27,6 +27,8 @@ pub struct Config {
     pub client_secret_env: Option<String>,
     /// How tokens are signed.
     pub algorithm: Algorithm,
+    /// Calls that Kore.ai allows the account in a minute; 1 to 60,000.
+    pub calls_per_minute: u32,
     /// The streams that may be asked for. None listed: every stream of the account is open.
     pub streams: Vec<StreamConfig>,
 }
@@ -44,6 +46,7 @@ impl Config {
             "visible ASCII",
         );
         self.check_secret(rules);
+        rules.range("calls_per_minute", self.calls_per_minute, 1..=60_000);
         for (index, stream) in self.streams.iter().enumerate() {
             rules.section(&format!("streams[{index}]"), |rules| {
                 rules.name("name", &stream.name);
@@ -83,6 +86,21 @@ impl Config {
                 |c| matches!(c, 'A'..='Z' | '0'..='9' | '_'),
                 "A-Z, 0-9 and _: the name of an environment variable, not the secret itself",
             ),
+        }
+    }
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            name: String::new(),
+            account_id: String::new(),
+            client_id: String::new(),
+            client_secret_file: None,
+            client_secret_env: None,
+            algorithm: Algorithm::default(),
+            calls_per_minute: 60,
+            streams: Vec::new(),
         }
     }
 }

@@ -21,19 +21,21 @@ use tower::{Layer, Service, ServiceExt, layer::layer_fn};
 use tracing::{Instrument, info_span, warn};
 
 use self::{
-    entry::Entry,
+    entry::{Entry, Freshness, Lifetime},
     flight::{Board, Boarded},
+    rest::Resting,
     store::Store,
 };
-use super::request::{Fetch, Request};
+use super::request::{Class, Fetch, Request};
 use crate::{
-    error::{Error, Result},
+    error::{Error, Kind, Result},
     metrics::{self, Registry},
     served::{Answer, Forward, Served},
 };
 
 pub mod entry;
 pub mod flight;
+mod rest;
 pub mod store;
 
 use crate::config::{Quantity, Rules};
@@ -45,6 +47,9 @@ pub struct Config {
     /// How long a page is answered from memory; 1 s to 24 h.
     #[serde(with = "crate::config::duration")]
     pub fresh_for: Duration,
+    /// How long after that a copy is still answered while it is fetched anew, or while that fails; 0 s to 7 days.
+    #[serde(with = "crate::config::duration")]
+    pub stale_for: Duration,
     /// Pages and lists together; 1 MiB to 1 TiB.
     pub max_bytes: ByteSize,
     /// The lists' part of `max_bytes`; 0 B to `max_bytes`.
@@ -58,6 +63,11 @@ impl Config {
             "fresh_for",
             self.fresh_for,
             Duration::from_secs(1)..=Duration::from_secs(24 * 3600),
+        );
+        rules.range(
+            "stale_for",
+            self.stale_for,
+            Duration::ZERO..=Duration::from_secs(7 * 24 * 3600),
         );
         rules.range(
             "max_bytes",
@@ -78,6 +88,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             fresh_for: Duration::from_secs(5 * 60),
+            stale_for: Duration::from_secs(60 * 60),
             max_bytes: ByteSize::mib(256),
             lists_max_bytes: ByteSize::mib(128),
         }
@@ -91,14 +102,17 @@ struct Shared<T: Store, S> {
     inner: S,
     store: Arc<T>,
     flights: Board<T::Key, T::Value>,
-    fresh_for: Duration,
+    resting: Resting<T::Key>,
+    lifetime: Lifetime,
+    chance: fn() -> f64,
     metrics: Metrics,
 }
 
-/// Puts a cache over whatever fetches. `fresh_for` is from 1 s.
+/// Puts a cache over whatever fetches. `chance` draws from 0 to 1, evenly.
 pub fn layer<T: Store, S>(
     store: Arc<T>,
-    fresh_for: Duration,
+    lifetime: Lifetime,
+    chance: fn() -> f64,
     metrics: Metrics,
 ) -> impl Layer<S, Service = Cache<T, S>> {
     layer_fn(move |inner| {
@@ -106,7 +120,9 @@ pub fn layer<T: Store, S>(
             inner,
             store: store.clone(),
             flights: Board::default(),
-            fresh_for,
+            resting: Resting::default(),
+            lifetime,
+            chance,
             metrics: metrics.clone(),
         }))
     })
@@ -134,19 +150,27 @@ where
         let Self(shared) = self;
         let now = Instant::now();
         let forward = match shared.store.get(&request.key) {
-            Some(copy) if copy.is_fresh(now) => {
-                return Either::Left(ready(Ok(shared.answer(copy, Served::Hit, now))));
-            }
-            Some(_) => Forward::Stale,
+            Some(copy) => match copy.freshness(now) {
+                Freshness::Fresh => {
+                    return Either::Left(ready(Ok(shared.answer(copy, Served::Hit, now))));
+                }
+                Freshness::Stale => {
+                    let failure = shared.resting.last(&request.key);
+                    shared.clone().revalidate(request, now);
+                    return Either::Left(ready(Ok(shared.answer(
+                        copy,
+                        Served::Stale(failure),
+                        now,
+                    ))));
+                }
+                Freshness::Expired => Forward::Stale,
+            },
             None => Forward::Miss,
         };
-        let span = info_span!("flight", request = request.terms.id.as_str(), key = ?request.key);
-        let boarded = shared.flights.board(
-            request,
-            |key| shared.store.get(key).filter(|copy| copy.is_fresh(now)),
-            |fetch| shared.clone().fetch(fetch).instrument(span),
-        );
-        let (waiter, served) = match boarded {
+        if let Some(error) = shared.resting.of(&request.key, now) {
+            return Either::Left(ready(Err(shared.fail(error, Served::Fetched(forward)))));
+        }
+        let (waiter, served) = match shared.board(request, now) {
             Boarded::Landed(copy) => {
                 return Either::Left(ready(Ok(shared.answer(copy, Served::Hit, now))));
             }
@@ -157,10 +181,7 @@ where
         let wait = async move {
             match waiter.wait().await {
                 Ok(copy) => Ok(shared.answer(copy, served, Instant::now())),
-                Err(error) => {
-                    shared.metrics.count(served);
-                    Err(error.served(served))
-                }
+                Err(error) => Err(shared.fail(error, served)),
             }
         };
         Either::Right(wait.boxed())
@@ -173,29 +194,72 @@ impl<T: Store, S> Shared<T, S> {
         Answer::new(copy, served, now)
     }
 
+    fn fail(&self, error: Error, served: Served) -> Error {
+        self.metrics.count(served);
+        error.served(served)
+    }
+}
+
+impl<T, S> Shared<T, S>
+where
+    T: Store<Key: std::fmt::Debug>,
+    S: Service<Fetch<T::Key>, Response = T::Value, Error = Error, Future: Send>
+        + Clone
+        + Send
+        + Sync
+        + 'static,
+{
+    /// Waits for the key's flight, and starts it if there is none.
+    fn board(self: &Arc<Self>, request: Request<T::Key>, now: Instant) -> Boarded<T::Value> {
+        let span = info_span!("flight", request = request.terms.id.as_str(), key = ?request.key);
+        self.flights.board(
+            request,
+            |key| self.store.get(key).filter(|copy| copy.is_fresh(now)),
+            |fetch| self.clone().fetch(fetch).instrument(span),
+        )
+    }
+
+    /// Fetches a stale copy anew, which nobody waits for; not while it rests from a failure.
+    fn revalidate(self: Arc<Self>, request: Request<T::Key>, now: Instant) {
+        if self.flights.has(&request.key) || self.resting.of(&request.key, now).is_some() {
+            return;
+        }
+        let Request { key, mut terms } = request;
+        terms.class = Class::Background;
+        if let Boarded::Leader(waiter) = self.board(Request { key, terms }, now) {
+            // Wanted until the deadline of the request that noticed; then a queued one makes room.
+            tokio::spawn(waiter.wait());
+        }
+    }
+
     /// One flight, from dispatch to the store.
-    async fn fetch(self: Arc<Self>, fetch: Fetch<T::Key>) -> Result<Arc<Entry<T::Value>>>
-    where
-        S: Service<Fetch<T::Key>, Response = T::Value, Error = Error> + Clone,
-    {
+    async fn fetch(self: Arc<Self>, fetch: Fetch<T::Key>) -> Result<Arc<Entry<T::Value>>> {
         let key = fetch.key.clone();
-        // Logged here, once for the flight, and not once for each of its waiters.
-        let value = self
-            .inner
-            .clone()
-            .oneshot(fetch)
-            .await
-            .inspect_err(|error| {
+        let outcome = self.inner.clone().oneshot(fetch).await;
+        let now = Instant::now();
+        match outcome {
+            Ok(value) => {
+                let mut copy = Entry::new(value, now, self.lifetime, (self.chance)());
+                copy.kept = self.store.keeps(&copy);
+                let copy = Arc::new(copy);
+                self.resting.succeeded(&key);
+                if copy.kept {
+                    self.store.put(key, copy.clone());
+                }
+                Ok(copy)
+            }
+            Err(error) => {
+                // Logged here, once for the flight, and not once for each of its waiters.
                 let (code, cause) = (error.kind().code(), error.cause());
                 warn!(code, cause, "{}", error.detail());
-            })?;
-        let mut copy = Entry::new(value, Instant::now(), self.fresh_for);
-        copy.kept = self.store.keeps(&copy);
-        let copy = Arc::new(copy);
-        if copy.kept {
-            self.store.put(key, copy.clone());
+                // What is gone upstream must not go on being answered; whatever else failed leaves the copy alone.
+                if error.kind() == Kind::StreamNotFound {
+                    self.store.remove(&key);
+                }
+                self.resting.failed(key, &error, now);
+                Err(error)
+            }
         }
-        Ok(copy)
     }
 }
 
@@ -219,7 +283,7 @@ impl Families {
         Ok(Self {
             requests: registry.counter(
                 "cache_requests_total",
-                "Requests that a cache answered, by how: hit, slice of a list, miss, expired copy, or joined to another request's flight.",
+                "Requests that a cache answered, by how: hit, slice of a list, stale copy, miss, expired copy, or joined to another request's flight.",
                 &["cache", "result"],
             )?,
             bytes: registry.gauge("cache_bytes", "Memory held by copies.", &["cache"])?,

@@ -61,6 +61,11 @@ impl Collection {
         self.list.compare_and_swap(list, None);
     }
 
+    /// A number that tells collections apart within an account, nearly always.
+    pub fn number(&self) -> u64 {
+        self.hash
+    }
+
     fn identity(&self) -> (&str, &str, &str) {
         (
             self.account.id.as_str(),

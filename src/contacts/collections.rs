@@ -100,11 +100,7 @@ mod tests {
     use tokio::time::Instant;
 
     use super::*;
-    use crate::contacts::{
-        cache::{entry::Entry, store::Store},
-        list::ListKey,
-        testing,
-    };
+    use crate::contacts::{cache::store::Store, list::ListKey, testing};
 
     #[test]
     fn a_collection_whose_list_is_held_is_found_again() {
@@ -113,16 +109,12 @@ mod tests {
         let account = testing::account("acme");
         let first = collections.get(&account, "st-held").unwrap();
         let now = Instant::now();
-        let list = Entry::new(
-            testing::list(5, now),
-            now,
-            std::time::Duration::from_secs(60),
-        );
+        let list = testing::kept(testing::list(5, now), now);
         let key = ListKey {
             epoch: first.epoch(),
             collection: first.clone(),
         };
-        lists.put(key, Arc::new(list));
+        lists.put(key, list);
         let other = collections.get(&account, "st-other").unwrap();
         for _ in 0..4 {
             for number in 0..100 {

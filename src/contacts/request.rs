@@ -1,6 +1,9 @@
 //! What travels between the stages: a caller's [`Request`] above the cache, a flight's [`Fetch`] below it.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{
+    Arc, Mutex, PoisonError,
+    atomic::{AtomicBool, Ordering},
+};
 
 use bytes::Bytes;
 use tokio::time::Instant;
@@ -28,6 +31,8 @@ pub struct Terms {
 pub struct Fetch<K> {
     pub key: K,
     pub urgency: Arc<Urgency>,
+    /// On a connection of its own, because the one before it failed.
+    pub afresh: bool,
 }
 
 /// How soon upstream should be asked, least urgent first.
@@ -43,27 +48,48 @@ pub enum Class {
 
 /// The most that any waiter of a flight wants: the highest class and the latest deadline. Whoever joins may raise it.
 #[derive(Debug)]
-pub struct Urgency(Mutex<(Class, Instant)>);
+pub struct Urgency {
+    wanted: Mutex<(Class, Instant)>,
+    /// A call was made for the flight, so that it goes on whoever still waits.
+    departed: AtomicBool,
+}
 
 impl Urgency {
     pub fn of(terms: &Terms) -> Arc<Self> {
-        Arc::new(Self(Mutex::new((terms.class, terms.deadline))))
+        Arc::new(Self {
+            wanted: Mutex::new((terms.class, terms.deadline)),
+            departed: AtomicBool::new(false),
+        })
     }
 
     /// Takes another waiter's terms into account.
     pub fn raise(&self, terms: &Terms) {
-        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        *state = (state.0.max(terms.class), state.1.max(terms.deadline));
+        let mut wanted = self.wanted.lock().unwrap_or_else(PoisonError::into_inner);
+        *wanted = (wanted.0.max(terms.class), wanted.1.max(terms.deadline));
     }
 
     /// The highest class of any waiter so far.
     pub fn class(&self) -> Class {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).0
+        self.wanted().0
     }
 
     /// The latest deadline of any waiter so far.
     pub fn deadline(&self) -> Instant {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).1
+        self.wanted().1
+    }
+
+    /// A call is about to be made: from now on the flight is worth finishing.
+    pub fn depart(&self) {
+        self.departed.store(true, Ordering::Release);
+    }
+
+    /// Whether a call was made.
+    pub fn has_departed(&self) -> bool {
+        self.departed.load(Ordering::Acquire)
+    }
+
+    fn wanted(&self) -> (Class, Instant) {
+        *self.wanted.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

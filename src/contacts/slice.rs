@@ -96,11 +96,7 @@ mod tests {
         assert!(ask(&key).await.is_err());
 
         let now = Instant::now();
-        let list = Arc::new(Entry::new(
-            testing::list(35, now),
-            now,
-            Duration::from_secs(60),
-        ));
+        let list = testing::kept(testing::list(35, now), now);
         key.collection.publish(list);
         // A page as large as this was never asked for, so upstream may cut it down.
         assert!(ask(&key).await.is_err());
@@ -111,10 +107,7 @@ mod tests {
         let answer = ask(&key).await.unwrap();
         assert_eq!(answer.copy.body, testing::body(20, 10, 35));
         assert_eq!(answer.served, Served::Slice);
-        assert_eq!(
-            (answer.age, answer.ttl),
-            (Duration::from_secs(59), Duration::from_secs(1))
-        );
+        assert_eq!((answer.age, answer.ttl), (Duration::from_secs(59), 1));
 
         time::advance(Duration::from_secs(1)).await;
         assert!(ask(&key).await.is_err());
@@ -126,8 +119,7 @@ mod tests {
         let now = Instant::now();
         let mut list = testing::list(35, now);
         list.verdict = Verdict::Consistent;
-        key.collection
-            .publish(Arc::new(Entry::new(list, now, Duration::from_secs(60))));
+        key.collection.publish(testing::kept(list, now));
         assert!(ask(&key).await.is_err());
     }
 
@@ -135,8 +127,8 @@ mod tests {
     async fn the_learned_clamp_is_obeyed() {
         let key = testing::page_key("st-1", 0, 100);
         let now = Instant::now();
-        let list = Entry::new(testing::list(35, now), now, Duration::from_secs(60));
-        key.collection.publish(Arc::new(list));
+        key.collection
+            .publish(testing::kept(testing::list(35, now), now));
         key.collection.limits.refuses_above(20);
         assert_eq!(ask(&key).await.unwrap().copy.body, testing::body(0, 20, 35));
     }

@@ -7,12 +7,15 @@ use tokio::time::Instant;
 
 use super::{
     account::Account,
-    cache::{Families, Metrics},
+    cache::{
+        Families, Metrics,
+        entry::{Cached, Entry, Lifetime},
+    },
     collection::Collection,
     ids::{AccountId, ClientId, StreamId},
     list::{List, ListKey, Verdict, Walked},
     page::{Page, PageKey, Window, envelope::Envelope},
-    request::{Class, Request, RequestId, Terms},
+    request::{Class, Fetch, Request, RequestId, Terms, Urgency},
 };
 use crate::metrics::Registry;
 
@@ -113,4 +116,25 @@ pub(crate) fn list(records: usize, oldest: Instant) -> List {
 
 pub(crate) fn metrics(cache: &str) -> Metrics {
     Families::new(&Registry::new().unwrap()).unwrap().of(cache)
+}
+
+/// What a flight of one waiter fetches.
+pub(crate) fn fetch<K>(key: K) -> Fetch<K> {
+    let Request { key, terms } = request(key);
+    Fetch {
+        key,
+        urgency: Urgency::of(&terms),
+        afresh: false,
+    }
+}
+
+/// Fresh for a minute and of no use after it.
+pub(crate) const LIFETIME: Lifetime = Lifetime {
+    fresh_for: Duration::from_secs(60),
+    stale_for: Duration::ZERO,
+};
+
+/// A copy that became whole now.
+pub(crate) fn kept<V: Cached>(value: V, now: Instant) -> Arc<Entry<V>> {
+    Arc::new(Entry::new(value, now, LIFETIME, 0.0))
 }

@@ -169,6 +169,7 @@ impl Shared {
                         window: ask.window,
                     },
                     urgency: fetch.urgency.clone(),
+                    afresh: false,
                 };
                 asked.push(inner.clone().oneshot(page).map(move |page| (ask, page)));
             }

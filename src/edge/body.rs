@@ -80,8 +80,6 @@ impl http_body::Body for Body {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use http_body::Body as _;
     use http_body_util::BodyExt;
     use tokio::time::Instant;
@@ -93,11 +91,7 @@ mod tests {
     async fn a_document_comes_whole_and_says_its_length() {
         let now = Instant::now();
         let pages = [0, 7, 14].map(|skip| testing::page(skip, 7, 20, now));
-        let list = Arc::new(Entry::new(
-            testing::splice(pages.into(), now),
-            now,
-            Duration::ZERO,
-        ));
+        let list = testing::kept(testing::splice(pages.into(), now), now);
         let body = Body::document(list.clone());
         assert_eq!(body.size_hint().exact(), Some(list.document_length()));
         let sent = body.collect().await.unwrap().to_bytes();

@@ -163,12 +163,19 @@ fn describe<V: Cached>(headers: &mut HeaderMap, answer: &Answer<V>, etag: &ETag,
 
 /// RFC 9211, as far as one cache can tell.
 fn cache_status<V>(answer: &Answer<V>) -> HeaderValue {
-    let ttl = answer.ttl.as_secs();
+    let ttl = answer.ttl;
     match answer.served {
         Served::Hit => text(format_args!("contacts-gateway; hit; ttl={ttl}")),
         Served::Slice => text(format_args!(
             "contacts-gateway; hit; ttl={ttl}; detail=slice"
         )),
+        Served::Stale(None) => text(format_args!("contacts-gateway; hit; ttl={ttl}")),
+        Served::Stale(Some(failure)) => {
+            let code = failure.code();
+            text(format_args!(
+                "contacts-gateway; hit; ttl={ttl}; detail={code}"
+            ))
+        }
         Served::Fetched(forward) => {
             let why = forward.word();
             let stored = if answer.copy.kept { "; stored" } else { "" };
@@ -289,7 +296,7 @@ fn fail(error: &Error, id: &RequestId) -> Responded {
                 text(format_args!("contacts-gateway; fwd={why}; collapsed")),
             );
         }
-        Some(Served::Hit | Served::Slice) | None => {}
+        Some(Served::Hit | Served::Slice | Served::Stale(_)) | None => {}
     }
     match kind {
         Kind::MethodNotAllowed => {

@@ -8,7 +8,12 @@ use http::{
     header::{CONTENT_ENCODING, CONTENT_TYPE, LOCATION},
 };
 
-use super::{body::Body, fault::Fault};
+use super::{
+    body::{Body, Run},
+    fault::Fault,
+    gzip::gzip,
+    script::Script,
+};
 
 /// What Kore.ai says to the sixty-first call of a minute. The status and the `code` are inferred.
 pub(super) const RATE_LIMITED: &str = r#"{"errors":[{"msg":"You've exceeded the per-minute rate limit. Please wait for sometime before retrying.","code":429}]}"#;
@@ -30,13 +35,15 @@ pub(super) struct Answer {
     /// How long nothing is sent.
     pub(super) delay: Duration,
     framing: Framing,
+    /// What the socket does in place of sending it.
+    script: Option<Fault>,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 enum Framing {
     Whole,
     Cut { keep: Option<usize>, announce: bool },
-    Padded { bytes: u64, announce: bool },
+    Run { run: Run, announce: bool },
 }
 
 impl Answer {
@@ -49,6 +56,7 @@ impl Answer {
             body: body.into(),
             delay: Duration::ZERO,
             framing: Framing::Whole,
+            script: None,
         }
     }
 
@@ -57,11 +65,17 @@ impl Answer {
         Self::json(status, error_body(status))
     }
 
+    /// What the socket does, if the answer is not simply sent.
+    pub(super) fn script(&self) -> Option<Script> {
+        let fault = self.script.as_ref()?;
+        Some(Script::new(fault, self.status, &self.headers, &self.body))
+    }
+
     pub(super) fn into_response(self) -> Response<Body> {
         let body = match self.framing {
             Framing::Whole => Body::from(self.body),
             Framing::Cut { keep, announce } => Body::cut(&self.body, keep, announce),
-            Framing::Padded { bytes, announce } => Body::padded(bytes, announce),
+            Framing::Run { run, announce } => Body::run(run, announce),
         };
         let mut response = Response::new(body);
         *response.status_mut() = self.status;
@@ -119,23 +133,41 @@ impl Answer {
                 }
             }
             Fault::Oversize { bytes } => {
-                self.framing = Framing::Padded {
-                    bytes: *bytes,
+                self.framing = Framing::Run {
+                    run: Run::page(*bytes),
                     announce: true,
                 }
             }
             Fault::OversizeChunked { bytes } => {
-                self.framing = Framing::Padded {
-                    bytes: *bytes,
+                self.framing = Framing::Run {
+                    run: Run::page(*bytes),
                     announce: false,
                 }
             }
+            Fault::GzipTwice => {
+                let page = Run::held(std::mem::take(&mut self.body));
+                self.coded("gzip, gzip", gzip(&gzip(&page)));
+            }
+            Fault::GzipBomb { bytes } => self.coded("gzip", gzip(&Run::page(*bytes))),
+            Fault::GzipBombTwice { bytes } => {
+                self.coded("gzip, gzip", gzip(&gzip(&Run::page(*bytes))));
+            }
+            _ if Script::is_for(fault) => self.script = Some(fault.clone()),
             _ => {
                 let mut body = std::mem::take(&mut self.body).into();
                 bend_body(&mut body, fault);
                 self.body = body.into();
             }
         }
+    }
+
+    fn coded(&mut self, coding: &'static str, run: Run) {
+        self.headers
+            .insert(CONTENT_ENCODING, HeaderValue::from_static(coding));
+        self.framing = Framing::Run {
+            run,
+            announce: true,
+        };
     }
 }
 

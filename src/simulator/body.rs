@@ -16,10 +16,43 @@ use tokio::time::{Sleep, sleep};
 /// body that fills the socket's buffers, lose more than they should.
 const BEFORE_CUT: Duration = Duration::from_millis(20);
 
-const PADDING: &[u8] = &[b'x'; 64 << 10];
+/// How much of a body's run is in memory.
+const FILLER_BYTES: u64 = 64 << 10;
+
 const PADDED_HEAD: &[u8] =
     br#"{"results":[],"skip":0,"limit":10,"hasMore":false,"totalPages":0,"totalResults":0,"padding":""#;
 const PADDED_TAIL: &[u8] = b"\"}";
+
+/// Bytes that need not be held: one of them comes `count` times.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Run {
+    pub(super) head: Bytes,
+    pub(super) byte: u8,
+    pub(super) count: u64,
+    pub(super) tail: Bytes,
+}
+
+impl Run {
+    /// A valid page without records, padded to exactly `bytes` (but never shorter than it is without padding).
+    pub(super) fn page(bytes: u64) -> Self {
+        Self {
+            head: Bytes::from_static(PADDED_HEAD),
+            byte: b'x',
+            count: bytes.saturating_sub((PADDED_HEAD.len() + PADDED_TAIL.len()) as u64),
+            tail: Bytes::from_static(PADDED_TAIL),
+        }
+    }
+
+    /// Bytes that are held.
+    pub(super) fn held(bytes: Bytes) -> Self {
+        Self {
+            head: bytes,
+            byte: 0,
+            count: 0,
+            tail: Bytes::new(),
+        }
+    }
+}
 
 /// A response body.
 #[derive(Debug)]
@@ -33,6 +66,7 @@ pub(super) enum Body {
     },
     Padded {
         head: Option<Bytes>,
+        filler: Bytes,
         padding: u64,
         tail: Option<Bytes>,
         announced: bool,
@@ -51,12 +85,12 @@ impl Body {
         }
     }
 
-    /// A valid page without records, padded to exactly `bytes` (but never shorter than it is without padding).
-    pub(super) fn padded(bytes: u64, announced: bool) -> Self {
+    pub(super) fn run(run: Run, announced: bool) -> Self {
         Self::Padded {
-            head: Some(Bytes::from_static(PADDED_HEAD)),
-            padding: bytes.saturating_sub((PADDED_HEAD.len() + PADDED_TAIL.len()) as u64),
-            tail: Some(Bytes::from_static(PADDED_TAIL)),
+            filler: vec![run.byte; run.count.min(FILLER_BYTES) as usize].into(),
+            head: Some(run.head).filter(|head| !head.is_empty()),
+            padding: run.count,
+            tail: Some(run.tail).filter(|tail| !tail.is_empty()),
             announced,
         }
     }
@@ -92,15 +126,16 @@ impl HttpBody for Body {
             },
             Self::Padded {
                 head,
+                filler,
                 padding,
                 tail,
                 ..
             } => match head.take() {
                 Some(head) => Some(head),
                 None if *padding > 0 => {
-                    let size = (*padding).min(PADDING.len() as u64);
+                    let size = (*padding).min(filler.len() as u64);
                     *padding -= size;
-                    Some(Bytes::from_static(&PADDING[..size as usize]))
+                    Some(filler.slice(..size as usize))
                 }
                 None => tail.take(),
             },
@@ -124,6 +159,7 @@ impl HttpBody for Body {
                 padding,
                 tail,
                 announced: true,
+                ..
             } => {
                 let ends = [head, tail]
                     .iter()

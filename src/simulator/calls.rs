@@ -61,7 +61,8 @@ pub struct Counts {
     pub faulted: u64,
     /// The most calls that arrived in any 60 s, whatever became of them; counts to 65,536.
     pub busiest_minute: u64,
-    /// The most calls that were waiting for the head of their answer at the same time.
+    /// The most calls that were waiting for the head of their answer at the same time. A call under a fault below HTTP leaves
+    /// when that begins: a stall is not counted, a delay is.
     pub most_at_once: u64,
 }
 

@@ -10,7 +10,10 @@ use std::{
     time::{Duration, UNIX_EPOCH},
 };
 
-use super::noise::{self, Noise};
+use super::{
+    noise::{self, Noise},
+    records::Record,
+};
 
 /// The most contacts that a stream may have.
 pub const CONTACTS_MAX: u64 = 1_000_000;
@@ -20,6 +23,9 @@ const FIRST_CREATED_MS: u64 = 1_577_836_800_000;
 
 /// One contact in each such span, so that `createdAt` ascends strictly with the index, whatever the noise.
 const CREATED_EVERY_MS: u64 = 180_000;
+
+/// Between two updates that were asked for.
+const UPDATED_EVERY_MS: u64 = 3_600_000;
 
 /// Agents of an account, one of whom created each contact.
 const AGENTS: usize = 4;
@@ -79,10 +85,38 @@ impl Contacts {
 
     /// Appends the contact at `index`, counted from 0.
     pub fn write(&self, index: u64, out: &mut Vec<u8>) {
+        self.write_as(index, 0, out);
+    }
+
+    /// Appends a record as its updates left it.
+    pub(super) fn write_revised(&self, record: Record, out: &mut Vec<u8>) {
+        self.write_as(record.number.into(), record.revision, out);
+    }
+
+    /// Appends the id of the contact at `index`.
+    pub(super) fn write_id(&self, index: u64, out: &mut Vec<u8>) {
+        let (created_ms, _) = self.created(index);
+        self.write_id_of(index, created_ms, out);
+    }
+
+    /// When a contact was created, and the noise that the rest of it is made of.
+    fn created(&self, index: u64) -> (u64, Noise) {
         let mut noise = Noise::new(self.seed ^ noise::mix(index));
-        let created_ms =
-            FIRST_CREATED_MS + index * CREATED_EVERY_MS + noise.below(CREATED_EVERY_MS);
-        let creator = noise.pick(&self.agents);
+        let within = noise.below(CREATED_EVERY_MS);
+        (FIRST_CREATED_MS + index * CREATED_EVERY_MS + within, noise)
+    }
+
+    fn write_id_of(&self, index: u64, created_ms: u64, out: &mut Vec<u8>) {
+        hex(out, created_ms / 1000, 8);
+        hex(out, self.origin, 10);
+        hex(out, index, 6);
+    }
+
+    /// An update changes nothing but who made it and when: every one is an hour later, by the next agent.
+    fn write_as(&self, index: u64, revision: u32, out: &mut Vec<u8>) {
+        let (created_ms, mut noise) = self.created(index);
+        let creator_at = noise.below(AGENTS as u64);
+        let creator = &self.agents[creator_at as usize];
 
         self.write_person(&mut noise, out);
         let status = if noise.below(50) == 0 {
@@ -106,18 +140,25 @@ impl Contacts {
         text(out, &[",\"createdAt\":\""]);
         date(out, created_ms);
         text(out, &["\",\"updatedAt\":\""]);
-        if noise.below(4) == 0 {
-            let updater = noise.pick(&self.agents);
-            date(out, created_ms + 1_000 + noise.below(90 * 86_400_000));
+        let updated = (noise.below(4) == 0).then(|| {
+            let updater_at = noise.below(AGENTS as u64);
+            (
+                updater_at,
+                created_ms + 1_000 + noise.below(90 * 86_400_000),
+            )
+        });
+        if updated.is_some() || revision > 0 {
+            let (updater_at, updated_ms) = updated.unwrap_or((creator_at, created_ms));
+            let revision = u64::from(revision);
+            let updater = &self.agents[((updater_at + revision) % AGENTS as u64) as usize];
+            date(out, updated_ms + revision * UPDATED_EVERY_MS);
             text(out, &["\",\"updatedBy\":\"u-", &updater.user]);
             text(out, &["\",\"updatedByAId\":\"a-", &updater.agent]);
         } else {
             date(out, created_ms);
         }
         text(out, &["\",\"id\":\""]);
-        hex(out, created_ms / 1000, 8);
-        hex(out, self.origin, 10);
-        hex(out, index, 6);
+        self.write_id_of(index, created_ms, out);
         text(out, &["\"}"]);
     }
 
@@ -352,6 +393,25 @@ mod tests {
             })
             .sum();
         assert!((5_500..7_500).contains(&ten), "{ten}");
+    }
+
+    #[test]
+    fn an_update_changes_who_and_when_and_nothing_else() {
+        let contacts = Contacts::new("acc", "st-1");
+        for number in 0..50 {
+            let mut before = parsed(&contact("acc", "st-1", number.into()));
+            for revision in 1..6 {
+                let mut bytes = Vec::new();
+                contacts.write_revised(Record { number, revision }, &mut bytes);
+                let after = parsed(&bytes);
+                assert_ne!(after["updatedBy"], before["updatedBy"]);
+                assert!(after["updatedAt"].as_str() > before["updatedAt"].as_str());
+                for key in ["updatedAt", "updatedBy", "updatedByAId"] {
+                    before[key] = after[key].clone();
+                }
+                assert_eq!(before, after);
+            }
+        }
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! The simulator's own interface, under `/_simulator/` on the port it plays Kore.ai on, so that a `curl` line can break a
 //! running one. Parameters are taken from the query or from a form body, whichever is handier to write.
 
+mod changes;
+
 use std::{borrow::Cow, fmt};
 
 use bytes::Bytes;
@@ -11,6 +13,7 @@ use serde_json::json;
 
 use super::{
     answer::Answer,
+    change::ChangeError,
     fault::{Fault, ParseFaultError},
     kore::Kore,
     plan::{Rule, RuleError},
@@ -29,8 +32,13 @@ enum ControlError {
     Fault(#[from] ParseFaultError),
     #[error(transparent)]
     Rule(#[from] RuleError),
-    #[error("`{0}` is no parameter; there are fault, next, share, account and stream")]
-    Parameter(String),
+    #[error(transparent)]
+    Change(#[from] ChangeError),
+    #[error("`{name}` is no parameter; there are {accepted}")]
+    Parameter {
+        name: String,
+        accepted: &'static str,
+    },
     #[error("`{name}` cannot be `{value}`: {accepted}")]
     Value {
         name: &'static str,
@@ -39,6 +47,12 @@ enum ControlError {
     },
     #[error("name at least one fault, as in `fault=status=503`")]
     NoFault,
+    #[error("name at least one change, as in `change=insert=0`, or `churn=0.2`")]
+    NoChange,
+    #[error("`kind` goes with `churn`")]
+    KindWithoutChurn,
+    #[error("name one stream that holds contacts, by `stream` and perhaps `account`")]
+    WhichStream,
     #[error("`next` and `share` exclude each other")]
     Both,
     #[error("`%` must be followed by two hexadecimal digits, and the bytes be UTF-8: `{0}`")]
@@ -69,38 +83,64 @@ pub(super) async fn answer(kore: &Kore, request: Request<Incoming>) -> Answer {
         }
         ("faults", &Method::POST) => match add(kore, request).await {
             Ok(()) => faults(kore),
-            Err(error) => {
-                let error = json!({"error": error.to_string(), "help": format!("GET {PREFIX}/")});
-                json_answer(StatusCode::BAD_REQUEST, &error)
-            }
+            Err(error) => mistake(&error),
         },
-        ("" | "calls" | "faults", _) => Answer::error(StatusCode::METHOD_NOT_ALLOWED),
+        ("changes", &Method::GET) => changes(kore),
+        ("changes", &Method::DELETE) => {
+            changes::settle(kore);
+            changes(kore)
+        }
+        ("changes", &Method::POST) => match change(kore, request).await {
+            Ok(()) => changes(kore),
+            Err(error) => mistake(&error),
+        },
+        ("" | "calls" | "requests" | "faults" | "changes", _) => {
+            Answer::error(StatusCode::METHOD_NOT_ALLOWED)
+        }
         _ => Answer::error(StatusCode::NOT_FOUND),
     }
 }
 
 async fn add(kore: &Kore, request: Request<Incoming>) -> Result<(), ControlError> {
+    let (query, form) = parameters(request).await?;
+    kore.plan().add(rule(&query, &form)?)?;
+    Ok(())
+}
+
+async fn change(kore: &Kore, request: Request<Incoming>) -> Result<(), ControlError> {
+    let (query, form) = parameters(request).await?;
+    changes::add(kore, &query, &form)
+}
+
+/// The query and the body of a request.
+async fn parameters(request: Request<Incoming>) -> Result<(String, Bytes), ControlError> {
     let query = request.uri().query().unwrap_or_default().to_owned();
     let form = Limited::new(request.into_body(), FORM_BYTES_MAX)
         .collect()
         .await;
-    let form = form.map_err(|_| ControlError::Body)?.to_bytes();
-    let form = std::str::from_utf8(&form).map_err(|_| ControlError::Body)?;
-    kore.plan().add(rule(&query, form.trim_end())?)?;
-    Ok(())
+    Ok((query, form.map_err(|_| ControlError::Body)?.to_bytes()))
 }
 
-fn rule(query: &str, form: &str) -> Result<Rule, ControlError> {
+/// The parameters of a query and a form, decoded.
+fn pairs(query: &str, form: &[u8]) -> Result<Vec<(String, String)>, ControlError> {
+    let form = std::str::from_utf8(form).map_err(|_| ControlError::Body)?;
+    // In a form a plus is a space, as curl writes it; in a query it is a plus: `?fault=total=+1` is what one types.
+    let form = form.trim_end().replace('+', "%20");
+    let all = query.split('&').chain(form.split('&'));
+    all.filter(|pair| !pair.is_empty())
+        .map(|pair| {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            Ok((name.to_owned(), decoded(value)?.into_owned()))
+        })
+        .collect()
+}
+
+fn rule(query: &str, form: &[u8]) -> Result<Rule, ControlError> {
     let (mut rule, mut next, mut share): (Option<Rule>, Option<u64>, Option<f64>) =
         (None, None, None);
     let (mut account, mut stream) = (None, None);
-    // In a form a plus is a space, as curl writes it; in a query it is a plus: `?fault=total=+1` is what one types.
-    let form = form.replace('+', "%20");
-    let pairs = query.split('&').chain(form.split('&'));
-    for pair in pairs.filter(|pair| !pair.is_empty()) {
-        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-        let value = decoded(value)?;
-        match name {
+    for (name, value) in pairs(query, form)? {
+        match name.as_str() {
             "fault" => {
                 let fault: Fault = value.parse()?;
                 rule = Some(match rule {
@@ -112,7 +152,12 @@ fn rule(query: &str, form: &str) -> Result<Rule, ControlError> {
             "share" => share = Some(number("share", &value, "a number from 0 to 1")?),
             "account" => account = Some(value),
             "stream" => stream = Some(value),
-            _ => return Err(ControlError::Parameter(name.to_owned())),
+            _ => {
+                return Err(ControlError::Parameter {
+                    name,
+                    accepted: "fault, next, share, account and stream",
+                });
+            }
         }
     }
     let mut rule = rule.ok_or(ControlError::NoFault)?;
@@ -167,6 +212,15 @@ fn faults(kore: &Kore) -> Answer {
     json_answer(StatusCode::OK, &json!({ "faults": rules }))
 }
 
+fn changes(kore: &Kore) -> Answer {
+    json_answer(StatusCode::OK, &changes::show(kore))
+}
+
+fn mistake(error: &ControlError) -> Answer {
+    let error = json!({"error": error.to_string(), "help": format!("GET {PREFIX}/")});
+    json_answer(StatusCode::BAD_REQUEST, &error)
+}
+
 fn calls(kore: &Kore) -> Answer {
     let accounts: serde_json::Map<String, serde_json::Value> = kore
         .counts()
@@ -206,6 +260,26 @@ impl fmt::Display for Guide {
         writeln!(f, "DELETE {PREFIX}/faults   clear them")?;
         writeln!(
             f,
+            "GET    {PREFIX}/changes  the records of each stream, and what is to happen to them"
+        )?;
+        writeln!(
+            f,
+            "POST   {PREFIX}/changes  change=insert=5, delete=5, update=5, swap=5,900 or reverse: now, or with before=N"
+        )?;
+        writeln!(
+            f,
+            "                            just before the Nth call from now; churn=0.2 for so many before each call at random,"
+        )?;
+        writeln!(
+            f,
+            "                            kind=insert for only those; account=ID, stream=ID where there are several"
+        )?;
+        writeln!(
+            f,
+            "DELETE {PREFIX}/changes  forget what is to happen; the records stay as they are"
+        )?;
+        writeln!(
+            f,
             "\nfor example: curl -X POST 'http://ADDRESS{PREFIX}/faults?fault=status=503&next=5'"
         )?;
         writeln!(
@@ -228,7 +302,9 @@ mod tests {
 
     #[test]
     fn queries_and_forms_become_rules() {
-        let shown = |query, form| serde_json::to_value(rule(query, form).unwrap()).unwrap();
+        let shown = |query, form: &str| {
+            serde_json::to_value(rule(query, form.as_bytes()).unwrap()).unwrap()
+        };
         assert_eq!(
             shown("fault=status=503&next=5&account=a", ""),
             json!({"faults": ["status=503"], "next": 5, "account": "a", "hits": 0})
@@ -259,7 +335,7 @@ mod tests {
             ("fault=%f", "two hexadecimal digits"),
             ("fault=%ff", "UTF-8"),
         ] {
-            let error = rule(form, "").unwrap_err().to_string();
+            let error = rule(form, b"").unwrap_err().to_string();
             assert!(error.contains(said), "{form}: {error}");
         }
     }

@@ -1,10 +1,16 @@
-//! What can be wrong with an answer, as far as HTTP itself can say it. Faults below HTTP (resets, stalls, drips, broken
-//! framing) are not here: they need the socket.
+//! What can be wrong with an answer: what HTTP itself can say, and below it what only a socket can do, such as resets, stalls
+//! and lengths that are not true.
 //!
 //! A fault has one written form, `name`, `name=value` or `name=value;key=value`, which flags, the control interface and
 //! serde share; [`Fault::GUIDE`] lists them all. Several faults may bend one answer: they are applied in the order given, those
 //! of the page before those of the body, and [`Fault::Status`] and the like replace whatever was there.
+//!
+//! Of several faults that need the socket, the last one decides how the answer, as the others left it, is sent. They speak
+//! HTTP/1.1; over HTTP/2 [`Fault::Reset`], [`Fault::ResetReused`], [`Fault::Close`] and [`Fault::Stall`] befall the whole
+//! connection, and all others are answered 505. A request that was pipelined behind such an answer may be lost. Time is bounded everywhere: a stall ends
+//! when it says, when the peer leaves, or with the simulator.
 
+mod guide;
 mod show;
 mod text;
 
@@ -102,8 +108,60 @@ pub enum Fault {
         /// 300 to 399.
         status: StatusCode,
     },
-    /// A `Content-Encoding` that the body does not have \[U12\].
+    /// A `Content-Encoding` that the body does not have, perhaps one that nobody knows \[U12\].
     Encoding(HeaderValue),
+    /// The page, compressed twice, and said to be \[U12\].
+    GzipTwice,
+    /// A valid page of so many bytes, compressed to a thousandth; 1 KiB to 16 GiB \[U12\].
+    GzipBomb { bytes: u64 },
+    /// The same, compressed twice, to a millionth \[U12\].
+    GzipBombTwice { bytes: u64 },
+
+    /// The connection is reset before any byte of the answer, on a fresh connection too \[U6\].
+    Reset,
+    /// The same, but only on a connection that carried a request before. It does not fall on other calls \[U6\].
+    ResetReused,
+    /// A reset after so many bytes of the body (default: half) \[U7\].
+    ResetBody { keep: Option<usize> },
+    /// The connection ends before any byte of the answer, on a fresh one too \[U6\].
+    Close,
+    /// Nothing for so long, to 24 h; then the connection ends \[U2\].
+    Stall(Duration),
+    /// Half of the head, nothing for so long, to 24 h; then the connection ends \[U2\].
+    StallHead(Duration),
+    /// The head, half of the body, nothing for so long, to 24 h; then the connection ends \[U3\].
+    StallBody(Duration),
+    /// A byte of the body each so often, 1 ms to 1 h. The connection ends after 10 minutes, finished or not \[U3\].
+    Drip(Duration),
+
+    /// `Content-Length` is so many bytes, to 1,000,000, above the body's, and then the connection ends \[U7\].
+    LongLength(u32),
+    /// `Content-Length` is so many bytes below the body's; all of them come \[U8, U15\].
+    ShortLength(u32),
+    /// The right `Content-Length`, and one above it \[U15\].
+    TwoLengths,
+    /// `Content-Length` and `Transfer-Encoding`, and the body in chunks \[U15\].
+    LengthAndChunks,
+    /// Half of the body in a chunk, then a chunk whose size is no number \[U15\].
+    BadChunk,
+    /// The whole body in a chunk, and the connection ends without the last one \[U7\].
+    NoLastChunk,
+
+    /// So many headers before the page, 1 to 100,000 \[U15\].
+    ManyHeaders(u32),
+    /// A header of so many bytes before the page, 1 KiB to 64 MiB \[U15\].
+    HugeHeader { bytes: u64 },
+    /// So many answers 100 and 103, in turn, before the right one; 1 to 1,000,000 \[U14\].
+    Informational(u32),
+    /// 101, nothing for so long, to 24 h; then the connection ends \[U14\].
+    Switching(Duration),
+    /// Something else than a status line, and the end \[U15\].
+    Garbage,
+    /// The body without a head, as in HTTP/0.9, and the end \[U15\].
+    NoHead,
+    /// An answer that nobody asked for, so long after the right one, to 24 h: before or after the connection is used again
+    /// \[U15\].
+    SecondAnswer(Duration),
 }
 
 /// A number in the place of the true one.
@@ -125,66 +183,6 @@ impl Claim {
 }
 
 impl Fault {
-    /// How each fault is written, and what it does. The first column can be parsed.
-    pub const GUIDE: &[(&str, &str)] = &[
-        (
-            "status=503",
-            "this status (200 to 599); also `status=503;header=Retry-After: 7;body=TEXT`",
-        ),
-        (
-            "rate-limited=429",
-            "the text of the rate limit under this status",
-        ),
-        ("delay=2s", "nothing for so long, then the answer"),
-        (
-            "content-type=text/html",
-            "this type; `content-type=none` for no header",
-        ),
-        ("invalid-json", "the last brace is a bracket"),
-        ("bad-utf8", "a byte that is not UTF-8"),
-        ("nesting=65", "brackets nested so deep"),
-        ("repeated-key=skip", "this envelope key comes twice"),
-        ("trailing-bytes={}", "this text after the document"),
-        ("empty-body", "no body"),
-        ("html", "a web page with its type"),
-        ("null", "null as a body"),
-        ("array", "a bare list as a body"),
-        ("no-results", "the list has another name"),
-        ("results-object", "the list is an object"),
-        ("no-ids", "records without an id"),
-        ("encrypted", "an envelope as of an encrypted payload"),
-        ("has-more=true", "hasMore says this"),
-        (
-            "total=+1",
-            "totalResults is off by this; `total=7` for a number",
-        ),
-        ("total-pages=0", "the same for totalPages"),
-        ("no-records", "an empty page, its numbers unchanged"),
-        ("echo-skip=+1", "another skip in the answer"),
-        ("echo-limit=+1", "another limit in the answer"),
-        ("extra-records=1", "more records than asked for"),
-        (
-            "shift=-1",
-            "a record that the page before had; `shift=1` leaves one out",
-        ),
-        ("stuck", "always the records of the first page"),
-        ("twice", "the first record twice"),
-        ("other-account", "the first record is another account's"),
-        ("other-stream", "the first record is another stream's"),
-        (
-            "truncate",
-            "the connection ends inside the body; `truncate=100` after so many bytes",
-        ),
-        ("truncate-chunked", "the same without a length"),
-        ("oversize=9MiB", "a body of this size"),
-        ("oversize-chunked=9MiB", "the same without a length"),
-        (
-            "redirect=http://127.0.0.1:9/",
-            "elsewhere, 302; also `redirect=URL;status=307`",
-        ),
-        ("encoding=gzip", "a Content-Encoding that does not fit"),
-    ];
-
     /// An answer with this status and the body that goes with it.
     pub fn status(status: StatusCode) -> Self {
         Self::Status {

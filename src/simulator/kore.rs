@@ -27,6 +27,7 @@ use super::{
     plan::Plan,
     requests::Requests,
     settings::{AccountSettings, Content, Settings},
+    stream::{Live, LiveStream, Stream},
 };
 
 /// The simulated platform: its accounts, what was called, and the faults that hold.
@@ -46,12 +47,6 @@ pub(super) struct Account {
     calls: Mutex<Calls>,
 }
 
-/// What a stream answers with.
-enum Stream {
-    Contacts(Box<Contacts>, u64),
-    Fixed(Vec<Bytes>),
-}
-
 impl Kore {
     pub(super) fn new(settings: Settings) -> Self {
         let now = Instant::now();
@@ -62,9 +57,10 @@ impl Kore {
                 .iter()
                 .map(|stream| {
                     let content = match &stream.content {
-                        Content::Contacts(count) => Stream::Contacts(
-                            Box::new(Contacts::new(&account.account_id, &stream.stream_id)),
+                        Content::Contacts(count) => contacts(
+                            (&account.account_id, &stream.stream_id),
                             *count,
+                            settings.seed,
                         ),
                         Content::Fixed(bodies) => Stream::Fixed(bodies.clone()),
                     };
@@ -99,6 +95,16 @@ impl Kore {
         self.accounts.get(account_id)
     }
 
+    /// The streams whose records may change, by account and stream id.
+    pub(super) fn live_streams(&self) -> impl Iterator<Item = (&str, &str, LiveStream<'_>)> {
+        self.accounts.iter().flat_map(|(account_id, account)| {
+            account.streams.iter().filter_map(|(stream_id, stream)| {
+                let live = stream.live()?;
+                Some((account_id.as_str(), stream_id.as_str(), live))
+            })
+        })
+    }
+
     /// What each account's calls came to, by account id.
     pub(super) fn counts(&self) -> impl Iterator<Item = (&str, Counts)> {
         self.accounts
@@ -111,7 +117,8 @@ impl Kore {
     }
 
     /// The answer to a request for anything but the control interface, after the latency and delays that it takes.
-    pub(super) async fn answer<B>(&self, request: &Request<B>) -> Answer {
+    /// `reused` says that its connection carried a request before.
+    pub(super) async fn answer<B>(&self, request: &Request<B>, reused: bool) -> Answer {
         if self.settings.requests_max > 0 {
             self.requests().push(request);
         }
@@ -130,7 +137,7 @@ impl Kore {
         let mut visit = Visit::arrive(account);
         let (answer, outcome) = match visit.admission {
             Admission::Refused { wait } => (self.refusal(wait), Outcome::Refused),
-            Admission::Admitted => self.page(request, (account_id, account), stream_id),
+            Admission::Admitted => self.page(request, reused, (account_id, account), stream_id),
         };
         let pause = self.latency().saturating_add(answer.delay);
         if !pause.is_zero() {
@@ -143,6 +150,7 @@ impl Kore {
     fn page<B>(
         &self,
         request: &Request<B>,
+        reused: bool,
         (account_id, account): (&str, &Account),
         stream_id: &str,
     ) -> (Answer, Outcome) {
@@ -156,7 +164,7 @@ impl Kore {
         let stream = match (account.streams.get(stream_id), account.other_streams) {
             (Some(stream), _) => stream,
             (None, Some(contacts)) => {
-                made = Stream::Contacts(Box::new(Contacts::new(account_id, stream_id)), contacts);
+                made = self::contacts((account_id, stream_id), contacts, 0);
                 &made
             }
             (None, None) => return (denied(Denial::Credentials), Outcome::Denied),
@@ -167,12 +175,18 @@ impl Kore {
             return (Answer::error(StatusCode::BAD_REQUEST), Outcome::Denied);
         };
 
-        let faults = self.plan().faults(account_id, stream_id);
+        let faults = self.plan().faults(account_id, stream_id, reused);
         let body = match stream {
-            Stream::Contacts(contacts, total) => {
-                let mut page = Page::new(window, *total);
-                faults.iter().for_each(|fault| page.bend(fault));
-                let json = page.write(contacts, account_id, stream_id);
+            Stream::Contacts(contacts, live) => {
+                let (page, records) = {
+                    let mut live = lock(live);
+                    live.call();
+                    let mut page = Page::new(window, live.len());
+                    faults.iter().for_each(|fault| page.bend(fault));
+                    let (first, count) = page.range();
+                    (page, live.slice(first, count))
+                };
+                let json = page.write(contacts, &records, account_id, stream_id);
                 Bytes::from(if self.settings.pretty {
                     indent(&json)
                 } else {
@@ -225,6 +239,10 @@ impl Kore {
 }
 
 impl Account {
+    pub(super) fn stream(&self, stream_id: &str) -> Option<LiveStream<'_>> {
+        self.streams.get(stream_id)?.live()
+    }
+
     pub(super) fn counts(&self) -> Counts {
         lock(&self.calls).counts()
     }
@@ -252,6 +270,14 @@ impl Drop for Visit<'_> {
     fn drop(&mut self) {
         lock(&self.account.calls).leave(self.outcome);
     }
+}
+
+fn contacts((account_id, stream_id): (&str, &str), count: u64, seed: u64) -> Stream {
+    let seed = seed ^ noise::of_texts(&["changes", account_id, stream_id]);
+    Stream::Contacts(
+        Box::new(Contacts::new(account_id, stream_id)),
+        Mutex::new(Live::new(count, seed)),
+    )
 }
 
 fn denied(denial: Denial) -> Answer {

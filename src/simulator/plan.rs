@@ -101,10 +101,13 @@ impl Rule {
         }
     }
 
-    fn falls_on(&mut self, account_id: &str, stream_id: &str, seed: u64) -> bool {
+    fn falls_on(&mut self, account_id: &str, stream_id: &str, reused: bool, seed: u64) -> bool {
         let matches =
             |wanted: &Option<String>, id| wanted.as_deref().is_none_or(|wanted| wanted == id);
         if !matches(&self.account, account_id) || !matches(&self.stream, stream_id) {
+            return false;
+        }
+        if !reused && self.faults.contains(&Fault::ResetReused) {
             return false;
         }
         self.seen += 1;
@@ -158,12 +161,12 @@ impl Plan {
     }
 
     /// The faults of this call: none, most of the time.
-    pub(super) fn faults(&mut self, account_id: &str, stream_id: &str) -> Vec<Fault> {
+    pub(super) fn faults(&mut self, account_id: &str, stream_id: &str, reused: bool) -> Vec<Fault> {
         if self.rules.is_empty() {
             return Vec::new();
         }
         let hit = self.rules.iter_mut().find_map(|(seed, rule)| {
-            rule.falls_on(account_id, stream_id, *seed)
+            rule.falls_on(account_id, stream_id, reused, *seed)
                 .then(|| rule.faults.clone())
         });
         self.rules
@@ -181,7 +184,7 @@ mod tests {
         let mut plan = Plan::new(0);
         plan.add(Rule::always(Fault::Null).next(2)).unwrap();
         plan.add(Rule::always(Fault::Html).next(1)).unwrap();
-        let seen: Vec<Vec<Fault>> = (0..4).map(|_| plan.faults("a", "s")).collect();
+        let seen: Vec<Vec<Fault>> = (0..4).map(|_| plan.faults("a", "s", false)).collect();
         assert_eq!(
             seen,
             [
@@ -207,11 +210,11 @@ mod tests {
                 .and(Fault::Twice),
         )
         .unwrap();
-        assert_eq!(plan.faults("a", "s"), [Fault::Null, Fault::Twice]);
-        assert_eq!(plan.faults("a", "t"), []);
-        assert_eq!(plan.faults("b", "s"), []);
+        assert_eq!(plan.faults("a", "s", false), [Fault::Null, Fault::Twice]);
+        assert_eq!(plan.faults("a", "t", false), []);
+        assert_eq!(plan.faults("b", "s", false), []);
         plan.clear();
-        assert_eq!(plan.faults("a", "s"), []);
+        assert_eq!(plan.faults("a", "s", false), []);
     }
 
     #[test]
@@ -221,7 +224,7 @@ mod tests {
             plan.add(Rule::always(Fault::Null).share(0.2).unwrap())
                 .unwrap();
             (0..1_000)
-                .map(|_| !plan.faults("a", "s").is_empty())
+                .map(|_| !plan.faults("a", "s", false).is_empty())
                 .collect::<Vec<bool>>()
         };
         assert_eq!(run(1), run(1));

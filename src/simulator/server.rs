@@ -1,13 +1,21 @@
 //! The socket under the simulator: HTTP/1.1 and HTTP/2 with prior knowledge, told apart by the first bytes.
 //!
-//! Faults below HTTP belong here, between the accepted stream and hyper, or in place of hyper for a whole connection.
+//! Faults below HTTP take the stream back from hyper, in the middle of a request.
 //!
 //! Everything that it spawns ends with one token, the tasks of HTTP/2 streams included: a fault that delays for an hour must not
 //! outlive its simulator.
 
-use std::{convert::Infallible, future::Future, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    future::Future,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
-use http::{Request, Response};
+use http::{Request, Response, StatusCode, Version};
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
@@ -20,7 +28,13 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{body::Body, control, kore::Kore};
+use super::{
+    answer::Answer,
+    body::Body,
+    control,
+    kore::Kore,
+    wire::{self, Lent, Takeover},
+};
 
 /// How long a peer may take to send a request's head, or leave a connection idle.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(60);
@@ -88,24 +102,62 @@ pub(super) fn serve(listener: TcpListener, kore: Arc<Kore>, tasks: &Tasks) {
     });
 }
 
+/// What the requests of one connection share.
+struct Connection {
+    kore: Arc<Kore>,
+    /// How many came so far.
+    requests: AtomicU64,
+    takeover: Takeover,
+}
+
 async fn connection(stream: TcpStream, kore: Arc<Kore>, http: &auto::Builder<Tasks>) {
     // Without it a small answer may wait for the peer's delayed acknowledgement; nothing is lost if it fails.
     let _ = stream.set_nodelay(true);
-    let service = service_fn(move |request| respond(Arc::clone(&kore), request));
-    // Peers that go away and answers that are cut on purpose end here, as errors that mean nothing.
-    if let Err(error) = http.serve_connection(TokioIo::new(stream), service).await {
-        tracing::trace!(error, "a connection to the simulator ended");
+    let (takeover, mut scripts) = Takeover::new();
+    let connection = Arc::new(Connection {
+        kore,
+        requests: AtomicU64::new(0),
+        takeover,
+    });
+    let mut next = Some(stream);
+    while let Some(stream) = next.take() {
+        let (stream, returned) = Lent::new(stream);
+        let service = service_fn(|request| respond(Arc::clone(&connection), request));
+        let script = {
+            let serving = http.serve_connection(TokioIo::new(stream), service);
+            tokio::select! {
+                biased;
+                served = serving => {
+                    // Peers that go away and answers that are cut on purpose end here, as errors that mean nothing.
+                    if let Err(error) = served {
+                        tracing::trace!(error, "a connection to the simulator ended");
+                    }
+                    return;
+                }
+                Some(script) = scripts.recv() => script,
+            }
+        };
+        let Ok(stream) = returned.await else { return };
+        next = wire::play(stream, script).await;
     }
 }
 
 async fn respond(
-    kore: Arc<Kore>,
+    connection: Arc<Connection>,
     request: Request<Incoming>,
 ) -> Result<Response<Body>, Infallible> {
-    let answer = if request.uri().path().starts_with(control::PREFIX) {
-        control::answer(&kore, request).await
-    } else {
-        kore.answer(&request).await
+    let kore = &connection.kore;
+    let reused = connection.requests.fetch_add(1, Ordering::Relaxed) > 0;
+    if request.uri().path().starts_with(control::PREFIX) {
+        return Ok(control::answer(kore, request).await.into_response());
+    }
+    let answer = kore.answer(&request, reused).await;
+    let answer = match answer.script() {
+        None => answer,
+        Some(script) if script.any_version || request.version() != Version::HTTP_2 => {
+            match connection.takeover.play(script).await {}
+        }
+        Some(_) => Answer::error(StatusCode::HTTP_VERSION_NOT_SUPPORTED),
     };
     Ok(answer.into_response())
 }

@@ -7,6 +7,7 @@ use secrecy::SecretString;
 
 use super::{
     calls::RateLimit,
+    change::{Change, Churn},
     contacts::{CONTACTS_MAX, uuid},
     noise::{self, Noise},
     plan::Rule,
@@ -41,12 +42,16 @@ pub struct Settings {
     pub latency: Duration,
     /// Up to so much is added to `latency`, evenly spread; 0 s to 1 h.
     pub jitter: Duration,
-    /// What jitter and shares of calls are drawn from: the same seed, the same run.
+    /// What jitter, shares of calls and changes at random are drawn from: the same seed, the same run.
     pub seed: u64,
     /// Indent the JSON by four spaces, as the documentation prints it.
     pub pretty: bool,
     /// Faults from the start.
     pub faults: Vec<Rule>,
+    /// Changes at random before the calls of each listed stream of contacts.
+    pub churn: Option<Churn>,
+    /// Changes of each listed stream of contacts just before one of its calls, counted from 1.
+    pub changes: Vec<(u64, Change)>,
     /// Requests remembered for [`requests`](super::Simulator::requests); 0 to 100,000. 0 costs nothing.
     pub requests_max: usize,
     /// Connections open at once; 1 to 100,000. More wait to be accepted.
@@ -67,6 +72,8 @@ impl Default for Settings {
             seed: 0,
             pretty: false,
             faults: Vec::new(),
+            churn: None,
+            changes: Vec::new(),
             requests_max: 256,
             connections_max: 4_096,
         }

@@ -1,6 +1,8 @@
 //! The simulator over real sockets: what a gateway would see.
 
+mod changes;
 mod faults;
+mod raw;
 
 use std::time::Duration;
 

@@ -4,34 +4,50 @@ use std::{
     error::Error as StdError,
     io,
     task::{Context, Poll},
-    time::Duration,
 };
 
 use bytes::Bytes;
-use futures_util::{FutureExt, TryFutureExt, future::BoxFuture};
+use futures_util::{FutureExt, future::BoxFuture};
 use http_body_util::Empty;
 use hyper::body::Incoming;
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder, MaybeHttpsStream};
 use hyper_util::{
-    client::legacy::{self, connect::HttpConnector},
-    rt::{TokioExecutor, TokioTimer},
+    client::legacy::{
+        self,
+        connect::{HttpConnector, capture_connection},
+    },
+    rt::{TokioExecutor, TokioIo, TokioTimer},
 };
 use rustls::{ClientConfig, RootCertStore};
 use rustls_platform_verifier::ConfigVerifierExt;
-use tower::Service;
+use tokio::{net::TcpStream, time::Instant};
+use tower::{Service, util::MapResponse};
 
-use super::Config;
-use crate::error::{Error, Kind, Result};
-
-/// Idle connections are given up before upstream is likely to.
-const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
+use super::{
+    Config,
+    aging::{self, Aging, Born, IDLE_FOR},
+};
+use crate::error::{Again, Error, Kind, Result};
 
 /// The header lines of a response, at most.
 const HEADERS_MAX: usize = 100;
 
 /// The stage at the very bottom.
 #[derive(Clone, Debug)]
-pub struct Client(legacy::Client<HttpsConnector<HttpConnector>, Empty<Bytes>>);
+pub struct Client {
+    pooled: Http,
+    /// Keeps no connection, so that each of its requests has a new one.
+    unpooled: Http,
+}
+
+type Http = legacy::Client<Connector, Empty<Bytes>>;
+type Https = HttpsConnector<HttpConnector>;
+type Stream = MaybeHttpsStream<TokioIo<TcpStream>>;
+type Connector = MapResponse<Https, fn(Stream) -> Aging<Stream>>;
+
+/// Marks a request that must have a connection of its own.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Afresh;
 
 impl Client {
     /// A client that trusts what the operating system trusts. Opens no connection yet.
@@ -58,14 +74,19 @@ impl Client {
         } else {
             builder.https_only()
         };
-        let connector = builder.enable_http1().wrap_connector(tcp);
-        let client = legacy::Client::builder(TokioExecutor::new())
-            .pool_timer(TokioTimer::new())
-            .pool_idle_timeout(IDLE_TIMEOUT)
-            .pool_max_idle_per_host(config.idle_connections_max)
-            .http1_max_headers(HEADERS_MAX)
-            .build(connector);
-        Ok(Self(client))
+        let connector = aging::stamped(builder.enable_http1().wrap_connector(tcp));
+        let keeping = |idle_max| {
+            legacy::Client::builder(TokioExecutor::new())
+                .pool_timer(TokioTimer::new())
+                .pool_idle_timeout(IDLE_FOR)
+                .pool_max_idle_per_host(idle_max)
+                .http1_max_headers(HEADERS_MAX)
+                .build(connector.clone())
+        };
+        Ok(Self {
+            pooled: keeping(config.idle_connections_max),
+            unpooled: keeping(0),
+        })
     }
 }
 
@@ -78,11 +99,34 @@ impl Service<http::Request<Empty<Bytes>>> for Client {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, request: http::Request<Empty<Bytes>>) -> Self::Future {
-        self.0
-            .request(request)
-            .map_err(|error| classify(&error))
-            .boxed()
+    fn call(&mut self, mut request: http::Request<Empty<Bytes>>) -> Self::Future {
+        let client = match request.extensions().get::<Afresh>() {
+            Some(Afresh) => &self.unpooled,
+            None => &self.pooled,
+        };
+        let connection = capture_connection(&mut request);
+        let answer = client.request(request);
+        async move {
+            let response = answer.await.map_err(|error| curable(classify(&error)))?;
+            let born = response.extensions().get::<Born>();
+            if born.is_some_and(|born| !born.is_young(Instant::now()))
+                && let Some(connection) = &*connection.connection_metadata()
+            {
+                connection.poison();
+            }
+            Ok(response)
+        }
+        .boxed()
+    }
+}
+
+/// What may help when no head came.
+fn curable(error: Error) -> Error {
+    match error.kind() {
+        Kind::UpstreamUnreachable | Kind::UpstreamTimeout => error.again_by(Again::Later),
+        // Most likely a kept connection that upstream gave up at this moment.
+        Kind::UpstreamTruncated => error.again_by(Again::Afresh),
+        _ => error,
     }
 }
 
@@ -149,6 +193,8 @@ fn within<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a (dyn StdError +
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use http_body_util::BodyExt;
     use tokio::{
         io::{AsyncReadExt, AsyncWriteExt},

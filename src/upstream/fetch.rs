@@ -24,13 +24,16 @@ use tokio::{
 };
 use tower::{Layer, Service, ServiceExt, layer::layer_fn};
 
-use super::{Attempt, Config, Paging, client::classify};
+use super::{
+    Attempt, Config, Paging,
+    client::{Afresh, classify},
+};
 use crate::{
     contacts::{
         page::{Page, PageKey, Window},
         request::Fetch,
     },
-    error::{Error, Kind, Result},
+    error::{Again, Error, Kind, Result},
     metrics::{self, Registry},
 };
 
@@ -87,7 +90,7 @@ where
             collection, window, ..
         } = fetch.key;
         let account = collection.account.clone();
-        let request = match request(
+        let mut request = match request(
             &self.shared.config,
             account.id.as_str(),
             collection.stream.as_str(),
@@ -96,6 +99,9 @@ where
             Ok(request) => request,
             Err(error) => return async { Err(error) }.boxed(),
         };
+        if fetch.afresh {
+            request.extensions_mut().insert(Afresh);
+        }
         let attempt = Attempt {
             account: account.clone(),
             request,
@@ -188,33 +194,44 @@ where
 
 /// Whether an answer's head lets its body be read as a page.
 fn judge(status: StatusCode, headers: &HeaderMap) -> Result<()> {
-    let refused = |kind, detail: &'static str| {
-        Err(Error::new(kind, detail).because(format!("status {status}")))
+    let refused =
+        |kind, detail: &'static str| Error::new(kind, detail).because(format!("status {status}"));
+    let told = |error: Error| match pause(headers) {
+        Some(pause) => error.retry_after(pause),
+        None => error,
     };
     match status.as_u16() {
         200 => {}
         401 => {
             let detail = "upstream refused the credential, its scope or the stream id";
-            return refused(Kind::UpstreamAuthRejected, detail);
+            return Err(refused(Kind::UpstreamAuthRejected, detail).again_by(Again::Resigned));
         }
-        404 => return refused(Kind::StreamNotFound, "upstream knows no such stream"),
+        404 => {
+            return Err(refused(
+                Kind::StreamNotFound,
+                "upstream knows no such stream",
+            ));
+        }
         429 => {
             let detail = "the account's calls in this minute are used up";
-            return Err(Error::new(Kind::UpstreamRateLimited, detail).retry_after(pause(headers)));
+            return Err(told(refused(Kind::UpstreamRateLimited, detail)));
         }
         300..=303 | 305..=308 => {
-            return refused(
-                Kind::UpstreamRedirect,
-                "upstream redirects, which is never followed",
-            );
+            let detail = "upstream redirects, which is never followed";
+            return Err(refused(Kind::UpstreamRedirect, detail));
         }
-        400..500 => return refused(Kind::Upstream4xx, "upstream refused the request"),
-        500..600 => return refused(Kind::Upstream5xx, "upstream failed"),
+        400..500 => return Err(refused(Kind::Upstream4xx, "upstream refused the request")),
+        503 => {
+            return Err(told(
+                refused(Kind::Upstream5xx, "upstream failed").again_by(Again::Later),
+            ));
+        }
+        500..600 => {
+            return Err(refused(Kind::Upstream5xx, "upstream failed").again_by(Again::Later));
+        }
         _ => {
-            return refused(
-                Kind::UpstreamProtocol,
-                "upstream answered with an unexpected status",
-            );
+            let detail = "upstream answered with an unexpected status";
+            return Err(refused(Kind::UpstreamProtocol, detail));
         }
     }
     let coding = headers.get_all(CONTENT_ENCODING).iter();
@@ -247,12 +264,16 @@ fn is_json(value: &HeaderValue) -> bool {
         .eq_ignore_ascii_case(b"application/json")
 }
 
-/// `Retry-After` in seconds, from 1 to 60; without one, a whole window.
-fn pause(headers: &HeaderMap) -> Duration {
-    let seconds = headers
-        .get(RETRY_AFTER)
-        .and_then(|value| value.to_str().ok()?.trim().parse().ok());
-    Duration::from_secs(seconds.unwrap_or(60_u64).clamp(1, 60))
+/// `Retry-After` in seconds, taken as 1 to 60; `None` without one, or with a date.
+fn pause(headers: &HeaderMap) -> Option<Duration> {
+    let seconds: u64 = headers
+        .get(RETRY_AFTER)?
+        .to_str()
+        .ok()?
+        .trim()
+        .parse()
+        .ok()?;
+    Some(Duration::from_secs(seconds.clamp(1, 60)))
 }
 
 async fn within<F: Future>(timeout: Duration, future: F) -> Result<F::Output> {

@@ -14,6 +14,7 @@ mod faults;
 mod herd;
 mod keys;
 mod logs;
+mod matrix;
 mod operators;
 mod paging;
 mod program;

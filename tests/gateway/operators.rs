@@ -77,6 +77,14 @@ async fn metric_names_and_labels_are_the_promised_ones() {
         "cache_entries",
         "upstream_attempts_total",
         "upstream_attempt_duration_seconds",
+        "upstream_retries_total",
+        "upstream_breaker_state",
+        "upstream_breaker_refused_total",
+        "budget_allowance_calls",
+        "budget_taken_calls",
+        "budget_wait_seconds",
+        "budget_exhausted_total",
+        "budget_refused_total",
         "tokens_minted_total",
         "walks_total",
         "walk_duration_seconds",
@@ -125,7 +133,7 @@ async fn metric_names_and_labels_are_the_promised_ones() {
         ),
         (
             "upstream_attempts_total{account=\"account-0\",outcome=\"upstream_5xx\"}",
-            2.0,
+            4.0,
         ),
         ("cache_entries{cache=\"lists\"}", 1.0),
     ] {

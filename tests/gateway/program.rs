@@ -129,40 +129,51 @@ fn every_line_that_the_demo_prints_works_when_it_is_pasted() {
         &[],
     );
     let said = demo.says("_simulator/calls");
-    let lines: Vec<_> = said
-        .lines()
-        .filter(|line| line.starts_with("curl "))
-        .collect();
-    assert_eq!(lines.len(), 5, "{said}");
     let prose =
-        |line: &&str| line.is_empty() || line.starts_with("# ") || line.contains("simulated");
-    assert!(
-        said.lines()
-            .all(|line| prose(&line) || lines.contains(&line)),
-        "{said}"
-    );
+        |line: &str| line.is_empty() || line.starts_with("# ") || line.contains("simulated");
+    let lines: Vec<_> = said.lines().filter(|line| !prose(line)).collect();
+    assert_eq!(lines.len(), 9, "{said}");
+    assert!(lines.iter().all(|line| line.contains("curl ")), "{said}");
     let answers: Vec<_> = lines
         .iter()
         .map(|line| paste(folder.path(), line))
         .collect();
+    let [
+        first,
+        second,
+        broken,
+        refreshed,
+        stale,
+        healed,
+        whole,
+        metrics,
+        calls,
+    ] = &answers[..]
+    else {
+        panic!("{said}");
+    };
 
     let held = page(DEMO_ACCOUNT_ID, DEMO_STREAM_ID, 1_000, 0, 2);
-    for answer in &answers[..2] {
+    for answer in [first, second, stale] {
         let (head, body) = answer.split_once("\r\n\r\n").unwrap();
         assert!(head.starts_with("HTTP/1.1 200 OK"), "{head}");
         assert_eq!(body, held);
     }
-    assert!(answers[0].contains("fwd=uri-miss; fwd-status=200; stored"));
-    assert!(answers[1].contains("cache-status: contacts-gateway; hit; ttl="));
+    assert!(first.contains("fwd=uri-miss; fwd-status=200; stored"));
+    assert!(second.contains("cache-status: contacts-gateway; hit; ttl="));
+    assert!(broken.contains("503"), "{broken}");
+    assert_eq!(refreshed, "");
     assert!(
-        answers[2].contains("merge-status: verified; "),
-        "{}",
-        answers[2]
+        stale.contains("cache-status: contacts-gateway; hit; ttl=-")
+            && stale.contains("; detail=upstream_5xx"),
+        "{stale}"
     );
+    assert!(!healed.contains("503"), "{healed}");
+    assert!(whole.contains("merge-status: verified; "), "{whole}");
     let whole = fs::read_to_string(folder.path().join("contacts.json")).unwrap();
     assert!(whole == list(DEMO_ACCOUNT_ID, DEMO_STREAM_ID, 1_000));
-    assert!(answers[3].contains("contacts_gateway_requests_total"));
-    assert!(answers[4].contains("\"total\""), "{}", answers[4]);
+    assert!(metrics.contains("contacts_gateway_requests_total"));
+    assert!(calls.contains("\"total\""), "{calls}");
 
     demo.signal("TERM");
     let (status, _, errors) = demo.ends();

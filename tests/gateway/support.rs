@@ -129,6 +129,8 @@ pub(crate) fn configuration(base_url: &str, accounts: &[AccountSettings]) -> Con
     config.admin.address = SocketAddr::from(([127, 0, 0, 1], 0));
     config.upstream.base_url = base_url.to_owned();
     config.upstream.allow_plaintext = true;
+    // As good as no budget, except where a test is about it.
+    config.budget.start_share = 1.0;
     config.accounts = accounts
         .iter()
         .enumerate()
@@ -136,6 +138,7 @@ pub(crate) fn configuration(base_url: &str, accounts: &[AccountSettings]) -> Con
             name: format!("account-{number}"),
             account_id: account.account_id.clone(),
             client_id: account.client_id.clone(),
+            calls_per_minute: 60_000,
             ..account::Config::default()
         })
         .collect();

@@ -90,6 +90,9 @@ class Bench:
             account_id = "{ACCOUNT}"
             client_id = "{CLIENT}"
             client_secret_file = "{self.secret.name}"
+            calls_per_minute = 60000
+            [budget]
+            start_share = 1.0
             [cache]
             fresh_for = "1h"
             max_bytes = "512MiB"

@@ -20,51 +20,92 @@ pub trait Cached: Send + Sync + 'static {
     }
 }
 
-/// A copy, with the moment until which it is fresh.
+/// How long copies are of use.
+#[derive(Clone, Copy, Debug)]
+pub struct Lifetime {
+    /// How long a copy is fresh; a little less for each, by chance, so that copies stored together do not all end
+    /// together.
+    pub fresh_for: Duration,
+    /// How long after that it may still be answered, while it is fetched anew (RFC 5861).
+    pub stale_for: Duration,
+}
+
+/// At most such a part of `fresh_for` is taken off by chance.
+const JITTER: f64 = 0.1;
+
+/// What may be done with a copy now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Freshness {
+    Fresh,
+    /// It may be answered, and should be fetched anew.
+    Stale,
+    /// It must not be answered any more.
+    Expired,
+}
+
+/// A copy, with the moments until which it is fresh and until which it may be answered.
 #[derive(Debug)]
 pub struct Entry<V> {
     value: V,
     fresh_until: Instant,
+    stale_until: Instant,
     /// The store has room for it: others will be answered with it too.
     pub kept: bool,
 }
 
 impl<V: Cached> Entry<V> {
-    /// A copy that became whole `now`, and is fresh from now on.
-    pub fn new(value: V, now: Instant, fresh_for: Duration) -> Self {
-        let fresh_for = fresh_for.max(value.fresh_at_least());
+    /// A copy that became whole `now`. `chance` is from 0 to 1.
+    pub fn new(value: V, now: Instant, lifetime: Lifetime, chance: f64) -> Self {
+        let jitter = lifetime.fresh_for.mul_f64(JITTER * chance.clamp(0.0, 1.0));
+        let fresh_for = (lifetime.fresh_for - jitter).max(value.fresh_at_least());
+        let fresh_until = now + fresh_for;
         Self {
             value,
-            fresh_until: now + fresh_for,
+            fresh_until,
+            stale_until: fresh_until + lifetime.stale_for,
             kept: true,
         }
+    }
+
+    /// Since upstream was asked.
+    pub fn age(&self, now: Instant) -> Duration {
+        now.saturating_duration_since(self.value.read_at())
     }
 }
 
 impl<V> Entry<V> {
-    /// What is made of another copy is fresh as long as that one is.
+    /// What is made of another copy is of use as long as that one is.
     pub fn derived<W>(value: V, from: &Entry<W>) -> Self {
         Self {
             value,
             fresh_until: from.fresh_until,
+            stale_until: from.stale_until,
             kept: from.kept,
         }
     }
 
+    pub fn freshness(&self, now: Instant) -> Freshness {
+        if now < self.fresh_until {
+            Freshness::Fresh
+        } else if now < self.stale_until {
+            Freshness::Stale
+        } else {
+            Freshness::Expired
+        }
+    }
+
     pub fn is_fresh(&self, now: Instant) -> bool {
-        now < self.fresh_until
+        self.freshness(now) == Freshness::Fresh
     }
 
-    /// How long it is still fresh.
-    pub fn ttl(&self, now: Instant) -> Duration {
-        self.fresh_until.saturating_duration_since(now)
-    }
-}
-
-impl<V: Cached> Entry<V> {
-    /// Since upstream was asked.
-    pub fn age(&self, now: Instant) -> Duration {
-        now.saturating_duration_since(self.value.read_at())
+    /// In whole seconds, how long it is still fresh, or as a negative number since when it is not.
+    pub fn ttl(&self, now: Instant) -> i64 {
+        let seconds = |length: Duration| i64::try_from(length.as_secs()).unwrap_or(i64::MAX);
+        match self.fresh_until.checked_duration_since(now) {
+            Some(left) if !left.is_zero() => seconds(left),
+            // At its end it is stale already, which 0 would not say.
+            _ => -seconds(now - self.fresh_until).saturating_add(1),
+        }
     }
 }
 
@@ -96,23 +137,47 @@ mod tests {
         }
     }
 
+    const LIFETIME: Lifetime = Lifetime {
+        fresh_for: Duration::from_secs(60),
+        stale_for: Duration::from_secs(30),
+    };
+
     #[test]
-    fn fresh_until_the_last_moment_but_not_at_it() {
+    fn fresh_then_stale_then_gone() {
         let asked = Instant::now();
         let whole = asked + Duration::from_secs(10);
-        let entry = Entry::new(Dear(asked), whole, Duration::from_secs(60));
-        let end = whole + Duration::from_secs(60);
-        assert!(entry.is_fresh(end - Duration::from_nanos(1)));
-        assert!(!entry.is_fresh(end));
-        assert_eq!(entry.age(end), Duration::from_secs(70));
-        assert_eq!(entry.ttl(end), Duration::ZERO);
-        assert_eq!(entry.ttl(whole), Duration::from_secs(60));
+        let entry = Entry::new(Dear(asked), whole, LIFETIME, 0.0);
+        let [last, first] = [-1_i64, 0];
+        for (seconds, nanos, freshness, ttl) in [
+            (0, first, Freshness::Fresh, 60),
+            (60, last, Freshness::Fresh, 0),
+            (60, first, Freshness::Stale, -1),
+            (61, first, Freshness::Stale, -2),
+            (90, last, Freshness::Stale, -30),
+            (90, first, Freshness::Expired, -31),
+        ] {
+            let now =
+                whole + Duration::from_secs(seconds) - Duration::from_nanos(nanos.unsigned_abs());
+            assert_eq!(entry.freshness(now), freshness, "{seconds} {nanos}");
+            assert_eq!(entry.ttl(now), ttl, "{seconds} {nanos}");
+        }
+        assert_eq!(entry.age(whole), Duration::from_secs(10));
     }
 
     #[test]
     fn what_was_dear_stays_longer() {
         let now = Instant::now();
-        let entry = Entry::new(Dear(now), now, Duration::from_secs(1));
-        assert_eq!(entry.ttl(now), Duration::from_secs(40));
+        let short = Lifetime {
+            fresh_for: Duration::from_secs(1),
+            ..LIFETIME
+        };
+        assert_eq!(Entry::new(Dear(now), now, short, 1.0).ttl(now), 40);
+    }
+
+    #[test]
+    fn copies_stored_together_end_one_by_one() {
+        let now = Instant::now();
+        let ttl = |chance| Entry::new(Dear(now), now, LIFETIME, chance).ttl(now);
+        assert_eq!([0.0, 0.5, 1.0].map(ttl), [60, 57, 54]);
     }
 }

@@ -1,17 +1,18 @@
 //! Flights: one running fetch for each key, however many wait for it.
 //!
-//! A flight is a task of its own, so a waiter that leaves cancels nothing, and a waiter's deadline bounds its own wait
-//! only. All waiters get the flight's one outcome at once. What it fetched is stored *before* the flight is taken off
+//! A flight is a task of its own, and a waiter's deadline bounds its own wait only. Once a call was made for it, a flight
+//! goes on whoever leaves; one that still queues for a call when its last waiter leaves is dropped, and nothing is spent. All waiters get the flight's one outcome at once. What it fetched is stored *before* the flight is taken off
 //! the board, and whoever boards looks at the store once more under the board's lock: between the two there is no
 //! moment in which a second flight for the key could start.
 
 use std::{
     collections::{HashMap, hash_map},
     hash::Hash,
+    pin::pin,
     sync::{Arc, Mutex, PoisonError},
 };
 
-use tokio::{sync::watch, time};
+use tokio::{select, sync::watch, time};
 
 use super::entry::Entry;
 use crate::{
@@ -27,7 +28,7 @@ pub struct Board<K, V>(Arc<Mutex<HashMap<K, Flight<V>>>>);
 
 struct Flight<V> {
     urgency: Arc<Urgency>,
-    outcome: watch::Receiver<Option<Outcome<V>>>,
+    landing: watch::Sender<Option<Outcome<V>>>,
 }
 
 /// How a request came to wait, or that it need not.
@@ -65,7 +66,7 @@ impl<K: Clone + Eq + Hash + Send + 'static, V: Send + Sync + 'static> Board<K, V
             hash_map::Entry::Occupied(flight) => {
                 let flight = flight.get();
                 flight.urgency.raise(&terms);
-                return Boarded::Joined(Waiter::new(&flight.outcome, &terms));
+                return Boarded::Joined(Waiter::new(flight.landing.subscribe(), &terms));
             }
             hash_map::Entry::Vacant(slot) => slot,
         };
@@ -75,24 +76,47 @@ impl<K: Clone + Eq + Hash + Send + 'static, V: Send + Sync + 'static> Board<K, V
         let key = slot.key().clone();
         let urgency = Urgency::of(&terms);
         let (landing, outcome) = watch::channel(None);
-        let waiter = Waiter::new(&outcome, &terms);
+        let waiter = Waiter::new(outcome, &terms);
         slot.insert(Flight {
             urgency: urgency.clone(),
-            outcome,
+            landing: landing.clone(),
         });
         drop(flights);
 
-        let strip = Strip {
+        let mut strip = Strip {
             board: self.0.clone(),
-            key: key.clone(),
+            key: Some(key.clone()),
         };
-        let fetching = fetch(Fetch { key, urgency });
+        let fetching = fetch(Fetch {
+            key,
+            urgency: urgency.clone(),
+            afresh: false,
+        });
         tokio::spawn(async move {
-            let outcome = fetching.await;
-            drop(strip);
-            landing.send_replace(Some(outcome));
+            let mut fetching = pin!(fetching);
+            loop {
+                select! {
+                    biased;
+                    outcome = &mut fetching => {
+                        drop(strip);
+                        landing.send_replace(Some(outcome));
+                        break;
+                    }
+                    () = landing.closed(), if !urgency.has_departed() => {
+                        if strip.abandon() {
+                            break;
+                        }
+                    }
+                }
+            }
         });
         Boarded::Leader(waiter)
+    }
+
+    /// Whether one is on its way for this key.
+    pub fn has(&self, key: &K) -> bool {
+        let flights = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        flights.contains_key(key)
     }
 
     /// How many are on their way.
@@ -105,13 +129,30 @@ impl<K: Clone + Eq + Hash + Send + 'static, V: Send + Sync + 'static> Board<K, V
 /// Takes the flight off the board when its task ends, by whatever end.
 struct Strip<K: Eq + Hash, V> {
     board: Arc<Mutex<HashMap<K, Flight<V>>>>,
-    key: K,
+    /// `None` once it is off: another flight may have taken its place.
+    key: Option<K>,
+}
+
+impl<K: Eq + Hash, V> Strip<K, V> {
+    /// Takes the flight off the board if nobody waits for it and no call was made.
+    fn abandon(&mut self) -> bool {
+        let mut flights = self.board.lock().unwrap_or_else(PoisonError::into_inner);
+        let unwanted = |flight: &mut Flight<V>| {
+            flight.landing.receiver_count() == 0 && !flight.urgency.has_departed()
+        };
+        let taken = self
+            .key
+            .take_if(|key| flights.get_mut(key).is_some_and(unwanted));
+        taken.is_some_and(|key| flights.remove(&key).is_some())
+    }
 }
 
 impl<K: Eq + Hash, V> Drop for Strip<K, V> {
     fn drop(&mut self) {
         let mut flights = self.board.lock().unwrap_or_else(PoisonError::into_inner);
-        flights.remove(&self.key);
+        if let Some(key) = &self.key {
+            flights.remove(key);
+        }
     }
 }
 
@@ -122,9 +163,9 @@ pub struct Waiter<V> {
 }
 
 impl<V> Waiter<V> {
-    fn new(outcome: &watch::Receiver<Option<Outcome<V>>>, terms: &Terms) -> Self {
+    fn new(outcome: watch::Receiver<Option<Outcome<V>>>, terms: &Terms) -> Self {
         Self {
-            outcome: outcome.clone(),
+            outcome,
             deadline: terms.deadline,
         }
     }

@@ -31,6 +31,9 @@ pub trait Store: Send + Sync + 'static {
 
     /// Keeps a copy in place of any older one, as far as the bound allows.
     fn put(&self, key: Self::Key, entry: Arc<Entry<Self::Value>>);
+
+    /// Gives up a copy.
+    fn remove(&self, key: &Self::Key);
 }
 
 /// Bytes that a copy costs beside its value: key, the store's own node, reference counts.
@@ -79,6 +82,10 @@ impl Store for Pages {
     fn put(&self, key: PageKey, entry: Arc<Entry<Page>>) {
         self.metrics.added(weight(&entry));
         self.held.insert(key, entry);
+    }
+
+    fn remove(&self, key: &PageKey) {
+        self.held.invalidate(key);
     }
 }
 
@@ -163,11 +170,22 @@ impl Store for Lists {
             self.metrics.removed(weight(&old), evicted);
         }
     }
+
+    fn remove(&self, key: &ListKey) {
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(old) = held.lists.pop(key) else {
+            return;
+        };
+        held.bytes -= weight(&old);
+        drop(held);
+        self.metrics.removed(weight(&old), false);
+        key.collection.withdraw(&old);
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::{sync::Barrier, time::Duration};
+    use std::sync::Barrier;
 
     use tokio::time::Instant;
 
@@ -177,7 +195,7 @@ mod tests {
     fn entry(records: usize) -> Arc<Entry<List>> {
         let now = Instant::now();
         let list = testing::list(records, now);
-        Arc::new(Entry::new(list, now, Duration::from_secs(60)))
+        testing::kept(list, now)
     }
 
     #[test]
@@ -271,10 +289,7 @@ mod tests {
         for skip in 0..1000 {
             let page = testing::page(skip * 10, 10, 10_000, now);
             let key = testing::page_key("st-a", skip * 10, 10);
-            store.put(
-                key,
-                Arc::new(Entry::new(page, now, Duration::from_secs(60))),
-            );
+            store.put(key, testing::kept(page, now));
         }
         store.held.run_pending_tasks();
         assert!(metrics.bytes.get() <= 100_000, "{}", metrics.bytes.get());

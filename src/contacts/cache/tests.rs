@@ -78,12 +78,17 @@ impl Store for Shelf {
     fn put(&self, key: u8, copy: Arc<Entry<Value>>) {
         self.copies.lock().unwrap().insert(key, copy);
     }
+
+    fn remove(&self, key: &u8) {
+        self.copies.lock().unwrap().remove(key);
+    }
 }
 
 fn over<S>(inner: S) -> Cache<Shelf, S> {
     layer(
         Arc::new(Shelf::default()),
-        FRESH_FOR,
+        testing::LIFETIME,
+        || 0.0,
         testing::metrics("pages"),
     )
     .layer(inner)
@@ -159,14 +164,11 @@ async fn a_miss_is_fetched_and_then_a_hit() {
     let (cache, calls) = slow();
     let first = cache.clone().oneshot(testing::request(1)).await.unwrap();
     assert_eq!(first.served, Served::Fetched(Forward::Miss));
-    assert_eq!((first.age, first.ttl), (Duration::ZERO, FRESH_FOR));
+    assert_eq!((first.age, first.ttl), (Duration::ZERO, 60));
     time::advance(seconds(7)).await;
     let second = cache.clone().oneshot(testing::request(1)).await.unwrap();
     assert_eq!(second.served, Served::Hit);
-    assert_eq!(
-        (second.age, second.ttl),
-        (seconds(7), FRESH_FOR - seconds(7))
-    );
+    assert_eq!((second.age, second.ttl), (seconds(7), 53));
     assert!(Arc::ptr_eq(&first.copy, &second.copy));
     assert_eq!(calls.load(Ordering::Relaxed), 1);
 }
@@ -272,6 +274,12 @@ async fn all_waiters_of_a_failed_flight_get_its_one_error_and_none_fetches_again
     assert!(!is_asked(&mut upstream).await);
     assert!(cache.0.store.get(&1).is_none());
 
+    // For a second the failure is remembered, and told with the rest of that second.
+    time::advance(Duration::from_millis(400)).await;
+    let error = cache.call(testing::request(1)).await.unwrap_err();
+    assert_eq!(error.wait(), Some(Duration::from_millis(600)));
+    assert!(!is_asked(&mut upstream).await);
+    time::advance(Duration::from_millis(600)).await;
     let next = cache.call(testing::request(1));
     let (_, answer) = asked(&mut upstream).await;
     answer.send_response(Value::of(1));
@@ -336,7 +344,7 @@ async fn a_joiner_raises_the_urgency_of_the_flight() {
 #[tokio::test(start_paused = true)]
 async fn a_flight_that_landed_since_the_look_up_is_a_hit() {
     let (mut cache, mut upstream) = mocked();
-    let copy = Arc::new(Entry::new(Value::of(1), Instant::now(), FRESH_FOR));
+    let copy = testing::kept(Value::of(1), Instant::now());
     cache.0.store.put(1, copy);
     cache.0.store.blind.store(1, Ordering::Relaxed);
     let answer = cache.call(testing::request(1)).await.unwrap();
@@ -348,7 +356,7 @@ async fn a_flight_that_landed_since_the_look_up_is_a_hit() {
 #[tokio::test(start_paused = true)]
 async fn the_board_looks_again_only_where_no_flight_is_on_its_way() {
     let board = Board::<u8, Value>::default();
-    let copy = Arc::new(Entry::new(Value::of(1), Instant::now(), FRESH_FOR));
+    let copy = testing::kept(Value::of(1), Instant::now());
     let kept = Mutex::new(None);
     let board_once = || {
         let look = |_: &u8| kept.lock().unwrap().clone();
@@ -414,8 +422,8 @@ async fn each_request_is_counted_by_how_it_was_served() {
         time::advance(FRESH_FOR).await;
     }
     let all = Served::ALL.map(|served| counted(&cache, served));
-    // Hit, slice, miss, expired, and the two joined. The last request of all was a leader that left.
-    assert_eq!(all, [1, 0, 1, 1, 1, 1]);
+    // Hit, slice, stale, miss, expired, and the two joined. The last request of all found a remembered failure.
+    assert_eq!(all, [1, 0, 0, 1, 2, 1, 1]);
 }
 
 /// One step of a history.
@@ -531,7 +539,10 @@ async fn live_through(steps: Vec<Step>) -> std::result::Result<(), TestCaseError
             match answer.served {
                 Served::Hit => {
                     prop_assert!(asked_at < whole_at + FRESH_FOR, "an expired copy as a hit");
-                    prop_assert_eq!(answer.ttl, whole_at + FRESH_FOR - asked_at);
+                    prop_assert_eq!(
+                        answer.ttl,
+                        (whole_at + FRESH_FOR - asked_at).as_secs() as i64
+                    );
                 }
                 _ => prop_assert!(whole_at >= asked_at, "an older answer than the request"),
             }

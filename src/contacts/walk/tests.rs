@@ -75,7 +75,11 @@ impl Upstream {
 
 fn fetch(key: ListKey) -> Fetch<ListKey> {
     let urgency = Urgency::of(&testing::request(()).terms);
-    Fetch { key, urgency }
+    Fetch {
+        key,
+        urgency,
+        afresh: false,
+    }
 }
 
 fn config(width: usize, page_limit_max: u32) -> Config {

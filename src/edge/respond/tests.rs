@@ -1,4 +1,4 @@
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use http_body_util::BodyExt;
 use serde_json::Value;
@@ -7,7 +7,7 @@ use tower::{ServiceExt, service_fn};
 
 use super::*;
 use crate::{
-    contacts::{cache::entry::Entry, list::Verdict, page::Window, testing},
+    contacts::{list::Verdict, page::Window, testing},
     served::Forward,
 };
 
@@ -45,10 +45,14 @@ const BODY: &str = r#"{"results":[],"skip":0,"limit":10,"hasMore":false,"totalRe
 
 fn answer<V: Cached>(value: V, served: Served) -> Answer<V> {
     Answer {
-        copy: Arc::new(Entry::new(value, Instant::now(), Duration::from_secs(300))),
+        copy: testing::kept(value, Instant::now()),
         served,
         age: Duration::from_millis(4_999),
-        ttl: Duration::from_millis(295_001),
+        ttl: if matches!(served, Served::Stale(_)) {
+            -7
+        } else {
+            295
+        },
     }
 }
 
@@ -65,6 +69,11 @@ async fn a_page_says_where_it_came_from() {
     for (served, status) in [
         (Served::Hit, "hit; ttl=295"),
         (Served::Slice, "hit; ttl=295; detail=slice"),
+        (Served::Stale(None), "hit; ttl=-7"),
+        (
+            Served::Stale(Some(Kind::Upstream5xx)),
+            "hit; ttl=-7; detail=upstream_5xx",
+        ),
         (
             Served::Fetched(Forward::Miss),
             "fwd=uri-miss; fwd-status=200; stored",

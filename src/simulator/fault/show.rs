@@ -1,6 +1,6 @@
 //! The written form of a fault, written: what the parser beside it reads back.
 
-use std::fmt;
+use std::{fmt, time::Duration};
 
 use http::HeaderValue;
 
@@ -33,10 +33,7 @@ impl fmt::Display for Fault {
                     .map_or(Ok(()), |body| write!(f, ";body={body}"))
             }
             Self::RateLimited { status } => write!(f, "rate-limited={}", status.as_u16()),
-            Self::Delay(delay) => {
-                let text = humantime::format_duration(*delay).to_string();
-                write!(f, "delay={}", text.replace(' ', ""))
-            }
+            Self::Delay(delay) => write!(f, "delay={}", time(delay)),
             Self::ContentType(None) => write!(f, "content-type=none"),
             Self::ContentType(Some(value)) => write!(f, "content-type={}", shown(value)),
             Self::InvalidJson => write!(f, "invalid-json"),
@@ -72,6 +69,36 @@ impl fmt::Display for Fault {
                 write!(f, "redirect={};status={}", shown(location), status.as_u16())
             }
             Self::Encoding(value) => write!(f, "encoding={}", shown(value)),
+            Self::GzipTwice => write!(f, "gzip-twice"),
+            Self::GzipBomb { bytes } => write!(f, "gzip-bomb={bytes}B"),
+            Self::GzipBombTwice { bytes } => write!(f, "gzip-bomb-twice={bytes}B"),
+            Self::Reset => write!(f, "reset"),
+            Self::ResetReused => write!(f, "reset-reused"),
+            Self::ResetBody { keep: bytes } => write!(f, "reset-body{}", keep(bytes)),
+            Self::Close => write!(f, "close"),
+            Self::Stall(pause) => write!(f, "stall={}", time(pause)),
+            Self::StallHead(pause) => write!(f, "stall-head={}", time(pause)),
+            Self::StallBody(pause) => write!(f, "stall-body={}", time(pause)),
+            Self::Drip(every) => write!(f, "drip={}", time(every)),
+            Self::LongLength(bytes) => write!(f, "long-length={bytes}"),
+            Self::ShortLength(bytes) => write!(f, "short-length={bytes}"),
+            Self::TwoLengths => write!(f, "two-lengths"),
+            Self::LengthAndChunks => write!(f, "length-and-chunks"),
+            Self::BadChunk => write!(f, "bad-chunk"),
+            Self::NoLastChunk => write!(f, "no-last-chunk"),
+            Self::ManyHeaders(count) => write!(f, "many-headers={count}"),
+            Self::HugeHeader { bytes } => write!(f, "huge-header={bytes}B"),
+            Self::Informational(count) => write!(f, "informational={count}"),
+            Self::Switching(pause) => write!(f, "switching={}", time(pause)),
+            Self::Garbage => write!(f, "garbage"),
+            Self::NoHead => write!(f, "no-head"),
+            Self::SecondAnswer(pause) => write!(f, "second-answer={}", time(pause)),
         }
     }
+}
+
+fn time(time: &Duration) -> String {
+    humantime::format_duration(*time)
+        .to_string()
+        .replace(' ', "")
 }

@@ -11,8 +11,14 @@ use super::{Claim, Fault};
 const NESTING: u32 = 65;
 /// The default of `oversize`: more than a gateway reads of a page.
 const OVERSIZE_BYTES: u64 = 9 << 20;
-/// The longest delay, so that a typing error does not look like a hang for ever.
-const DELAY_MAX: Duration = Duration::from_secs(24 * 3600);
+/// The default of `gzip-bomb`: far more than anybody reads.
+const BOMB_BYTES: u64 = 1 << 30;
+/// The default of the stalls: longer than any timeout of a gateway.
+const STALL: Duration = Duration::from_secs(60);
+/// The default of `drip`: often enough to outwit a timeout between bytes.
+const DRIP_EVERY: Duration = Duration::from_millis(100);
+/// The longest time, so that a typing error does not look like a hang for ever.
+const TIME_MAX: Duration = Duration::from_secs(24 * 3600);
 
 /// A text that is no fault.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -57,16 +63,7 @@ impl FromStr for Fault {
             "rate-limited" => Self::RateLimited {
                 status: part.code_or(StatusCode::TOO_MANY_REQUESTS, 200..600)?,
             },
-            "delay" => {
-                let delay = part.read(
-                    |v| humantime::parse_duration(v).ok(),
-                    "a time such as 500ms or 2s, to 24h",
-                )?;
-                if delay > DELAY_MAX {
-                    return Err(part.bad("a time such as 500ms or 2s, to 24h"));
-                }
-                Self::Delay(delay)
-            }
+            "delay" => Self::Delay(part.time(None)?),
             "content-type" => Self::ContentType(match part.needed()? {
                 "none" => None,
                 _ => Some(part.header()?),
@@ -119,13 +116,53 @@ impl FromStr for Fault {
             "truncate" => Self::Truncate { keep: part.keep()? },
             "truncate-chunked" => Self::TruncateChunked { keep: part.keep()? },
             "oversize" => Self::Oversize {
-                bytes: part.size()?,
+                bytes: part.size(OVERSIZE_BYTES)?,
             },
             "oversize-chunked" => Self::OversizeChunked {
-                bytes: part.size()?,
+                bytes: part.size(OVERSIZE_BYTES)?,
             },
             "redirect" => return part.redirect(),
             "encoding" => Self::Encoding(part.header()?),
+            "gzip-twice" => part.alone(Self::GzipTwice)?,
+            "gzip-bomb" => Self::GzipBomb {
+                bytes: part.size(BOMB_BYTES)?,
+            },
+            "gzip-bomb-twice" => Self::GzipBombTwice {
+                bytes: part.size(BOMB_BYTES)?,
+            },
+            "reset" => part.alone(Self::Reset)?,
+            "reset-reused" => part.alone(Self::ResetReused)?,
+            "reset-body" => Self::ResetBody { keep: part.keep()? },
+            "close" => part.alone(Self::Close)?,
+            "stall" => Self::Stall(part.time(Some(STALL))?),
+            "stall-head" => Self::StallHead(part.time(Some(STALL))?),
+            "stall-body" => Self::StallBody(part.time(Some(STALL))?),
+            "drip" => {
+                let every = part.time(Some(DRIP_EVERY))?;
+                if !(Duration::from_millis(1)..=Duration::from_secs(3600)).contains(&every) {
+                    return Err(part.bad("1ms to 1h"));
+                }
+                Self::Drip(every)
+            }
+            "long-length" => Self::LongLength(part.count(1, 1..=1_000_000)?),
+            "short-length" => Self::ShortLength(part.count(1, 1..=1_000_000)?),
+            "two-lengths" => part.alone(Self::TwoLengths)?,
+            "length-and-chunks" => part.alone(Self::LengthAndChunks)?,
+            "bad-chunk" => part.alone(Self::BadChunk)?,
+            "no-last-chunk" => part.alone(Self::NoLastChunk)?,
+            "many-headers" => Self::ManyHeaders(part.count(1_000, 1..=100_000)?),
+            "huge-header" => {
+                let bytes = part.size(1 << 20)?;
+                if bytes > 64 << 20 {
+                    return Err(part.bad("a size such as 1MiB, from 1KiB to 64MiB"));
+                }
+                Self::HugeHeader { bytes }
+            }
+            "informational" => Self::Informational(part.count(1_000, 1..=1_000_000)?),
+            "switching" => Self::Switching(part.time(Some(STALL))?),
+            "garbage" => part.alone(Self::Garbage)?,
+            "no-head" => part.alone(Self::NoHead)?,
+            "second-answer" => Self::SecondAnswer(part.time(Some(Duration::ZERO))?),
             _ => return Err(ParseFaultError::Unknown(name.to_owned())),
         })
     }
@@ -219,14 +256,37 @@ impl<'a> Part<'a> {
         )
     }
 
-    fn size(&self) -> Result<u64, ParseFaultError> {
+    /// To 24 h; without a default, a value is needed.
+    fn time(&self, default: Option<Duration>) -> Result<Duration, ParseFaultError> {
+        let accepted = "a time such as 500ms or 2s, to 24h";
+        let parse = |text: &str| {
+            let time = humantime::parse_duration(text).ok();
+            time.filter(|&time| time <= TIME_MAX)
+        };
+        match default {
+            Some(default) => self.read_or(default, parse, accepted),
+            None => self.read(parse, accepted),
+        }
+    }
+
+    fn count(
+        &self,
+        default: u32,
+        range: std::ops::RangeInclusive<u32>,
+    ) -> Result<u32, ParseFaultError> {
+        let most = match range.end() {
+            100_000 => "1 to 100000",
+            _ => "1 to 1000000",
+        };
+        let parse = |text: &str| text.parse().ok().filter(|count| range.contains(count));
+        self.read_or(default, parse, most)
+    }
+
+    /// 1 KiB to 16 GiB.
+    fn size(&self, default: u64) -> Result<u64, ParseFaultError> {
         let accepted = "a size such as 9MiB, from 1KiB to 16GiB";
         let bytes = self
-            .read_or(
-                ByteSize(OVERSIZE_BYTES),
-                |value| value.parse().ok(),
-                accepted,
-            )?
+            .read_or(ByteSize(default), |value| value.parse().ok(), accepted)?
             .0;
         if (1 << 10..=16 << 30).contains(&bytes) {
             Ok(bytes)
@@ -324,6 +384,15 @@ mod tests {
             "delay=1m 30s",
             "nesting",
             "oversize",
+            "gzip-bomb",
+            "reset-body=100",
+            "stall",
+            "drip",
+            "long-length",
+            "many-headers",
+            "huge-header",
+            "informational",
+            "second-answer=1m 30s",
             "extra-records",
             "rate-limited",
             "repeated-key",
@@ -361,6 +430,12 @@ mod tests {
             ("repeated-key=id", "totalResults"),
             ("oversize=1TiB", "16GiB"),
             ("has-more=maybe", "true or false"),
+            ("stall=25h", "to 24h"),
+            ("drip=0s", "1ms to 1h"),
+            ("many-headers=0", "1 to 100000"),
+            ("informational=1000001", "1 to 1000000"),
+            ("huge-header=65MiB", "64MiB"),
+            ("reset=1", "takes no value"),
             ("total=x", "a difference such as +1"),
             ("redirect=/;status=200", "300 to 399"),
         ] {

@@ -197,6 +197,32 @@ async fn an_oversized_body_is_valid_and_exactly_as_large() {
 }
 
 #[tokio::test]
+async fn bombs_are_small_on_the_wire_over_both_versions() {
+    let kore = start(Settings::default()).await;
+    for (fault, coding, most) in [
+        ("gzip-bomb=1GiB", "gzip", 1_100_000),
+        ("gzip-bomb-twice=1GiB", "gzip, gzip", 1_500),
+        ("gzip-twice", "gzip, gzip", 10_000),
+    ] {
+        for http2 in [false, true] {
+            kore.fault_next(1, fault.parse().unwrap());
+            let got = send(http2, request(&kore, PATH)).await;
+            assert_eq!(got.headers["content-encoding"], coding, "{fault}");
+            let body = got.body.unwrap();
+            assert_eq!(
+                got.headers["content-length"],
+                body.len().to_string(),
+                "{fault}"
+            );
+            assert!(
+                body.starts_with(&[0x1f, 0x8b]) && body.len() < most,
+                "{fault}"
+            );
+        }
+    }
+}
+
+#[tokio::test]
 async fn curl_breaks_and_heals_a_running_one() {
     let kore = start(Settings::default()).await;
     let control = async |method: &str, path: &str, form: &str| {

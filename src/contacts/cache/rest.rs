@@ -1,0 +1,153 @@
+//! Failures are remembered: while a key rests, nobody asks upstream for it again.
+//!
+//! After a failure it rests for 1, 2, then 4 seconds; after a refusal for as long as upstream said. The first success
+//! ends it. What the gateway refuses itself costs no call, so it is not remembered.
+
+use std::{
+    hash::Hash,
+    num::NonZeroUsize,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+
+use lru::LruCache;
+use tokio::time::Instant;
+
+use crate::error::{Error, Kind};
+
+/// Keys whose failures are remembered. Beyond it the least recently failed one is forgotten, and costs a call.
+const KEYS_MAX: NonZeroUsize = NonZeroUsize::new(10_000).unwrap();
+
+/// The keys that rest.
+pub(super) struct Resting<K: Hash + Eq>(Mutex<LruCache<K, Rest>>);
+
+/// One key's last failure.
+#[derive(Clone, Debug)]
+struct Rest {
+    error: Error,
+    until: Instant,
+    /// Failures in a row.
+    failures: u32,
+}
+
+/// How long a key rests after so many failures in a row, or `None` if it does not.
+fn length(error: &Error, failures: u32) -> Option<Duration> {
+    match error.kind() {
+        // Nobody was asked; whether it is so still is found out at once and for nothing.
+        Kind::Internal
+        | Kind::BudgetExhausted
+        | Kind::CredentialsUnavailable
+        | Kind::UpstreamUnavailable
+        | Kind::MergeTooLarge => None,
+        Kind::StreamNotFound => Some(Duration::from_secs(10)),
+        Kind::UpstreamRateLimited => Some(error.told_to_wait().unwrap_or(Duration::from_secs(60))),
+        _ => Some(Duration::from_secs(1 << failures.saturating_sub(1).min(2))),
+    }
+}
+
+impl<K: Hash + Eq> Default for Resting<K> {
+    fn default() -> Self {
+        Self(Mutex::new(LruCache::new(KEYS_MAX)))
+    }
+}
+
+impl<K: Hash + Eq> Resting<K> {
+    /// The error that a key rests from, telling how long it still does.
+    pub(super) fn of(&self, key: &K, now: Instant) -> Option<Error> {
+        let resting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let rest = resting.peek(key)?;
+        let left = rest
+            .until
+            .checked_duration_since(now)
+            .filter(|left| !left.is_zero())?;
+        Some(rest.error.clone().retry_after(left))
+    }
+
+    /// What the key failed with last, whether or not it still rests.
+    pub(super) fn last(&self, key: &K) -> Option<Kind> {
+        let resting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        resting.peek(key).map(|rest| rest.error.kind())
+    }
+
+    /// Remembers a failure.
+    pub(super) fn failed(&self, key: K, error: &Error, now: Instant) {
+        let mut resting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let failures = resting.peek(&key).map_or(0, |rest| rest.failures) + 1;
+        if let Some(length) = length(error, failures) {
+            let rest = Rest {
+                error: error.clone(),
+                until: now + length,
+                failures,
+            };
+            resting.put(key, rest);
+        }
+    }
+
+    /// Forgets a key's failures.
+    pub(super) fn succeeded(&self, key: &K) {
+        let mut resting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        resting.pop(key);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn seconds(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    fn error(kind: Kind) -> Error {
+        Error::new(kind, "for a test")
+    }
+
+    #[test]
+    fn rests_grow_to_four_seconds_and_end_with_a_success() {
+        let (resting, mut now) = (Resting::default(), Instant::now());
+        for length in [1, 2, 4, 4] {
+            resting.failed(1, &error(Kind::Upstream5xx), now);
+            let told = resting.of(&1, now).map(|error| error.wait());
+            assert_eq!(told, Some(Some(seconds(length))));
+            let last = now + seconds(length) - Duration::from_nanos(1);
+            assert!(resting.of(&1, last).is_some());
+            now += seconds(length);
+            assert!(resting.of(&1, now).is_none());
+        }
+        assert_eq!(resting.last(&1), Some(Kind::Upstream5xx));
+        resting.succeeded(&1);
+        assert_eq!(resting.last(&1), None);
+        resting.failed(1, &error(Kind::Upstream5xx), now);
+        assert!(resting.of(&1, now + seconds(1)).is_none());
+    }
+
+    #[test]
+    fn refusals_rest_as_long_as_upstream_said() {
+        let (resting, now) = (Resting::default(), Instant::now());
+        resting.failed(
+            1,
+            &error(Kind::UpstreamRateLimited).retry_after(seconds(30)),
+            now,
+        );
+        assert!(resting.of(&1, now + seconds(29)).is_some());
+        assert!(resting.of(&1, now + seconds(30)).is_none());
+        resting.failed(2, &error(Kind::StreamNotFound), now);
+        assert!(resting.of(&2, now + seconds(9)).is_some());
+        assert!(resting.of(&2, now + seconds(10)).is_none());
+        assert!(resting.of(&3, now).is_none());
+    }
+
+    #[test]
+    fn what_cost_no_call_is_not_remembered() {
+        let (resting, now) = (Resting::default(), Instant::now());
+        for kind in [
+            Kind::BudgetExhausted,
+            Kind::CredentialsUnavailable,
+            Kind::UpstreamUnavailable,
+            Kind::Internal,
+        ] {
+            resting.failed(1, &error(kind), now);
+            assert!(resting.of(&1, now).is_none(), "{kind:?}");
+        }
+    }
+}

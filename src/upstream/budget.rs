@@ -1,0 +1,400 @@
+//! The account's calls a minute: each attempt waits for a slot, in the order of urgency, or is refused at once.
+//!
+//! What may be sent is the [`window`]'s, who is next the [`queue`]'s; both are pure. Here tickets wait. All streams,
+//! walks and retries of an account go through one budget, and nothing else sends.
+
+use std::{
+    collections::HashMap,
+    pin::pin,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use futures_util::{FutureExt, future::BoxFuture};
+use prometheus::{Histogram, IntCounter, IntGauge};
+use serde::Deserialize;
+use tokio::{
+    select,
+    sync::{Notify, oneshot},
+    time::{self, Instant},
+};
+use tower::{Layer, Service, ServiceExt, layer::layer_fn};
+use tracing::warn;
+
+use self::{queue::Queue, window::Window};
+use crate::{
+    config::Rules,
+    contacts::{
+        account::Account,
+        ids::AccountId,
+        page::PageKey,
+        request::{Fetch, Urgency},
+    },
+    error::{Error, Kind, Result},
+    metrics::{self, Registry},
+    service::FetchPage,
+};
+
+mod queue;
+mod window;
+
+/// `[budget]`: how an account's calls a minute are spent.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// The share of the allowance that can be taken in the minute after a start, when calls before it are unknown;
+    /// 0 to 1.
+    pub start_share: f64,
+    /// Slots that only interactive calls take; 0 to 1,000. Whole lists still get one slot in ten.
+    pub reserve: u32,
+    /// Gateways that share the accounts: divides each allowance; 1 to 100.
+    pub replicas: u32,
+    /// Calls that may wait for a slot, for each account; 1 to 100,000.
+    pub queue_max: usize,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            start_share: 0.5,
+            reserve: 6,
+            replicas: 1,
+            queue_max: 1000,
+        }
+    }
+}
+
+impl Config {
+    /// The ranges that are documented with each field.
+    pub fn check(&self, rules: &mut Rules) {
+        rules.range("start_share", self.start_share, 0.0..=1.0);
+        rules.range("reserve", self.reserve, 0..=1000);
+        rules.range("replicas", self.replicas, 1..=100);
+        rules.range("queue_max", self.queue_max, 1..=100_000);
+    }
+}
+
+/// The budgets of all accounts.
+#[derive(Debug, Default)]
+pub struct Budgets(HashMap<AccountId, Arc<Budget>>);
+
+impl Budgets {
+    /// A budget for each account, of so many calls a minute.
+    pub fn new<'a>(
+        accounts: impl IntoIterator<Item = (&'a Arc<Account>, u32)>,
+        config: &Config,
+        metrics: &Metrics,
+        now: Instant,
+    ) -> Self {
+        let budget = |(account, calls): (&Arc<Account>, u32)| {
+            let budget = Budget {
+                state: Mutex::new(State {
+                    window: Window::new(calls / config.replicas.max(1), config.start_share, now),
+                    queue: Queue::new(config.reserve),
+                }),
+                changed: Notify::new(),
+                queue_max: config.queue_max,
+                metrics: metrics.of(&account.label),
+            };
+            (account.id.clone(), Arc::new(budget))
+        };
+        Self(accounts.into_iter().map(budget).collect())
+    }
+}
+
+/// The budget of one account.
+#[derive(Debug)]
+struct Budget {
+    state: Mutex<State>,
+    /// What waiting tickets had reckoned with is no longer so.
+    changed: Notify,
+    queue_max: usize,
+    metrics: AccountMetrics,
+}
+
+#[derive(Debug)]
+struct State {
+    window: Window,
+    queue: Queue<oneshot::Sender<Slot>>,
+}
+
+/// A slot that is taken. Given back when dropped: at once if nothing was sent, else a minute later.
+#[derive(Debug)]
+struct Slot {
+    budget: Option<Arc<Budget>>,
+    dispatched: Option<Instant>,
+}
+
+impl Budget {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits for a slot.
+    async fn slot(self: &Arc<Self>, urgency: &Arc<Urgency>, stream: u64) -> Result<Slot> {
+        let asked = Instant::now();
+        let (grant, granted) = oneshot::channel();
+        let number = {
+            let mut state = self.lock();
+            self.admit(&mut state, u64::MAX, urgency, asked)?;
+            if state.queue.len() >= self.queue_max {
+                return Err(self.exhausted(&mut state, asked + Duration::from_secs(1), asked));
+            }
+            let number = state.queue.add(urgency.clone(), stream, grant);
+            self.give(&mut state, asked);
+            number
+        };
+        let _ticket = Ticket {
+            budget: self,
+            number,
+        };
+        let mut granted = pin!(granted);
+        loop {
+            let changed = self.changed.notified();
+            let mut changed = pin!(changed);
+            changed.as_mut().enable();
+            let next = self.lock().window.changes_at(Instant::now());
+            let wake = async {
+                match next {
+                    Some(at) => time::sleep_until(at).await,
+                    None => std::future::pending().await,
+                }
+            };
+            select! {
+                biased;
+                slot = &mut granted => {
+                    self.metrics.waited.observe(asked.elapsed().as_secs_f64());
+                    return slot.map_err(|_| Error::new(Kind::Internal, "the budget lost a ticket"));
+                }
+                () = wake => {}
+                () = changed => {}
+            }
+            let now = Instant::now();
+            let mut state = self.lock();
+            self.give(&mut state, now);
+            // Still waiting, and perhaps for longer than anybody will.
+            if granted.is_empty() {
+                self.admit(&mut state, number, urgency, now)?;
+            }
+        }
+    }
+
+    /// Refuses whoever would wait longer than it can: honestly, and before it has waited. A flight that has made a call
+    /// waits as long as it takes.
+    fn admit(&self, state: &mut State, number: u64, urgency: &Urgency, now: Instant) -> Result<()> {
+        if urgency.has_departed() {
+            return Ok(());
+        }
+        let allowance = state.window.allowance(now);
+        let ahead = state.queue.ahead(number, urgency.class(), allowance);
+        let at = state.window.estimate(ahead, now);
+        if at <= urgency.deadline() {
+            return Ok(());
+        }
+        Err(self.exhausted(state, at, now))
+    }
+
+    fn exhausted(&self, state: &mut State, at: Instant, now: Instant) -> Error {
+        self.metrics.exhausted.inc();
+        let detail = if state.window.paused(now).is_some() {
+            "upstream wants no calls of this account for a while"
+        } else {
+            "the account's calls in this minute are used up"
+        };
+        Error::new(Kind::BudgetExhausted, detail).retry_after(at.saturating_duration_since(now))
+    }
+
+    /// Gives out whatever is open.
+    fn give(self: &Arc<Self>, state: &mut State, now: Instant) {
+        let allowance = state.window.allowance(now);
+        loop {
+            let open = state.window.open(now);
+            let Some(grant) = state.queue.next(open, allowance) else {
+                break;
+            };
+            state.window.take();
+            let slot = Slot {
+                budget: Some(self.clone()),
+                dispatched: None,
+            };
+            if let Err(mut slot) = grant.send(slot) {
+                // Whoever asked has left. Given back here: the slot's own way would lock what is locked.
+                slot.budget = None;
+                state.window.give_back();
+            }
+        }
+        self.metrics.allowance.set(allowance.into());
+        self.metrics.taken.set(state.window.taken().into());
+    }
+}
+
+/// A place in the queue, given up when its owner leaves.
+struct Ticket<'a> {
+    budget: &'a Budget,
+    number: u64,
+}
+
+impl Drop for Ticket<'_> {
+    fn drop(&mut self) {
+        // Dropped after the lock: it holds no slot, since a granted ticket is no longer in the queue.
+        let left = self.budget.lock().queue.remove(self.number);
+        drop(left);
+    }
+}
+
+impl Slot {
+    fn dispatch(&mut self, now: Instant) {
+        self.dispatched = Some(now);
+    }
+
+    /// Upstream refused the attempt: the account pauses. Returns for how long.
+    fn refused(&self, retry_after: Option<Duration>) -> Option<Duration> {
+        let (budget, dispatched) = (self.budget.as_ref()?, self.dispatched?);
+        let pause = budget
+            .lock()
+            .window
+            .refused(dispatched, retry_after, Instant::now());
+        budget.metrics.refused.inc();
+        Some(pause)
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        let Some(budget) = self.budget.take() else {
+            return;
+        };
+        let now = Instant::now();
+        let mut state = budget.lock();
+        match self.dispatched {
+            Some(_) => state.window.end(now),
+            None => state.window.give_back(),
+        }
+        budget.give(&mut state, now);
+        drop(state);
+        budget.changed.notify_waiters();
+    }
+}
+
+/// The stage.
+#[derive(Clone, Debug)]
+pub struct Spend<S> {
+    budgets: Arc<Budgets>,
+    inner: S,
+}
+
+/// Lets attempts through as their accounts can afford them.
+pub fn layer<S>(budgets: Arc<Budgets>) -> impl Layer<S, Service = Spend<S>> {
+    layer_fn(move |inner| Spend {
+        budgets: budgets.clone(),
+        inner,
+    })
+}
+
+impl<S: FetchPage> Service<Fetch<PageKey>> for Spend<S> {
+    type Response = S::Response;
+    type Error = Error;
+    type Future = BoxFuture<'static, Result<S::Response>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<()>> {
+        // Waiting is done for each call: a queue here would know neither its class nor its deadline.
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, fetch: Fetch<PageKey>) -> Self::Future {
+        let account = &fetch.key.collection.account;
+        let Some(budget) = self.budgets.0.get(&account.id).cloned() else {
+            let error =
+                Error::new(Kind::Internal, "the account has no budget").because(&account.name);
+            return async { Err(error) }.boxed();
+        };
+        let inner = self.inner.clone();
+        async move {
+            let mut slot = budget
+                .slot(&fetch.urgency, fetch.key.collection.number())
+                .await?;
+            slot.dispatch(Instant::now());
+            fetch.urgency.depart();
+            let account = fetch.key.collection.account.clone();
+            let outcome = inner.oneshot(fetch).await;
+            match outcome {
+                Err(error) if error.kind() == Kind::UpstreamRateLimited => {
+                    let pause = slot.refused(error.told_to_wait());
+                    warn!(
+                        account = &*account.name,
+                        ?pause,
+                        "upstream refused a call; the account pauses"
+                    );
+                    Err(error.retry_after(pause.unwrap_or_default()))
+                }
+                outcome => outcome,
+            }
+        }
+        .boxed()
+    }
+}
+
+/// What the budgets tell.
+#[derive(Clone, Debug)]
+pub struct Metrics {
+    allowance: prometheus::IntGaugeVec,
+    taken: prometheus::IntGaugeVec,
+    waited: prometheus::HistogramVec,
+    exhausted: prometheus::IntCounterVec,
+    refused: prometheus::IntCounterVec,
+}
+
+#[derive(Debug)]
+struct AccountMetrics {
+    allowance: IntGauge,
+    taken: IntGauge,
+    waited: Histogram,
+    exhausted: IntCounter,
+    refused: IntCounter,
+}
+
+impl Metrics {
+    pub fn new(registry: &Registry) -> metrics::Result<Self> {
+        Ok(Self {
+            allowance: registry.gauge(
+                "budget_allowance_calls",
+                "Calls a minute that the account can make, as learned from upstream's refusals.",
+                &["account"],
+            )?,
+            taken: registry.gauge(
+                "budget_taken_calls",
+                "Calls of the last minute that count against the allowance.",
+                &["account"],
+            )?,
+            waited: registry.seconds(
+                "budget_wait_seconds",
+                "How long calls waited for their slot.",
+                &["account"],
+            )?,
+            exhausted: registry.counter(
+                "budget_exhausted_total",
+                "Calls refused because their slot would have come after their deadline.",
+                &["account"],
+            )?,
+            refused: registry.counter(
+                "budget_refused_total",
+                "Calls that upstream refused because of its rate limit.",
+                &["account"],
+            )?,
+        })
+    }
+
+    fn of(&self, account: &str) -> AccountMetrics {
+        AccountMetrics {
+            allowance: self.allowance.with_label_values(&[account]),
+            taken: self.taken.with_label_values(&[account]),
+            waited: self.waited.with_label_values(&[account]),
+            exhausted: self.exhausted.with_label_values(&[account]),
+            refused: self.refused.with_label_values(&[account]),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

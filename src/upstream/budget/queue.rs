@@ -1,0 +1,276 @@
+//! Who takes the next slot: pure, and decided anew each time there is one, since a joiner may have made a ticket more
+//! urgent meanwhile.
+//!
+//! Interactive tickets come first, and the last few slots are theirs alone. Whole lists get at least one slot in ten
+//! however many interactive tickets wait, so that they never stand still. Within a class the streams take turns.
+
+use std::{collections::HashMap, sync::Arc};
+
+use crate::contacts::request::{Class, Urgency};
+
+/// Of so many slots, one goes to bulk tickets if any wait.
+const BULK_SHARE: u32 = 10;
+
+/// Streams whose turn is remembered. Beyond it all begin anew, which is unfair to nobody for long.
+const TURNS_MAX: usize = 1024;
+
+/// The tickets that wait for a slot of one account.
+#[derive(Debug)]
+pub(super) struct Queue<T> {
+    waiting: Vec<Ticket<T>>,
+    reserve: u32,
+    /// Slots given since one went to a bulk ticket.
+    since_bulk: u32,
+    /// When each stream had its last turn.
+    turns: HashMap<u64, u64>,
+    turn: u64,
+    next_number: u64,
+}
+
+#[derive(Debug)]
+struct Ticket<T> {
+    number: u64,
+    urgency: Arc<Urgency>,
+    /// What tells streams apart.
+    stream: u64,
+    grant: T,
+}
+
+impl<T> Queue<T> {
+    /// A queue that keeps `reserve` slots for interactive tickets.
+    pub(super) fn new(reserve: u32) -> Self {
+        Self {
+            waiting: Vec::new(),
+            reserve,
+            since_bulk: 0,
+            turns: HashMap::new(),
+            turn: 0,
+            next_number: 0,
+        }
+    }
+
+    /// How many wait.
+    pub(super) fn len(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// Adds a ticket and returns its number.
+    pub(super) fn add(&mut self, urgency: Arc<Urgency>, stream: u64, grant: T) -> u64 {
+        let number = self.next_number;
+        self.next_number += 1;
+        self.waiting.push(Ticket {
+            number,
+            urgency,
+            stream,
+            grant,
+        });
+        number
+    }
+
+    /// Takes a ticket back, if it still waits.
+    pub(super) fn remove(&mut self, number: u64) -> Option<T> {
+        let place = self
+            .waiting
+            .iter()
+            .position(|ticket| ticket.number == number)?;
+        Some(self.waiting.swap_remove(place).grant)
+    }
+
+    /// Who is served next while `open` of `allowance` slots can be taken.
+    pub(super) fn next(&mut self, open: u32, allowance: u32) -> Option<T> {
+        if open == 0 {
+            return None;
+        }
+        let class = self.class_to_serve(open, allowance)?;
+        let turn_of = |ticket: &Ticket<T>| self.turns.get(&ticket.stream).copied();
+        let (place, _) = self
+            .waiting
+            .iter()
+            .enumerate()
+            .filter(|(_, ticket)| ticket.urgency.class() == class)
+            .min_by_key(|(_, ticket)| (turn_of(ticket), ticket.number))?;
+        let ticket = self.waiting.swap_remove(place);
+        self.turn += 1;
+        if self.turns.len() >= TURNS_MAX {
+            self.turns.clear();
+        }
+        self.turns.insert(ticket.stream, self.turn);
+        self.since_bulk = if class == Class::Bulk {
+            0
+        } else {
+            self.since_bulk.saturating_add(1)
+        };
+        Some(ticket.grant)
+    }
+
+    fn class_to_serve(&self, open: u32, allowance: u32) -> Option<Class> {
+        let waits = |class| {
+            self.waiting
+                .iter()
+                .any(|ticket| ticket.urgency.class() == class)
+        };
+        let (interactive, bulk) = (waits(Class::Interactive), waits(Class::Bulk));
+        if bulk && self.since_bulk + 1 >= BULK_SHARE && interactive {
+            return Some(Class::Bulk);
+        }
+        if interactive {
+            return Some(Class::Interactive);
+        }
+        // An allowance that has shrunk shrinks the reserve with it, or nothing else would ever be served.
+        let reserve = self.reserve.min(allowance / 4);
+        if open <= reserve {
+            return None;
+        }
+        if bulk {
+            return Some(Class::Bulk);
+        }
+        waits(Class::Background).then_some(Class::Background)
+    }
+
+    /// How many slots are taken before the ticket with this number gets one, if nobody else comes. For a ticket that
+    /// is not there yet, its number is [`u64::MAX`].
+    pub(super) fn ahead(&self, number: u64, class: Class, allowance: u32) -> u32 {
+        let waiting = |wanted: Class| {
+            let before = |ticket: &&Ticket<T>| {
+                let theirs = ticket.urgency.class();
+                theirs == wanted && (theirs != class || ticket.number < number)
+            };
+            self.waiting.iter().filter(before).count() as u32
+        };
+        let (interactive, bulk) = (waiting(Class::Interactive), waiting(Class::Bulk));
+        let reserve = self.reserve.min(allowance / 4);
+        match class {
+            Class::Interactive => interactive + (interactive / (BULK_SHARE - 1)).min(bulk),
+            // One in ten is its own even while interactive tickets wait.
+            Class::Bulk => bulk + interactive.min((bulk + 1) * (BULK_SHARE - 1)) + reserve,
+            Class::Background => interactive + bulk + waiting(Class::Background) + reserve,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use proptest::prelude::*;
+    use tokio::time::Instant;
+
+    use super::*;
+    use crate::contacts::{
+        request::{Request, Terms},
+        testing,
+    };
+
+    fn terms(class: Class) -> Terms {
+        let Request { terms, .. } = testing::request(());
+        Terms {
+            class,
+            deadline: Instant::now() + Duration::from_secs(30),
+            ..terms
+        }
+    }
+
+    fn urgency(class: Class) -> Arc<Urgency> {
+        Urgency::of(&terms(class))
+    }
+
+    /// All tickets in the order in which they are served, with slots in plenty.
+    fn drain(queue: &mut Queue<&'static str>) -> Vec<&'static str> {
+        std::iter::from_fn(|| queue.next(60, 60)).collect()
+    }
+
+    #[test]
+    fn the_most_urgent_first() {
+        let mut queue = Queue::new(6);
+        for (class, name) in [
+            (Class::Background, "background"),
+            (Class::Bulk, "bulk"),
+            (Class::Interactive, "interactive"),
+        ] {
+            queue.add(urgency(class), 1, name);
+        }
+        assert_eq!(drain(&mut queue), ["interactive", "bulk", "background"]);
+    }
+
+    #[test]
+    fn a_joiner_moves_its_ticket_up() {
+        let mut queue = Queue::new(0);
+        let first = urgency(Class::Bulk);
+        queue.add(urgency(Class::Interactive), 1, "interactive");
+        queue.add(urgency(Class::Bulk), 2, "other");
+        queue.add(first.clone(), 3, "raised");
+        first.raise(&terms(Class::Interactive));
+        assert_eq!(drain(&mut queue), ["interactive", "raised", "other"]);
+    }
+
+    #[test]
+    fn streams_take_turns() {
+        let mut queue = Queue::new(0);
+        for name in ["a1", "a2", "a3"] {
+            queue.add(urgency(Class::Bulk), 1, name);
+        }
+        queue.add(urgency(Class::Bulk), 2, "b1");
+        queue.add(urgency(Class::Bulk), 2, "b2");
+        assert_eq!(drain(&mut queue), ["a1", "b1", "a2", "b2", "a3"]);
+    }
+
+    #[test]
+    fn the_last_slots_are_for_interactive_tickets() {
+        let mut queue = Queue::new(6);
+        queue.add(urgency(Class::Bulk), 1, "bulk");
+        assert_eq!(queue.next(6, 60), None);
+        assert_eq!(queue.next(7, 60), Some("bulk"));
+        queue.add(urgency(Class::Interactive), 1, "interactive");
+        assert_eq!(queue.next(1, 60), Some("interactive"));
+        // An allowance of four keeps one.
+        queue.add(urgency(Class::Background), 1, "background");
+        assert_eq!(queue.next(1, 4), None);
+        assert_eq!(queue.next(2, 4), Some("background"));
+    }
+
+    #[test]
+    fn bulk_gets_one_slot_in_ten() {
+        let mut queue = Queue::new(6);
+        queue.add(urgency(Class::Bulk), 1, "bulk");
+        queue.add(urgency(Class::Bulk), 1, "bulk");
+        for _ in 0..40 {
+            queue.add(urgency(Class::Interactive), 2, "interactive");
+        }
+        // One slot at a time, as they become free.
+        let served: Vec<_> = std::iter::from_fn(|| queue.next(1, 60)).take(30).collect();
+        let places: Vec<_> = (0..30).filter(|place| served[*place] == "bulk").collect();
+        assert_eq!(places, [9, 19]);
+    }
+
+    #[test]
+    fn a_ticket_that_leaves_is_not_served() {
+        let mut queue = Queue::new(0);
+        let left = queue.add(urgency(Class::Bulk), 1, "left");
+        queue.add(urgency(Class::Bulk), 1, "stayed");
+        assert_eq!(queue.remove(left), Some("left"));
+        assert_eq!(queue.remove(left), None);
+        assert_eq!(drain(&mut queue), ["stayed"]);
+    }
+
+    proptest! {
+        /// Whoever waits is served after as many slots as were told, if nobody comes later.
+        #[test]
+        fn ahead_is_what_then_happens(waiting in proptest::collection::vec((0_u8..3, 0_u64..4), 1..40), which in 0_usize..40) {
+            let which = which % waiting.len();
+            let mut queue = Queue::new(6);
+            let class = |number| match number {
+                0 => Class::Background,
+                1 => Class::Bulk,
+                _ => Class::Interactive,
+            };
+            let mut numbers = Vec::new();
+            for (place, (number, _)) in waiting.iter().enumerate() {
+                // One stream: with more of them, turns decide, and the estimate is of the class as a whole.
+                numbers.push(queue.add(urgency(class(*number)), 1, place));
+            }
+            let told = queue.ahead(numbers[which], class(waiting[which].0), 60);
+            let before = std::iter::from_fn(|| queue.next(60, 60)).position(|place| place == which);
+            prop_assert!(before.is_some_and(|before| before as u32 <= told), "{before:?} > {told}");
+        }
+    }
+}
