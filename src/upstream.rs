@@ -51,7 +51,7 @@ pub struct Config {
     pub page_bytes_max: ByteSize,
     /// Calls at once, all accounts together, and so connections in use; 1 to 10,000. Others wait.
     pub calls_max: usize,
-    /// Idle connections kept; 0 to 1,000.
+    /// Idle connections kept for each account; 0 to 1,000.
     pub idle_connections_max: usize,
 }
 
@@ -142,7 +142,7 @@ impl Default for Config {
             page_timeout: Duration::from_secs(20),
             page_bytes_max: ByteSize::mib(8),
             calls_max: 64,
-            idle_connections_max: 32,
+            idle_connections_max: 8,
         }
     }
 }

@@ -1,8 +1,10 @@
 //! The HTTP client: pooled connections to the one upstream, and hyper's errors in our own words.
 
 use std::{
+    collections::HashMap,
     error::Error as StdError,
     io,
+    sync::{Arc, Mutex, PoisonError},
     task::{Context, Poll},
 };
 
@@ -27,7 +29,10 @@ use super::{
     Config,
     aging::{self, Aging, Born, IDLE_FOR},
 };
-use crate::error::{Again, Error, Kind, Result};
+use crate::{
+    contacts::ids::AccountId,
+    error::{Again, Error, Kind, Result},
+};
 
 /// The header lines of a response, at most.
 const HEADERS_MAX: usize = 100;
@@ -35,9 +40,13 @@ const HEADERS_MAX: usize = 100;
 /// The stage at the very bottom.
 #[derive(Clone, Debug)]
 pub struct Client {
-    pooled: Http,
+    /// A pool for each account. On a connection that is out of step, an answer may be taken for the next one's; it must
+    /// not be another account's.
+    pools: Arc<Mutex<HashMap<AccountId, Http>>>,
     /// Keeps no connection, so that each of its requests has a new one.
     unpooled: Http,
+    connector: Connector,
+    idle_max: usize,
 }
 
 type Http = legacy::Client<Connector, Empty<Bytes>>;
@@ -75,19 +84,39 @@ impl Client {
             builder.https_only()
         };
         let connector = aging::stamped(builder.enable_http1().wrap_connector(tcp));
-        let keeping = |idle_max| {
-            legacy::Client::builder(TokioExecutor::new())
-                .pool_timer(TokioTimer::new())
-                .pool_idle_timeout(IDLE_FOR)
-                .pool_max_idle_per_host(idle_max)
-                .http1_max_headers(HEADERS_MAX)
-                .build(connector.clone())
-        };
         Ok(Self {
-            pooled: keeping(config.idle_connections_max),
-            unpooled: keeping(0),
+            pools: Arc::default(),
+            unpooled: pool(connector.clone(), 0),
+            connector,
+            idle_max: config.idle_connections_max,
         })
     }
+
+    /// The connections that a request may use.
+    fn connections(&self, request: &http::Request<Empty<Bytes>>) -> Http {
+        match (
+            request.extensions().get::<Afresh>(),
+            request.extensions().get::<AccountId>(),
+        ) {
+            (None, Some(account)) => {
+                let mut pools = self.pools.lock().unwrap_or_else(PoisonError::into_inner);
+                let new = || pool(self.connector.clone(), self.idle_max);
+                pools.entry(account.clone()).or_insert_with(new).clone()
+            }
+            // Without an account there is nobody to keep a connection for.
+            _ => self.unpooled.clone(),
+        }
+    }
+}
+
+/// Connections to upstream, so many of them kept while they are idle.
+fn pool(connector: Connector, idle_max: usize) -> Http {
+    legacy::Client::builder(TokioExecutor::new())
+        .pool_timer(TokioTimer::new())
+        .pool_idle_timeout(IDLE_FOR)
+        .pool_max_idle_per_host(idle_max)
+        .http1_max_headers(HEADERS_MAX)
+        .build(connector)
 }
 
 impl Service<http::Request<Empty<Bytes>>> for Client {
@@ -100,10 +129,7 @@ impl Service<http::Request<Empty<Bytes>>> for Client {
     }
 
     fn call(&mut self, mut request: http::Request<Empty<Bytes>>) -> Self::Future {
-        let client = match request.extensions().get::<Afresh>() {
-            Some(Afresh) => &self.unpooled,
-            None => &self.pooled,
-        };
+        let client = self.connections(&request);
         let connection = capture_connection(&mut request);
         let answer = client.request(request);
         async move {
@@ -193,7 +219,10 @@ fn within<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a (dyn StdError +
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
+    use std::{
+        sync::atomic::{AtomicUsize, Ordering},
+        time::Duration,
+    };
 
     use http_body_util::BodyExt;
     use tokio::{
@@ -368,6 +397,63 @@ mod tests {
         );
         let error = ask(url, &Config::default()).await.unwrap_err();
         assert_eq!(error.kind(), Kind::UpstreamTls, "{error}");
+    }
+
+    #[tokio::test]
+    async fn accounts_share_no_connection() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let config = Config {
+            base_url: format!("http://{}", listener.local_addr().unwrap()),
+            ..Config::default()
+        };
+        let made = Arc::new(AtomicUsize::new(0));
+        let counted = made.clone();
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                counted.fetch_add(1, Ordering::Relaxed);
+                tokio::spawn(async move {
+                    let mut head = Vec::new();
+                    while stream.read_buf(&mut head).await.is_ok_and(|read| read > 0) {
+                        if head.ends_with(b"\r\n\r\n") {
+                            head.clear();
+                            let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
+                            stream.write_all(answer).await.unwrap();
+                        }
+                    }
+                });
+            }
+        });
+        let client = Client::new(&config).unwrap();
+        let ask = async |account: &str, afresh: bool| {
+            let mut request = http::Request::get(&config.base_url)
+                .body(Empty::new())
+                .unwrap();
+            request
+                .extensions_mut()
+                .insert(AccountId::parse(account).unwrap());
+            if afresh {
+                request.extensions_mut().insert(Afresh);
+            }
+            let answer = client.clone().call(request).await.unwrap();
+            answer.into_body().collect().await.unwrap();
+            // The connection goes back to its pool a moment after the body's end, which nothing tells.
+            time::sleep(Duration::from_millis(300)).await;
+        };
+        for (account, afresh, connections) in [
+            ("a", false, 1),
+            ("b", false, 2),
+            ("a", false, 2),
+            ("b", false, 2),
+            ("a", true, 3),
+            ("a", false, 3),
+        ] {
+            ask(account, afresh).await;
+            assert_eq!(
+                made.load(Ordering::Relaxed),
+                connections,
+                "{account} {afresh}"
+            );
+        }
     }
 
     #[test]

@@ -99,6 +99,7 @@ where
             Ok(request) => request,
             Err(error) => return async { Err(error) }.boxed(),
         };
+        request.extensions_mut().insert(account.id.clone());
         if fetch.afresh {
             request.extensions_mut().insert(Afresh);
         }

@@ -73,14 +73,24 @@ impl<K: Hash + Eq> Resting<K> {
     pub(super) fn failed(&self, key: K, error: &Error, now: Instant) {
         let mut resting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let failures = resting.peek(&key).map_or(0, |rest| rest.failures) + 1;
-        if let Some(length) = length(error, failures) {
-            let rest = Rest {
+        let rest = match (length(error, failures), resting.peek(&key)) {
+            (Some(length), _) => Rest {
                 error: error.clone(),
                 until: now + length,
                 failures,
-            };
-            resting.put(key, rest);
-        }
+            },
+            // Nobody was asked, so nothing new is known of upstream; but a stale copy says why it still is one.
+            (None, Some(last)) => Rest {
+                error: error.clone(),
+                ..last.clone()
+            },
+            (None, None) => Rest {
+                error: error.clone(),
+                until: now,
+                failures: 0,
+            },
+        };
+        resting.put(key, rest);
     }
 
     /// Forgets a key's failures.
@@ -148,6 +158,7 @@ mod tests {
         ] {
             resting.failed(1, &error(kind), now);
             assert!(resting.of(&1, now).is_none(), "{kind:?}");
+            assert_eq!(resting.last(&1), Some(kind));
         }
     }
 }
