@@ -14,6 +14,7 @@ pub mod breaker;
 pub mod budget;
 pub mod client;
 pub mod fetch;
+mod refusal;
 pub mod retry;
 pub mod secret;
 pub mod token;

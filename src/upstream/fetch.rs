@@ -27,6 +27,7 @@ use tower::{Layer, Service, ServiceExt, layer::layer_fn};
 use super::{
     Attempt, Config, Paging,
     client::{Afresh, classify},
+    refusal,
 };
 use crate::{
     contacts::{
@@ -116,8 +117,7 @@ where
             let read = async {
                 let answer = inner.oneshot(attempt);
                 let response = within(config.first_byte_timeout, answer).await??;
-                let body = read(response, config).await?;
-                Page::decode(body, window, config.paging == Paging::PageLimit, asked_at)
+                read(response, config, window, asked_at).await
             };
             let outcome = within(config.page_timeout, read).await.flatten();
             shared
@@ -160,20 +160,46 @@ fn request(
         .map_err(|error| unsendable(&error))
 }
 
-/// The body of an answer whose head is what it should be.
-async fn read<B>(response: http::Response<B>, config: &Config) -> Result<Bytes>
+/// The page that an answer holds, or what it is instead.
+async fn read<B>(
+    response: http::Response<B>,
+    config: &Config,
+    window: Window,
+    asked_at: Instant,
+) -> Result<Page>
 where
     B: Body<Data = Bytes, Error: std::error::Error + 'static> + Unpin,
 {
-    judge(response.status(), response.headers())?;
-    let cap = config.page_bytes_max.as_u64();
+    let (head, body) = response.into_parts();
+    let (fault, text) = match judge(head.status, &head.headers) {
+        Ok(()) => {
+            let body = collect(body, config, config.page_bytes_max.as_u64()).await?;
+            let pages = config.paging == Paging::PageLimit;
+            match Page::decode(body.clone(), window, pages, asked_at) {
+                Ok(page) => return Ok(page),
+                Err(fault) => (fault, body),
+            }
+        }
+        Err(fault) if refusal::may_tell(&fault) => {
+            let text = collect(body, config, refusal::TEXT_MAX).await;
+            (fault, text.unwrap_or_default())
+        }
+        Err(fault) => return Err(fault),
+    };
+    Err(refusal::recognise(fault, &text, pause(&head.headers)))
+}
+
+/// A body of at most `cap` bytes.
+async fn collect<B>(mut body: B, config: &Config, cap: u64) -> Result<Bytes>
+where
+    B: Body<Data = Bytes, Error: std::error::Error + 'static> + Unpin,
+{
     let too_large = || {
         Error::new(
             Kind::UpstreamTooLarge,
             format!("upstream's answer is larger than {cap} bytes"),
         )
     };
-    let mut body = response.into_body();
     let announced = body.size_hint().exact();
     if announced.is_some_and(|length| length > cap) {
         return Err(too_large());

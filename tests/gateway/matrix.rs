@@ -123,10 +123,9 @@ const ROWS: &[Row] = &[
     row("U23", "status=400", 502, "upstream_4xx", 1),
     row("U23", "status=403", 502, "upstream_4xx", 1),
     row("U5", "rate-limited=429", 503, "upstream_rate_limited", 1),
-    // To be `upstream_rate_limited` as well: the text of the rate limit is not read yet, only its status.
-    row("U5", "rate-limited=200", 502, "upstream_schema", 1),
-    row("U5", "rate-limited=403", 502, "upstream_4xx", 1),
-    row("U5", "rate-limited=500", 502, "upstream_5xx", 2),
+    row("U5", "rate-limited=200", 503, "upstream_rate_limited", 1),
+    row("U5", "rate-limited=403", 503, "upstream_rate_limited", 1),
+    row("U5", "rate-limited=500", 503, "upstream_rate_limited", 1),
 ];
 
 const STREAM: &str = "st-matrix";
@@ -151,7 +150,7 @@ impl Row {
 
     /// Whether the rest is too long to be waited for.
     fn rests_long(&self) -> bool {
-        self.status == 404 || self.fault == "rate-limited=429"
+        self.status == 404 || self.code == "upstream_rate_limited"
     }
 
     fn configure(&self, config: &mut Config) {
