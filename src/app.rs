@@ -72,7 +72,7 @@ fn traffic(
     let caches = cache::Families::new(registry)?;
     let (of_pages, of_lists) = (caches.of("pages"), caches.of("lists"));
     let lists_bytes = config.cache.lists_max_bytes.as_u64();
-    let pages_bytes = config.cache.max_bytes.as_u64() - lists_bytes;
+    let pages_bytes = config.cache.max_bytes.as_u64().saturating_sub(lists_bytes);
     let in_pages = config.upstream.paging == Paging::PageLimit;
     let style = if in_pages { Style::Page } else { Style::Skip };
 
