@@ -563,3 +563,117 @@ proptest! {
         runtime.block_on(live_through(steps))?;
     }
 }
+
+/// The stage with copies that stay of use for half a minute after they were fresh, over one that takes a second and
+/// fails while it is told to.
+fn forgiving() -> (
+    Cache<Shelf, impl Service<Fetch<u8>, Response = Value, Error = Error, Future: Send> + Clone>,
+    Arc<AtomicUsize>,
+    Arc<Mutex<Option<Kind>>>,
+) {
+    let (calls, fault) = (Arc::new(AtomicUsize::new(0)), Arc::new(Mutex::new(None)));
+    let (counted, told) = (calls.clone(), fault.clone());
+    let inner = service_fn(move |fetch: Fetch<u8>| {
+        counted.fetch_add(1, Ordering::Relaxed);
+        fetch.urgency.depart();
+        let told = told.clone();
+        async move {
+            time::sleep(seconds(1)).await;
+            match *told.lock().unwrap() {
+                Some(kind) => Err(Error::new(kind, "told to")),
+                None => Ok(Value::of(fetch.key)),
+            }
+        }
+    });
+    let lifetime = Lifetime {
+        stale_for: seconds(30),
+        ..testing::LIFETIME
+    };
+    let shelf = Arc::new(Shelf::default());
+    let stage = layer(shelf, lifetime, || 0.0, testing::metrics("pages")).layer(inner);
+    (stage, calls, fault)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stale_copy_is_answered_at_once_while_one_flight_fetches_it_anew() {
+    let (mut cache, calls, _) = forgiving();
+    let first = cache.call(testing::request(1)).await.unwrap().copy;
+    time::advance(FRESH_FOR).await;
+    let asked = Instant::now();
+    for _ in 0..100 {
+        let answer = cache.call(testing::request(1)).await.unwrap();
+        assert_eq!(answer.served, Served::Stale(None));
+        assert!(Arc::ptr_eq(&answer.copy, &first));
+    }
+    assert_eq!(Instant::now(), asked);
+    time::sleep(seconds(2)).await;
+    assert_eq!(calls.load(Ordering::Relaxed), 2);
+    let served = cache.call(testing::request(1)).await.unwrap().served;
+    assert_eq!(served, Served::Hit);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stale_copy_outlives_failures_and_says_which_until_it_ends() {
+    let (mut cache, calls, fault) = forgiving();
+    cache.call(testing::request(1)).await.unwrap();
+    *fault.lock().unwrap() = Some(Kind::Upstream5xx);
+    time::advance(FRESH_FOR).await;
+    let began = Instant::now();
+    let mut last = Served::Stale(None);
+    while began.elapsed() < seconds(30) {
+        last = cache.call(testing::request(1)).await.unwrap().served;
+        time::sleep(Duration::from_millis(100)).await;
+    }
+    assert_eq!(last, Served::Stale(Some(Kind::Upstream5xx)));
+    // A second each, and rests of 1, 2, 4, 4, 4, 4 s between them.
+    let tried = calls.load(Ordering::Relaxed) - 1;
+    assert!((6..=8).contains(&tried), "{tried}");
+    assert!(cache.call(testing::request(1)).await.is_err());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_gone_upstream_is_not_answered_from_a_stale_copy() {
+    let (mut cache, _, fault) = forgiving();
+    cache.call(testing::request(1)).await.unwrap();
+    *fault.lock().unwrap() = Some(Kind::StreamNotFound);
+    time::advance(FRESH_FOR).await;
+    assert!(cache.call(testing::request(1)).await.is_ok());
+    time::sleep(seconds(2)).await;
+    let error = cache.call(testing::request(1)).await.unwrap_err();
+    assert_eq!(error.kind(), Kind::StreamNotFound);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_flight_that_still_queues_is_dropped_with_its_last_waiter_and_one_that_departed_is_not() {
+    for departs in [false, true] {
+        let calls = Arc::new(AtomicUsize::new(0));
+        let landed = calls.clone();
+        let inner = service_fn(move |fetch: Fetch<u8>| {
+            let landed = landed.clone();
+            async move {
+                if departs {
+                    fetch.urgency.depart();
+                }
+                time::sleep(seconds(5)).await;
+                landed.fetch_add(1, Ordering::Relaxed);
+                Ok::<_, Error>(Value::of(fetch.key))
+            }
+        });
+        let mut cache = over(inner);
+        let (one, other) = (
+            cache.call(testing::request(1)),
+            cache.call(testing::request(1)),
+        );
+        time::sleep(seconds(1)).await;
+        drop(one);
+        time::sleep(seconds(1)).await;
+        assert_eq!(cache.0.flights.count(), 1, "somebody still waits");
+        drop(other);
+        time::sleep(seconds(1)).await;
+        assert_eq!(cache.0.flights.count(), usize::from(departs));
+        time::sleep(seconds(5)).await;
+        assert_eq!(calls.load(Ordering::Relaxed), usize::from(departs));
+        // Whoever comes next finds the copy, or starts anew.
+        assert!(cache.call(testing::request(1)).await.is_ok());
+    }
+}
