@@ -564,15 +564,23 @@ proptest! {
     }
 }
 
-/// The stage with copies that stay of use for half a minute after they were fresh, over one that takes a second and
-/// fails while it is told to.
+/// A stage below: how often it was called, and what it fails with while it is told to.
+#[derive(Clone, Default)]
+struct Below {
+    calls: Arc<AtomicUsize>,
+    fault: Arc<Mutex<Option<Kind>>>,
+}
+
+/// The stage with copies that stay of use for half a minute after they were fresh, over one that takes a second.
 fn forgiving() -> (
     Cache<Shelf, impl Service<Fetch<u8>, Response = Value, Error = Error, Future: Send> + Clone>,
-    Arc<AtomicUsize>,
-    Arc<Mutex<Option<Kind>>>,
+    Below,
 ) {
-    let (calls, fault) = (Arc::new(AtomicUsize::new(0)), Arc::new(Mutex::new(None)));
-    let (counted, told) = (calls.clone(), fault.clone());
+    let below = Below::default();
+    let Below {
+        calls: counted,
+        fault: told,
+    } = below.clone();
     let inner = service_fn(move |fetch: Fetch<u8>| {
         counted.fetch_add(1, Ordering::Relaxed);
         fetch.urgency.depart();
@@ -591,12 +599,12 @@ fn forgiving() -> (
     };
     let shelf = Arc::new(Shelf::default());
     let stage = layer(shelf, lifetime, || 0.0, testing::metrics("pages")).layer(inner);
-    (stage, calls, fault)
+    (stage, below)
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_stale_copy_is_answered_at_once_while_one_flight_fetches_it_anew() {
-    let (mut cache, calls, _) = forgiving();
+    let (mut cache, Below { calls, .. }) = forgiving();
     let first = cache.call(testing::request(1)).await.unwrap().copy;
     time::advance(FRESH_FOR).await;
     let asked = Instant::now();
@@ -614,7 +622,7 @@ async fn a_stale_copy_is_answered_at_once_while_one_flight_fetches_it_anew() {
 
 #[tokio::test(start_paused = true)]
 async fn a_stale_copy_outlives_failures_and_says_which_until_it_ends() {
-    let (mut cache, calls, fault) = forgiving();
+    let (mut cache, Below { calls, fault }) = forgiving();
     cache.call(testing::request(1)).await.unwrap();
     *fault.lock().unwrap() = Some(Kind::Upstream5xx);
     time::advance(FRESH_FOR).await;
@@ -633,7 +641,7 @@ async fn a_stale_copy_outlives_failures_and_says_which_until_it_ends() {
 
 #[tokio::test(start_paused = true)]
 async fn what_is_gone_upstream_is_not_answered_from_a_stale_copy() {
-    let (mut cache, _, fault) = forgiving();
+    let (mut cache, Below { fault, .. }) = forgiving();
     cache.call(testing::request(1)).await.unwrap();
     *fault.lock().unwrap() = Some(Kind::StreamNotFound);
     time::advance(FRESH_FOR).await;
