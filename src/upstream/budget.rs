@@ -12,7 +12,6 @@ use std::{
 };
 
 use futures_util::{FutureExt, future::BoxFuture};
-use prometheus::{Histogram, IntCounter, IntGauge};
 use serde::Deserialize;
 use tokio::{
     select,
@@ -22,7 +21,8 @@ use tokio::{
 use tower::{Layer, Service, ServiceExt, layer::layer_fn};
 use tracing::warn;
 
-use self::{queue::Queue, window::Window};
+pub use self::metrics::Metrics;
+use self::{metrics::AccountMetrics, queue::Queue, window::Window};
 use crate::{
     config::Rules,
     contacts::{
@@ -32,10 +32,10 @@ use crate::{
         request::{Fetch, Urgency},
     },
     error::{Error, Kind, Result},
-    metrics::{self, Registry},
     service::FetchPage,
 };
 
+mod metrics;
 mod queue;
 mod window;
 
@@ -332,67 +332,6 @@ impl<S: FetchPage> Service<Fetch<PageKey>> for Spend<S> {
             }
         }
         .boxed()
-    }
-}
-
-/// What the budgets tell.
-#[derive(Clone, Debug)]
-pub struct Metrics {
-    allowance: prometheus::IntGaugeVec,
-    taken: prometheus::IntGaugeVec,
-    waited: prometheus::HistogramVec,
-    exhausted: prometheus::IntCounterVec,
-    refused: prometheus::IntCounterVec,
-}
-
-#[derive(Debug)]
-struct AccountMetrics {
-    allowance: IntGauge,
-    taken: IntGauge,
-    waited: Histogram,
-    exhausted: IntCounter,
-    refused: IntCounter,
-}
-
-impl Metrics {
-    pub fn new(registry: &Registry) -> metrics::Result<Self> {
-        Ok(Self {
-            allowance: registry.gauge(
-                "budget_allowance_calls",
-                "Calls a minute that the account can make, as learned from upstream's refusals.",
-                &["account"],
-            )?,
-            taken: registry.gauge(
-                "budget_taken_calls",
-                "Calls of the last minute that count against the allowance.",
-                &["account"],
-            )?,
-            waited: registry.seconds(
-                "budget_wait_seconds",
-                "How long calls waited for their slot.",
-                &["account"],
-            )?,
-            exhausted: registry.counter(
-                "budget_exhausted_total",
-                "Calls refused because their slot would have come after their deadline.",
-                &["account"],
-            )?,
-            refused: registry.counter(
-                "budget_refused_total",
-                "Calls that upstream refused because of its rate limit.",
-                &["account"],
-            )?,
-        })
-    }
-
-    fn of(&self, account: &str) -> AccountMetrics {
-        AccountMetrics {
-            allowance: self.allowance.with_label_values(&[account]),
-            taken: self.taken.with_label_values(&[account]),
-            waited: self.waited.with_label_values(&[account]),
-            exhausted: self.exhausted.with_label_values(&[account]),
-            refused: self.refused.with_label_values(&[account]),
-        }
     }
 }
 

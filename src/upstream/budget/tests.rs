@@ -8,12 +8,15 @@ use tokio::task::JoinSet;
 use tower::service_fn;
 
 use super::*;
-use crate::contacts::{
-    collection::Collection,
-    ids::StreamId,
-    page::{Page, Window as PageWindow},
-    request::{Class, Terms},
-    testing,
+use crate::{
+    contacts::{
+        collection::Collection,
+        ids::StreamId,
+        page::{Page, Window as PageWindow},
+        request::{Class, Terms},
+        testing,
+    },
+    metrics::Registry,
 };
 
 const SECOND: Duration = Duration::from_secs(1);
