@@ -10,6 +10,7 @@ use tokio::{
     runtime::Builder,
     signal::unix::{SignalKind, signal},
 };
+use tracing::error;
 
 use crate::{app::StartError, config::Problems};
 
@@ -107,13 +108,14 @@ async fn interrupted() -> io::Result<()> {
 }
 
 /// Completes at the first signal; the second one ends the process at once.
-async fn stopped() -> io::Result<()> {
-    interrupted().await?;
+async fn stopped() {
+    if let Err(cause) = interrupted().await {
+        return error!(%cause, "signals cannot be waited for");
+    }
     tokio::spawn(async {
         if interrupted().await.is_ok() {
             #[expect(clippy::exit, reason = "whoever signals twice wants no more patience")]
             std::process::exit(1);
         }
     });
-    Ok(())
 }

@@ -7,7 +7,6 @@ use std::{
 };
 
 use secrecy::ExposeSecret;
-use tracing::error;
 
 use super::Failure;
 use crate::{
@@ -71,13 +70,7 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
     let app = App::bind(&config, vec![Some(secret)]).await?;
     // A closed standard output takes the lines away, not the demo.
     let _ = writeln!(io::stdout(), "{}", lines(&app, &simulator));
-    let stopped = super::stopped();
-    app.run(async {
-        if let Err(cause) = stopped.await {
-            error!(%cause, "signals cannot be waited for");
-        }
-    })
-    .await;
+    app.run(super::stopped()).await;
     simulator.stop().await;
     Ok(())
 }

@@ -42,13 +42,7 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
         io::stdout(),
         "callers on http://{traffic}, operators on http://{admin}"
     );
-    let stopped = super::stopped();
-    app.run(async {
-        if let Err(cause) = stopped.await {
-            error!(%cause, "signals cannot be waited for");
-        }
-    })
-    .await;
+    app.run(super::stopped()).await;
     Ok(())
 }
 

@@ -237,9 +237,7 @@ struct Ticket<'a> {
 
 impl Drop for Ticket<'_> {
     fn drop(&mut self) {
-        // Dropped after the lock: it holds no slot, since a granted ticket is no longer in the queue.
-        let left = self.budget.lock().queue.remove(self.number);
-        drop(left);
+        self.budget.lock().queue.remove(self.number);
     }
 }
 
@@ -327,6 +325,11 @@ impl<S: FetchPage> Service<Fetch<PageKey>> for Spend<S> {
                         "upstream refused a call; the account pauses"
                     );
                     Err(error.retry_after(pause.unwrap_or_default()))
+                }
+                // Nothing was sent: a disabled account must go on saying so, and not that its calls are used up.
+                Err(error) if error.kind() == Kind::CredentialsUnavailable => {
+                    slot.dispatched = None;
+                    Err(error)
                 }
                 outcome => outcome,
             }

@@ -201,6 +201,21 @@ async fn a_pause_refuses_those_that_wait_as_well() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_was_never_sent_costs_nothing() {
+    let account = testing::account("acme");
+    let metrics = Metrics::new(&Registry::new().unwrap()).unwrap();
+    let budgets = Budgets::new([(&account, 60)], &ready_at_once(), &metrics, Instant::now());
+    let disabled = || Error::new(Kind::CredentialsUnavailable, "no secret");
+    let inner = service_fn(move |_: Fetch<PageKey>| std::future::ready(Err::<Page, _>(disabled())));
+    let stage = layer(Arc::new(budgets)).layer(inner);
+    for _ in 0..100 {
+        let fetch = fetch(&account, "st-1", Class::Interactive, 30 * SECOND);
+        let error = stage.clone().oneshot(fetch).await.unwrap_err();
+        assert_eq!(error.kind(), Kind::CredentialsUnavailable);
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_queue_has_a_bound() {
     let (limiter, chance) = (Arc::<Limiter>::default(), Arc::new(Chance(Mutex::new(1))));
     let config = Config {
