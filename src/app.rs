@@ -50,6 +50,7 @@ use crate::{
         workers::Workers,
     },
     metrics::{self, Registry},
+    service::FetchPage,
     upstream::{
         Paging, breaker,
         budget::{self, Budgets},
@@ -76,16 +77,7 @@ fn traffic(
     let in_pages = config.upstream.paging == Paging::PageLimit;
     let style = if in_pages { Style::Page } else { Style::Skip };
 
-    let upstream = ServiceBuilder::new()
-        // One more try for a flight, none for its waiters; each one goes through all that follows.
-        .layer(retry::layer(
-            chance,
-            retry::Metrics::new(registry, accounts.iter())?,
-        ))
-        // Above the budget: what need not be tried costs no slot.
-        .layer(breaker::layer(breaker::Metrics::new(registry)?))
-        // Each attempt has paid for itself; here it may wait a minute.
-        .layer(budget::layer(Arc::new(budgets)))
+    let attempts = ServiceBuilder::new()
         // A window becomes a request, and its answer a page: judged before anybody believes it.
         .layer(fetch::layer(
             config.upstream.clone(),
@@ -94,6 +86,7 @@ fn traffic(
         // Signed last, so that no token grows old while its request waits.
         .layer(token::layer(Arc::new(credentials), SystemTime::now))
         .service(Client::new(&config.upstream)?);
+    let upstream = sparingly(attempts, &accounts, budgets, registry)?;
 
     let held_lists = Arc::new(store::Lists::new(lists_bytes, of_lists.clone()));
     let collections = Collections::new(config.edge.collections_max, held_lists.clone());
@@ -151,6 +144,26 @@ fn traffic(
             pages,
             lists,
         )))
+}
+
+/// What stands between a flight and its attempts.
+fn sparingly<S: FetchPage>(
+    attempts: S,
+    accounts: &Accounts,
+    budgets: Budgets,
+    registry: &Registry,
+) -> metrics::Result<impl FetchPage + use<S>> {
+    Ok(ServiceBuilder::new()
+        // One more try for a flight, none for its waiters; each one goes through all that follows.
+        .layer(retry::layer(
+            chance,
+            retry::Metrics::new(registry, accounts.iter())?,
+        ))
+        // Above the budget: what need not be tried costs no slot.
+        .layer(breaker::layer(breaker::Metrics::new(registry)?))
+        // Each attempt has paid for itself; here it may wait a minute.
+        .layer(budget::layer(Arc::new(budgets)))
+        .service(attempts))
 }
 
 /// What operators reach, through the same edge.
@@ -357,3 +370,6 @@ impl App {
         info!("stopped");
     }
 }
+
+#[cfg(test)]
+mod outage;
