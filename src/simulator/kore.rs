@@ -7,18 +7,21 @@ use std::{
     collections::HashMap,
     sync::{
         Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicI64, AtomicU64, Ordering},
     },
     time::{Duration, SystemTime},
 };
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, header::RETRY_AFTER};
+use http::{
+    HeaderMap, HeaderValue, Method, Request, StatusCode,
+    header::{DATE, RETRY_AFTER},
+};
 use tokio::time::{Instant, sleep};
 
 use super::{
     answer::{Answer, RATE_LIMITED},
-    auth::{self, Credential, Denial},
+    auth::{self, Credential, Denial, Tally},
     calls::{Admission, Calls, Counts, Outcome},
     contacts::Contacts,
     indent::indent,
@@ -26,7 +29,7 @@ use super::{
     page::{Page, Window},
     plan::Plan,
     requests::Requests,
-    settings::{AccountSettings, Content, Settings},
+    settings::{self, AccountSettings, Content, Settings, SettingsError},
     stream::{Live, LiveStream, Stream},
 };
 
@@ -38,6 +41,8 @@ pub(super) struct Kore {
     requests: Mutex<Requests>,
     /// How many latencies were drawn.
     drawn: AtomicU64,
+    /// Seconds, as in [`Settings::clock_offset`].
+    clock_offset: AtomicI64,
 }
 
 pub(super) struct Account {
@@ -48,39 +53,48 @@ pub(super) struct Account {
 }
 
 impl Kore {
-    pub(super) fn new(settings: Settings) -> Self {
-        let now = Instant::now();
-        let account = |account: &AccountSettings| Account {
-            credential: Credential::new(&account.client_id, &account.client_secret),
-            streams: account
-                .streams
-                .iter()
-                .map(|stream| {
-                    let content = match &stream.content {
-                        Content::Contacts(count) => contacts(
-                            (&account.account_id, &stream.stream_id),
-                            *count,
-                            settings.seed,
-                        ),
-                        Content::Fixed(bodies) => Stream::Fixed(bodies.clone()),
-                    };
-                    (stream.stream_id.clone(), content)
-                })
-                .collect(),
-            other_streams: account.other_streams,
-            calls: Mutex::new(Calls::new(settings.rate_limit, now)),
+    pub(super) fn new(settings: Settings) -> Result<Self, SettingsError> {
+        let account = |account: &AccountSettings| {
+            Ok((
+                account.account_id.clone(),
+                Account::new(account, &settings)?,
+            ))
         };
-        Self {
+        Ok(Self {
             accounts: settings
                 .accounts
                 .iter()
-                .map(|each| (each.account_id.clone(), account(each)))
-                .collect(),
+                .map(account)
+                .collect::<Result<_, SettingsError>>()?,
             plan: Mutex::new(Plan::new(settings.seed)),
             requests: Mutex::new(Requests::new(settings.requests_max)),
             drawn: AtomicU64::new(0),
+            clock_offset: AtomicI64::new(settings.clock_offset),
             settings,
-        }
+        })
+    }
+
+    /// What the simulator's clock says.
+    pub(super) fn now(&self) -> SystemTime {
+        let offset = self.clock_offset();
+        let by = Duration::from_secs(offset.unsigned_abs());
+        let now = SystemTime::now();
+        let moved = if offset < 0 {
+            now.checked_sub(by)
+        } else {
+            now.checked_add(by)
+        };
+        moved.unwrap_or(now)
+    }
+
+    pub(super) fn clock_offset(&self) -> i64 {
+        self.clock_offset.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_clock_offset(&self, seconds: i64) -> Result<(), SettingsError> {
+        settings::clock_offset(seconds)?;
+        self.clock_offset.store(seconds, Ordering::Relaxed);
+        Ok(())
     }
 
     pub(super) fn plan(&self) -> MutexGuard<'_, Plan> {
@@ -105,11 +119,15 @@ impl Kore {
         })
     }
 
+    /// The accounts, by id.
+    pub(super) fn accounts(&self) -> impl Iterator<Item = (&str, &Account)> {
+        let accounts = self.accounts.iter();
+        accounts.map(|(id, account)| (id.as_str(), account))
+    }
+
     /// What each account's calls came to, by account id.
     pub(super) fn counts(&self) -> impl Iterator<Item = (&str, Counts)> {
-        self.accounts
-            .iter()
-            .map(|(id, account)| (id.as_str(), account.counts()))
+        self.accounts().map(|(id, account)| (id, account.counts()))
     }
 
     pub(super) fn settings(&self) -> &Settings {
@@ -119,6 +137,15 @@ impl Kore {
     /// The answer to a request for anything but the control interface, after the latency and delays that it takes.
     /// `reused` says that its connection carried a request before.
     pub(super) async fn answer<B>(&self, request: &Request<B>, reused: bool) -> Answer {
+        let mut answer = self.undated(request, reused).await;
+        if !answer.headers.contains_key(DATE) {
+            let date = HeaderValue::try_from(httpdate::fmt_http_date(self.now()));
+            answer.headers.extend(date.ok().map(|date| (DATE, date)));
+        }
+        answer
+    }
+
+    async fn undated<B>(&self, request: &Request<B>, reused: bool) -> Answer {
         if self.settings.requests_max > 0 {
             self.requests().push(request);
         }
@@ -155,9 +182,7 @@ impl Kore {
         stream_id: &str,
     ) -> (Answer, Outcome) {
         let token = auth::token(request.headers());
-        if let Err(denial) =
-            token.and_then(|token| account.credential.check(token, SystemTime::now()))
-        {
+        if let Err(denial) = token.and_then(|token| account.credential.check(token, self.now())) {
             return (denied(denial), Outcome::Denied);
         }
         let made;
@@ -239,12 +264,40 @@ impl Kore {
 }
 
 impl Account {
+    fn new(account: &AccountSettings, settings: &Settings) -> Result<Self, SettingsError> {
+        let stream = |stream_id: &str, content: &Content| match content {
+            Content::Contacts(count) => {
+                contacts((&account.account_id, stream_id), *count, settings.seed)
+            }
+            Content::Fixed(bodies) => Stream::Fixed(bodies.clone()),
+        };
+        let streams = account.streams.iter().map(|each| {
+            let content = stream(&each.stream_id, &each.content);
+            (each.stream_id.clone(), content)
+        });
+        let credential = Credential::new(account).map_err(|error| SettingsError::Secret {
+            account: account.account_id.clone(),
+            error,
+        })?;
+        Ok(Self {
+            credential,
+            streams: streams.collect(),
+            other_streams: account.other_streams,
+            calls: Mutex::new(Calls::new(settings.rate_limit, Instant::now())),
+        })
+    }
+
     pub(super) fn stream(&self, stream_id: &str) -> Option<LiveStream<'_>> {
         self.streams.get(stream_id)?.live()
     }
 
     pub(super) fn counts(&self) -> Counts {
-        lock(&self.calls).counts()
+        let Tally { tokens, replays } = self.credential.tally();
+        Counts {
+            tokens,
+            replays,
+            ..lock(&self.calls).counts()
+        }
     }
 }
 
