@@ -56,6 +56,8 @@ use std::{fmt, net::SocketAddr, sync::Arc, time::Duration};
 use secrecy::SecretString;
 use tokio::net::TcpListener;
 
+#[cfg(test)]
+pub(crate) use auth::tests::rsa_key;
 pub use auth::{Algorithm, Denial, SECRETS_MAX, SecretError};
 pub use calls::{Counts, RateLimit, Window};
 pub use change::{CHURN_MAX, Change, ChangeError, ChangeKind, Churn};
@@ -64,11 +66,11 @@ pub use control::fault_guide;
 pub use fault::{Claim, Fault, ParseFaultError};
 pub use plan::{RULES_MAX, Rule, RuleError};
 pub use requests::SeenRequest;
+pub(crate) use settings::parse_clock_offset;
 pub use settings::{
     AccountSettings, CLOCK_OFFSET_MAX, Content, DEMO_ACCOUNT_ID, DEMO_CONTACTS, DEMO_STREAM_ID,
     LIMIT_HARD_MAX, LimitMax, Paging, Settings, SettingsError, StreamSettings,
 };
-
 pub use stream::{LiveStream, SCHEDULED_MAX};
 
 use kore::Kore;

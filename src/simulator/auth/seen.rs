@@ -80,6 +80,16 @@ mod tests {
         assert!(!seen.is_new("b", at(17_200)));
     }
 
+    /// As many as a test of a gateway may want to send, and more.
+    #[test]
+    fn each_of_very_many_is_remembered() {
+        let mut seen = Seen::new(SEEN_MAX);
+        let mut all = |new: bool| {
+            (0..300_000).all(|number: u32| seen.is_new(&number.to_string(), at(0)) == new)
+        };
+        assert!(all(true) && all(false));
+    }
+
     #[test]
     fn beyond_its_bound_the_oldest_is_forgotten() {
         let mut seen = Seen::new(2);

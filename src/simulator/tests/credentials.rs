@@ -5,7 +5,6 @@ use std::time::SystemTime;
 use http_body_util::Full;
 
 use super::*;
-use crate::simulator::auth::tests::rsa_key;
 
 /// One account with the demo's stream.
 fn account() -> AccountSettings {
