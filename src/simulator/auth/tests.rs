@@ -170,6 +170,11 @@ fn what_is_no_key_is_refused_and_not_repeated() {
     let (private, _) = rsa_key();
     let cut = private.replacen("MII", "MIJ", 1);
     let wrapped = |tag: &str| pem::encode(&pem::Pem::new(tag, &b"CANARY"[..]));
+    // Well-formed inside too, but one number is no RSA key.
+    let number = pem::encode(&pem::Pem::new(
+        "RSA PUBLIC KEY",
+        &b"\x30\x03\x02\x01\x05"[..],
+    ));
     for text in [
         "CANARY",
         "",
@@ -177,6 +182,7 @@ fn what_is_no_key_is_refused_and_not_repeated() {
         &wrapped("PUBLIC KEY"),
         &wrapped("RSA PUBLIC KEY"),
         &wrapped("PRIVATE KEY"),
+        &number,
     ] {
         let error = Credential::new(&AccountSettings {
             algorithm: Algorithm::RS256,
