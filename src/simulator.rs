@@ -4,6 +4,7 @@
 //! socket (server) ─┬─> control     /_simulator/...: set faults, read counts
 //!                  └─> kore        one request, one answer
 //!                        ├─ auth       the JWT, its app's secrets, and the answers to wrong ones
+//!                        ├─ clock      what `Date` says and tokens expire by
 //!                        ├─ calls      the account's calls a minute, and the count of everything
 //!                        ├─ plan       which faults fall on this call (fault: what can be wrong)
 //!                        ├─ stream     its records as they stand, and changes between two calls (records: their order)
@@ -32,6 +33,7 @@ mod auth;
 mod body;
 mod calls;
 mod change;
+mod clock;
 mod contacts;
 mod control;
 mod fault;
@@ -61,15 +63,16 @@ pub(crate) use auth::tests::rsa_key;
 pub use auth::{Algorithm, Denial, SECRETS_MAX, SecretError};
 pub use calls::{Counts, RateLimit, Window};
 pub use change::{CHURN_MAX, Change, ChangeError, ChangeKind, Churn};
+pub use clock::CLOCK_OFFSET_MAX;
+pub(crate) use clock::parse_clock_offset;
 pub use contacts::{CONTACTS_MAX, Contacts, contact};
 pub use control::fault_guide;
 pub use fault::{Claim, Fault, ParseFaultError};
 pub use plan::{RULES_MAX, Rule, RuleError};
 pub use requests::SeenRequest;
-pub(crate) use settings::parse_clock_offset;
 pub use settings::{
-    AccountSettings, CLOCK_OFFSET_MAX, Content, DEMO_ACCOUNT_ID, DEMO_CONTACTS, DEMO_STREAM_ID,
-    LIMIT_HARD_MAX, LimitMax, Paging, Settings, SettingsError, StreamSettings,
+    AccountSettings, Content, DEMO_ACCOUNT_ID, DEMO_CONTACTS, DEMO_STREAM_ID, LIMIT_HARD_MAX,
+    LimitMax, Paging, Settings, SettingsError, StreamSettings,
 };
 pub use stream::{LiveStream, SCHEDULED_MAX};
 
@@ -156,7 +159,7 @@ impl Simulator {
     #[track_caller]
     pub(crate) fn mint(&self, account_id: &str, lifetime: Duration) -> Option<String> {
         let app = &self.account(account_id).credential;
-        app.mint(self.kore.now(), lifetime)
+        app.mint(self.kore.clock().now(), lifetime)
     }
 
     /// One more secret opens an account, with those that do already.
@@ -211,7 +214,7 @@ impl Simulator {
     ///
     /// If that is more than [`CLOCK_OFFSET_MAX`] either way.
     pub fn set_clock_offset(&self, seconds: i64) -> Result<(), SettingsError> {
-        self.kore.set_clock_offset(seconds)
+        self.kore.clock().set(seconds)
     }
 
     /// This fault on the next `calls` calls that would have been answered with a page.

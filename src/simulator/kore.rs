@@ -7,9 +7,9 @@ use std::{
     collections::HashMap,
     sync::{
         Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicI64, AtomicU64, Ordering},
+        atomic::{AtomicU64, Ordering},
     },
-    time::{Duration, SystemTime},
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -23,13 +23,14 @@ use super::{
     answer::{Answer, RATE_LIMITED},
     auth::{self, Credential, Denial, Tally},
     calls::{Admission, Calls, Counts, Outcome},
+    clock::Clock,
     contacts::Contacts,
     indent::indent,
     noise,
     page::{Page, Window},
     plan::Plan,
     requests::Requests,
-    settings::{self, AccountSettings, Content, Settings, SettingsError},
+    settings::{AccountSettings, Content, Settings, SettingsError},
     stream::{Live, LiveStream, Stream},
 };
 
@@ -41,8 +42,7 @@ pub(super) struct Kore {
     requests: Mutex<Requests>,
     /// How many latencies were drawn.
     drawn: AtomicU64,
-    /// Seconds, as in [`Settings::clock_offset`].
-    clock_offset: AtomicI64,
+    clock: Clock,
 }
 
 pub(super) struct Account {
@@ -69,32 +69,13 @@ impl Kore {
             plan: Mutex::new(Plan::new(settings.seed)),
             requests: Mutex::new(Requests::new(settings.requests_max)),
             drawn: AtomicU64::new(0),
-            clock_offset: AtomicI64::new(settings.clock_offset),
+            clock: Clock::new(settings.clock_offset),
             settings,
         })
     }
 
-    /// What the simulator's clock says.
-    pub(super) fn now(&self) -> SystemTime {
-        let offset = self.clock_offset();
-        let by = Duration::from_secs(offset.unsigned_abs());
-        let now = SystemTime::now();
-        let moved = if offset < 0 {
-            now.checked_sub(by)
-        } else {
-            now.checked_add(by)
-        };
-        moved.unwrap_or(now)
-    }
-
-    pub(super) fn clock_offset(&self) -> i64 {
-        self.clock_offset.load(Ordering::Relaxed)
-    }
-
-    pub(super) fn set_clock_offset(&self, seconds: i64) -> Result<(), SettingsError> {
-        settings::clock_offset(seconds)?;
-        self.clock_offset.store(seconds, Ordering::Relaxed);
-        Ok(())
+    pub(super) fn clock(&self) -> &Clock {
+        &self.clock
     }
 
     pub(super) fn plan(&self) -> MutexGuard<'_, Plan> {
@@ -139,7 +120,7 @@ impl Kore {
     pub(super) async fn answer<B>(&self, request: &Request<B>, reused: bool) -> Answer {
         let mut answer = self.undated(request, reused).await;
         if !answer.headers.contains_key(DATE) {
-            let date = HeaderValue::try_from(httpdate::fmt_http_date(self.now()));
+            let date = HeaderValue::try_from(httpdate::fmt_http_date(self.clock.now()));
             answer.headers.extend(date.ok().map(|date| (DATE, date)));
         }
         answer
@@ -182,7 +163,9 @@ impl Kore {
         stream_id: &str,
     ) -> (Answer, Outcome) {
         let token = auth::token(request.headers());
-        if let Err(denial) = token.and_then(|token| account.credential.check(token, self.now())) {
+        if let Err(denial) =
+            token.and_then(|token| account.credential.check(token, self.clock.now()))
+        {
             return (denied(denial), Outcome::Denied);
         }
         let made;

@@ -8,6 +8,7 @@ use super::{
     auth::SecretError,
     calls::RateLimit,
     change::{Change, Churn},
+    clock::{self, CLOCK_OFFSET_MAX},
     plan::Rule,
 };
 
@@ -22,9 +23,6 @@ pub const DEMO_CONTACTS: u64 = 1_000;
 
 /// No page holds more records than this, whatever the other settings say: a page is built in memory.
 pub const LIMIT_HARD_MAX: u64 = 10_000;
-
-/// How far the simulator's clock may be set off, in seconds: a year.
-pub const CLOCK_OFFSET_MAX: i64 = 365 * 24 * 3600;
 
 /// Everything a simulator is told.
 #[derive(Clone, Debug)]
@@ -154,7 +152,7 @@ impl Settings {
         within("calls per minute", per_minute.into(), 1, 60_000)?;
         within("latency in seconds", self.latency.as_secs(), 0, 3_600)?;
         within("jitter in seconds", self.jitter.as_secs(), 0, 3_600)?;
-        clock_offset(self.clock_offset)?;
+        clock::check(self.clock_offset)?;
         within("requests_max", self.requests_max as u64, 0, 100_000)?;
         within("connections_max", self.connections_max as u64, 1, 100_000)?;
 
@@ -164,30 +162,6 @@ impl Settings {
         unique(self.accounts.iter().map(|account| &account.account_id))?;
         self.accounts.iter().try_for_each(AccountSettings::check)
     }
-}
-
-/// Whether the clock may be set off by so many seconds.
-pub(super) fn clock_offset(seconds: i64) -> Result<(), SettingsError> {
-    if (-CLOCK_OFFSET_MAX..=CLOCK_OFFSET_MAX).contains(&seconds) {
-        Ok(())
-    } else {
-        Err(SettingsError::ClockOffset(seconds))
-    }
-}
-
-/// Reads how far a clock is off: whole seconds, ahead or (with `-`) behind.
-pub(crate) fn parse_clock_offset(text: &str) -> Result<i64, &'static str> {
-    let accepted = "a time of whole seconds such as 90s, or -2m for a clock that is behind";
-    let (sign, time) = match text.strip_prefix('-') {
-        Some(time) => (-1, time),
-        None => (1, text.strip_prefix('+').unwrap_or(text)),
-    };
-    let time = humantime::parse_duration(time).map_err(|_| accepted)?;
-    let seconds = i64::try_from(time.as_secs()).map_err(|_| accepted)?;
-    if time.subsec_nanos() > 0 {
-        return Err(accepted);
-    }
-    Ok(sign * seconds)
 }
 
 fn unique<'a>(ids: impl Iterator<Item = &'a String>) -> Result<(), SettingsError> {
@@ -228,16 +202,6 @@ mod tests {
         assert_ne!(one.account_id, two.account_id);
         assert_ne!(one.client_id, two.client_id);
         assert_eq!(one.account_id.len(), 24);
-    }
-
-    #[test]
-    fn a_clock_is_ahead_or_behind_by_whole_seconds() {
-        for (text, seconds) in [("90s", 90), ("+1m", 60), ("-1h 1s", -3_601), ("0s", 0)] {
-            assert_eq!(parse_clock_offset(text), Ok(seconds), "{text}");
-        }
-        for text in ["", "-", "90", "--1s", "1500ms", "-s", "999999999999years"] {
-            assert!(parse_clock_offset(text).is_err(), "{text}");
-        }
     }
 
     #[test]

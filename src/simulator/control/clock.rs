@@ -3,12 +3,12 @@
 use serde_json::{Value, json};
 
 use super::{ControlError, pairs};
-use crate::simulator::{kore::Kore, settings::parse_clock_offset};
+use crate::simulator::{clock::parse_clock_offset, kore::Kore};
 
 /// What it says, and how far that is from the machine's own.
 pub(super) fn show(kore: &Kore) -> Value {
-    let now = httpdate::fmt_http_date(kore.now());
-    json!({"date": now, "offset_seconds": kore.clock_offset()})
+    let now = httpdate::fmt_http_date(kore.clock().now());
+    json!({"date": now, "offset_seconds": kore.clock().offset()})
 }
 
 /// Sets it as the last `offset` says.
@@ -26,6 +26,6 @@ pub(super) fn set(kore: &Kore, query: &str, form: &[u8]) -> Result<Value, Contro
         })?;
         offset = Some(seconds);
     }
-    kore.set_clock_offset(offset.ok_or(ControlError::NoOffset)?)?;
+    kore.clock().set(offset.ok_or(ControlError::NoOffset)?)?;
     Ok(show(kore))
 }
