@@ -37,7 +37,7 @@ use crate::{
     config::Config,
     contacts::{
         account::{Accounts, Malformed},
-        cache::{self, entry::Lifetime, store},
+        cache::{self, entry::Lifetime, forced::Forced, store},
         collections::Collections,
         slice, walk,
     },
@@ -88,12 +88,14 @@ fn traffic(
         .service(Client::new(&config.upstream)?);
     let upstream = sparingly(attempts, &accounts, budgets, registry)?;
 
+    let forced = Arc::new(Forced::new(config.cache.forced_per_minute));
     let held_lists = Arc::new(store::Lists::new(lists_bytes, of_lists.clone()));
     let collections = Collections::new(config.edge.collections_max, held_lists.clone());
     let lists = ServiceBuilder::new()
         // One walk for all who ask, and none while its list is fresh.
         .layer(cache::layer(
             held_lists.clone(),
+            forced.clone(),
             Lifetime {
                 fresh_for: config.merge.fresh_for,
                 stale_for: config.cache.stale_for,
@@ -119,6 +121,7 @@ fn traffic(
         // One flight for all who ask, and none while its page is fresh.
         .layer(cache::layer(
             Arc::new(store::Pages::new(pages_bytes, of_pages.clone())),
+            forced,
             Lifetime {
                 fresh_for: config.cache.fresh_for,
                 stale_for: config.cache.stale_for,

@@ -160,6 +160,7 @@ async fn outage(kind: Kind, more: Duration) {
     let pages = ServiceBuilder::new()
         .layer(cache::layer(
             Arc::new(store::Pages::new(1 << 30, of_pages.clone())),
+            Arc::new(Forced::new(6)),
             Lifetime {
                 fresh_for: MINUTE,
                 stale_for: 60 * MINUTE,
