@@ -33,18 +33,19 @@ use tower::{Service, ServiceBuilder};
 use tracing::{info, warn};
 
 use crate::{
-    admin::{Admin, Readiness},
+    admin::{Admin, Readiness, operate::Operate},
     config::Config,
     contacts::{
         account::{Accounts, Malformed},
         cache::{self, entry::Lifetime, forced::Forced, store},
         collections::Collections,
+        copies::Copies,
         slice, walk,
     },
     edge::{
         body::Body,
         local, respond,
-        route::{Route, query::Style},
+        route::{Resolver, Route, query::Style},
         server::{self, Server},
         trace,
         workers::Workers,
@@ -61,15 +62,15 @@ use crate::{
     },
 };
 
-/// What callers reach: a request to a response, whatever happens.
+/// What callers reach: a request to a response, whatever happens. And what operators can ask about it.
 fn traffic(
     config: &Config,
-    accounts: Accounts,
+    accounts: Arc<Accounts>,
     credentials: Credentials,
     budgets: Budgets,
     registry: &Registry,
     traced: trace::Metrics,
-) -> Result<impl Traffic, StartError> {
+) -> Result<(impl Traffic, Operate), StartError> {
     let caches = cache::Families::new(registry)?;
     let (of_pages, of_lists) = (caches.of("pages"), caches.of("lists"));
     let lists_bytes = config.cache.lists_max_bytes.as_u64();
@@ -91,10 +92,16 @@ fn traffic(
     let forced = Arc::new(Forced::new(config.cache.forced_per_minute));
     let held_lists = Arc::new(store::Lists::new(lists_bytes, of_lists.clone()));
     let collections = Collections::new(config.edge.collections_max, held_lists.clone());
+    let held_pages = store::Pages::new(pages_bytes, of_pages.clone());
+    let held_pages = Arc::new(cache::Held::new(Arc::new(held_pages)));
+    let held_lists = Arc::new(cache::Held::new(held_lists));
+    let copies = Copies::new(accounts.clone(), held_pages.clone(), held_lists.clone());
+    let resolver = Resolver::new(config.edge.clone(), style, accounts, collections);
+    let resolver = Arc::new(resolver);
     let lists = ServiceBuilder::new()
         // One walk for all who ask, and none while its list is fresh.
         .layer(cache::layer(
-            held_lists.clone(),
+            held_lists,
             forced.clone(),
             Lifetime {
                 fresh_for: config.merge.fresh_for,
@@ -120,7 +127,7 @@ fn traffic(
         .layer(slice::layer(of_pages.clone()))
         // One flight for all who ask, and none while its page is fresh.
         .layer(cache::layer(
-            Arc::new(store::Pages::new(pages_bytes, of_pages.clone())),
+            held_pages,
             forced,
             Lifetime {
                 fresh_for: config.cache.fresh_for,
@@ -131,7 +138,7 @@ fn traffic(
         ))
         .service(upstream);
 
-    Ok(ServiceBuilder::new()
+    let traffic = ServiceBuilder::new()
         // Outermost, so that every request has a name, a count and a line, refused ones included.
         .layer(trace::layer(number_of_this_start(), traced))
         // Below it everything is an answer or an error; above it everything is HTTP.
@@ -139,14 +146,8 @@ fn traffic(
         // Before anything is read: a web page in somebody's browser must not get this far.
         .layer(local::layer())
         // The last stage that sees a header. Below it travel a key and terms.
-        .service(Route::new(
-            config.edge.clone(),
-            style,
-            accounts,
-            collections,
-            pages,
-            lists,
-        )))
+        .service(Route::new(resolver.clone(), pages, lists));
+    Ok((traffic, Operate::new(resolver, copies)))
 }
 
 /// What stands between a flight and its attempts.
@@ -272,7 +273,7 @@ impl App {
     /// If a listener's address is taken, or the system lacks something that is needed.
     pub async fn bind(config: &Config, secrets: Vec<Option<Secret>>) -> Result<Self, StartError> {
         let registry = Registry::new()?;
-        let accounts = Accounts::new(&config.accounts)?;
+        let accounts = Arc::new(Accounts::new(&config.accounts)?);
         let credentials = Credentials::new(
             accounts.iter().zip(secrets),
             &config.token,
@@ -289,7 +290,7 @@ impl App {
             Instant::now(),
         );
         let [by_callers, by_operators] = trace::Metrics::new(&registry)?;
-        let traffic = traffic(
+        let (traffic, operate) = traffic(
             config,
             accounts,
             credentials,
@@ -299,7 +300,7 @@ impl App {
         )?;
         let readiness = Readiness::default();
         let operations = operations(
-            Admin::new(registry.clone(), readiness.clone()),
+            Admin::new(registry.clone(), readiness.clone(), operate),
             by_operators,
         );
 

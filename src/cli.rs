@@ -14,8 +14,11 @@ use tracing::error;
 
 use crate::{app::StartError, config::Problems};
 
+pub mod ask;
 pub mod check;
 pub mod demo;
+pub mod explain;
+pub mod purge;
 pub mod serve;
 pub mod simulate;
 
@@ -40,6 +43,10 @@ enum Command {
     Serve(serve::Args),
     /// Report everything that is wrong with a configuration
     Check(check::Args),
+    /// Ask a running gateway why it would answer a request as it would
+    Explain(explain::Args),
+    /// Make copies of a running gateway go
+    Purge(purge::Args),
     /// Play Kore.ai alone, with its limits and faults
     Simulate(Box<simulate::Args>),
 }
@@ -51,6 +58,8 @@ impl Cli {
             Command::Check(args) => return check::run(&args),
             Command::Demo(args) => wait_for(demo::run(args)),
             Command::Serve(args) => wait_for(serve::run(args)),
+            Command::Explain(args) => wait_for(explain::run(args)),
+            Command::Purge(args) => wait_for(purge::run(args)),
             Command::Simulate(args) => wait_for(async { Ok(simulate::run(*args).await?) }),
         };
         match outcome {
@@ -75,6 +84,8 @@ pub enum Failure {
     Simulate(#[from] simulate::SimulateError),
     #[error("contacts-gateway: {0}")]
     Simulator(#[from] crate::simulator::StartError),
+    #[error("contacts-gateway: {0}")]
+    Ask(#[from] ask::AskError),
     #[error("contacts-gateway: {0}")]
     Log(#[from] tracing_subscriber::util::TryInitError),
     #[error("contacts-gateway: {0}")]

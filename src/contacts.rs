@@ -4,6 +4,7 @@ pub mod account;
 pub mod cache;
 pub mod collection;
 pub mod collections;
+pub mod copies;
 pub mod directives;
 pub mod etag;
 pub mod ids;
@@ -11,6 +12,7 @@ pub mod limits;
 pub mod list;
 pub mod page;
 pub mod request;
+pub mod scope;
 pub mod slice;
 pub mod walk;
 

@@ -159,7 +159,10 @@ async fn outage(kind: Kind, more: Duration) {
     let of_pages = testing::metrics("pages");
     let pages = ServiceBuilder::new()
         .layer(cache::layer(
-            Arc::new(store::Pages::new(1 << 30, of_pages.clone())),
+            Arc::new(cache::Held::new(Arc::new(store::Pages::new(
+                1 << 30,
+                of_pages.clone(),
+            )))),
             Arc::new(Forced::new(6)),
             Lifetime {
                 fresh_for: MINUTE,

@@ -3,12 +3,15 @@
 use std::{
     collections::{HashMap, HashSet},
     path::PathBuf,
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError, Weak},
 };
 
 use serde::Deserialize;
 
-use super::ids::{AccountId, ClientId, Epoch, StreamId};
+use super::{
+    ids::{AccountId, ClientId, Epoch, StreamId},
+    scope::Scope,
+};
 use crate::config::Rules;
 
 /// One `[[accounts]]` table: a Kore.ai account and the credential that reads it.
@@ -131,8 +134,12 @@ pub struct Account {
     pub label: Box<str>,
     pub id: AccountId,
     pub client: ClientId,
-    /// The epoch in which its collections begin.
+    /// Its own, and never another's: it tells accounts apart that had the same id at different times.
     pub epoch: Epoch,
+    /// All its copies.
+    pub scope: Arc<Scope>,
+    /// Those of its collections, as long as somebody holds them.
+    scopes: Mutex<HashMap<StreamId, Weak<Scope>>>,
     streams: Streams,
 }
 
@@ -165,12 +172,29 @@ impl Account {
             id,
             client,
             epoch: Epoch::begin(),
+            scope: Arc::default(),
+            scopes: Mutex::default(),
             streams: if streams.is_empty() {
                 Streams::Open
             } else {
                 listed(streams)
             },
         }
+    }
+
+    /// The scope of a stream's copies: the same as long as one of them is held anywhere.
+    pub fn scope_of(&self, stream: &StreamId) -> Arc<Scope> {
+        let mut scopes = self.scopes.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(scope) = scopes.get(stream).and_then(Weak::upgrade) {
+            return scope;
+        }
+        // As many are forgotten as are added, so that this costs little each time.
+        if scopes.len() == scopes.capacity() {
+            scopes.retain(|_, scope| scope.strong_count() > 0);
+        }
+        let scope = Arc::new(Scope::within(self.scope.clone()));
+        scopes.insert(stream.clone(), Arc::downgrade(&scope));
+        scope
     }
 
     /// Whether this stream may be asked for at all.
@@ -328,6 +352,23 @@ mod tests {
             acme.stream_name(&StreamId::parse("st-1").unwrap()),
             "name-of-st-1"
         );
+    }
+
+    #[test]
+    fn a_scope_is_the_same_while_somebody_holds_it_and_is_forgotten_after() {
+        let accounts = Accounts::new(&[config("acme", "a1", &[])]).unwrap();
+        let acme = accounts.get("a1").unwrap();
+        let stream = StreamId::parse("st-1").unwrap();
+        let scope = acme.scope_of(&stream);
+        scope.end_epoch();
+        assert!(Arc::ptr_eq(&scope, &acme.scope_of(&stream)));
+        for number in 0..10_000 {
+            acme.scope_of(&StreamId::parse(&format!("st-{number}")).unwrap());
+        }
+        assert!(Arc::ptr_eq(&scope, &acme.scope_of(&stream)));
+        assert!(acme.scopes.lock().unwrap().len() < 100);
+        drop(scope);
+        assert_eq!(acme.scope_of(&stream).epoch(), acme.scope.epoch());
     }
 
     #[test]

@@ -25,6 +25,7 @@ use tracing::{Instrument, info_span, warn};
 use self::{
     decision::{Decision, decide},
     entry::{Entry, Freshness, Lifetime},
+    explanation::{Explanation, HeldCopy, Outcome},
     flight::{Board, Boarded},
     forced::Forced,
     rest::Resting,
@@ -33,6 +34,7 @@ use self::{
 use super::{
     collection::Collection,
     directives::Directives,
+    ids::Epoch,
     request::{Class, Fetch, Request},
 };
 use crate::{
@@ -43,6 +45,7 @@ use crate::{
 
 pub mod decision;
 pub mod entry;
+pub mod explanation;
 pub mod flight;
 pub mod forced;
 mod rest;
@@ -113,6 +116,9 @@ impl Default for Config {
 pub trait Key: Clone + Eq + Hash + fmt::Debug + Send + Sync + 'static {
     /// Whose contacts they are.
     fn collection(&self) -> &Arc<Collection>;
+
+    /// The generation of copies that it is about.
+    fn epoch(&self) -> Epoch;
 }
 
 /// The stage. Clones share everything and cost one reference, since each request has one.
@@ -120,18 +126,103 @@ pub struct Cache<T: Store, S>(Arc<Shared<T, S>>);
 
 struct Shared<T: Store, S> {
     inner: S,
-    store: Arc<T>,
-    flights: Board<T::Key, T::Value>,
-    resting: Resting<T::Key>,
+    held: Arc<Held<T>>,
     forced: Arc<Forced>,
     lifetime: Lifetime,
     chance: fn() -> f64,
     metrics: Metrics,
 }
 
+/// What a cache holds: copies, flights on their way, and failures that are remembered.
+pub struct Held<T: Store> {
+    store: Arc<T>,
+    flights: Board<T::Key, T::Value>,
+    resting: Resting<T::Key>,
+}
+
+impl<T: Store> Held<T> {
+    pub fn new(store: Arc<T>) -> Self {
+        Self {
+            store,
+            flights: Board::default(),
+            resting: Resting::default(),
+        }
+    }
+
+    /// Gives up one key's copy, and what its flight will bring.
+    pub fn purge(&self, key: &T::Key) {
+        // In this order: what lands in between is removed, and what lands after it is disowned.
+        self.flights.disown(key);
+        self.store.remove(key);
+        self.resting.succeeded(key);
+    }
+
+    /// Makes one key's copy stale, and what its flight will bring.
+    pub fn outdate(&self, key: &T::Key, now: Instant) {
+        self.flights.outdate(key);
+        if let Some(copy) = self.store.get(key) {
+            copy.outdate(now);
+        }
+    }
+
+    /// Whether a copy can still be found.
+    pub fn holds(&self, key: &T::Key) -> bool {
+        self.store.get(key).is_some_and(|copy| copy.is_current())
+    }
+
+    /// How many copies are about such a collection and can still be found. Looks at all of them.
+    pub fn count(&self, about: impl Fn(&Collection) -> bool) -> usize {
+        let mut count = 0;
+        self.store.each(|key, copy| {
+            count += usize::from(copy.is_current() && about(key.collection()));
+        });
+        count
+    }
+
+    /// What would become of a request now, without anything coming of it.
+    pub fn explain(&self, request: &Request<T::Key>, now: Instant) -> Explanation {
+        let copy = self.store.get(&request.key);
+        let standing = copy.as_ref().map(|copy| copy.standing(now));
+        let rest = self.resting.of(&request.key, now);
+        let in_flight = self.flights.has(&request.key);
+        let young = copy.as_ref().is_some_and(|copy| copy.is_young(now));
+        let outcome = match decide(standing.as_ref(), &request.terms.directives) {
+            Decision::Serve if copy.as_ref().is_some_and(|copy| copy.is_fresh(now)) => Outcome::Hit,
+            Decision::Serve | Decision::Revalidate => Outcome::Stale,
+            Decision::Refuse => Outcome::OnlyIfCached,
+            Decision::Fetch { .. } if rest.is_some() => Outcome::Resting,
+            Decision::Fetch { .. } if in_flight => Outcome::Joined,
+            Decision::Fetch { forward, .. } => match forward {
+                Forward::Request if young => Outcome::RefreshFloor,
+                Forward::Request => Outcome::Forced,
+                Forward::Stale => Outcome::Expired,
+                Forward::Miss => Outcome::Miss,
+            },
+        };
+        Explanation {
+            outcome,
+            copy: copy.map(|copy| HeldCopy::of(&copy, now)),
+            rest: rest.map(|error| (error.kind(), error.wait().unwrap_or_default())),
+            last_failure: self.resting.last(&request.key),
+            in_flight,
+        }
+    }
+
+    /// Keeps what a flight has brought, unless its epoch has ended meanwhile or there is no room for it.
+    fn keep(&self, key: T::Key, copy: Arc<Entry<T::Value>>, outdated: bool) {
+        if outdated {
+            copy.outdate(Instant::now());
+        }
+        if copy.is_current() && self.store.keeps(&copy) {
+            copy.keep();
+            self.store.put(key, copy);
+        }
+    }
+}
+
 /// Puts a cache over whatever fetches. `chance` draws from 0 to 1, evenly.
 pub fn layer<T: Store, S>(
-    store: Arc<T>,
+    held: Arc<Held<T>>,
     forced: Arc<Forced>,
     lifetime: Lifetime,
     chance: fn() -> f64,
@@ -140,9 +231,7 @@ pub fn layer<T: Store, S>(
     layer_fn(move |inner| {
         Cache(Arc::new(Shared {
             inner,
-            store: store.clone(),
-            flights: Board::default(),
-            resting: Resting::default(),
+            held: held.clone(),
             forced: forced.clone(),
             lifetime,
             chance,
@@ -172,25 +261,25 @@ where
     fn call(&mut self, request: Request<T::Key>) -> Self::Future {
         let Self(shared) = self;
         let now = Instant::now();
-        let copy = shared.store.get(&request.key);
+        let copy = shared.held.store.get(&request.key);
         let standing = copy.as_ref().map(|copy| copy.standing(now));
         let at_once = |outcome| Either::Left(ready(outcome));
         match (decide(standing.as_ref(), &request.terms.directives), copy) {
             (Decision::Serve, Some(copy)) => {
                 let served = match copy.is_fresh(now) {
                     true => Served::Hit,
-                    false => Served::Stale(shared.resting.last(&request.key)),
+                    false => Served::Stale(shared.held.resting.last(&request.key)),
                 };
                 at_once(Ok(shared.answer(copy, served, now)))
             }
             (Decision::Revalidate, Some(copy)) => {
-                let failure = shared.resting.last(&request.key);
+                let failure = shared.held.resting.last(&request.key);
                 shared.clone().revalidate(request, now);
                 at_once(Ok(shared.answer(copy, Served::Stale(failure), now)))
             }
             (Decision::Fetch { forward, fallback }, copy) => {
                 let fallback = copy.clone().filter(|_| fallback);
-                if let Some(error) = shared.resting.of(&request.key, now) {
+                if let Some(error) = shared.held.resting.of(&request.key, now) {
                     let served = Served::Fetched(forward);
                     return at_once(shared.fall_back(error, fallback, served, now));
                 }
@@ -270,11 +359,11 @@ where
     ) -> Boarded<T::Value> {
         let span = info_span!("flight", request = request.terms.id.as_str(), key = ?request.key);
         let directives = request.terms.directives;
-        self.flights.board(
+        self.held.flights.board(
             request,
             |key| {
                 // Another flight may have landed between the look at the copy and this one.
-                let landed = self.store.get(key).filter(|copy| {
+                let landed = self.held.store.get(key).filter(|copy| {
                     let standing = copy.standing(now);
                     decide(Some(&standing), &directives) == Decision::Serve && copy.is_fresh(now)
                 });
@@ -287,12 +376,16 @@ where
                 (!may).then_some((copy, Served::Floor))
             },
             |fetch| self.clone().fetch(fetch).instrument(span),
+            {
+                let held = self.held.clone();
+                move |key, copy, outdated| held.keep(key, copy, outdated)
+            },
         )
     }
 
     /// Fetches a stale copy anew, which nobody waits for; not while it rests from a failure.
     fn revalidate(self: Arc<Self>, request: Request<T::Key>, now: Instant) {
-        if self.resting.rests(&request.key, now) || self.flights.has(&request.key) {
+        if self.held.resting.rests(&request.key, now) || self.held.flights.has(&request.key) {
             return;
         }
         let Request { key, mut terms } = request;
@@ -304,21 +397,16 @@ where
         }
     }
 
-    /// One flight, from dispatch to the store.
+    /// One flight, from dispatch to what it brings.
     async fn fetch(self: Arc<Self>, fetch: Fetch<T::Key>) -> Result<Arc<Entry<T::Value>>> {
         let key = fetch.key.clone();
         let outcome = self.inner.clone().oneshot(fetch).await;
         let now = Instant::now();
         match outcome {
             Ok(value) => {
-                let mut copy = Entry::new(value, now, self.lifetime, (self.chance)());
-                copy.kept = self.store.keeps(&copy);
-                let copy = Arc::new(copy);
-                self.resting.succeeded(&key);
-                if copy.kept {
-                    self.store.put(key, copy.clone());
-                }
-                Ok(copy)
+                let copy = Entry::new(value, &key, now, self.lifetime, (self.chance)());
+                self.held.resting.succeeded(&key);
+                Ok(Arc::new(copy))
             }
             Err(error) => {
                 // Logged here, once for the flight, and not once for each of its waiters.
@@ -326,9 +414,9 @@ where
                 warn!(code, cause, "{}", error.detail());
                 // What is gone upstream must not go on being answered; whatever else failed leaves the copy alone.
                 if error.kind() == Kind::StreamNotFound {
-                    self.store.remove(&key);
+                    self.held.store.remove(&key);
                 }
-                self.resting.failed(key, &error, now);
+                self.held.resting.failed(key, &error, now);
                 Err(error)
             }
         }

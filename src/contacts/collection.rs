@@ -14,12 +14,15 @@ use super::{
     ids::{Epoch, StreamId},
     limits::Limits,
     list::List,
+    scope::Scope,
 };
 
 /// A collection, and what has been learned about it. Two are equal if account, credential and stream are.
 pub struct Collection {
     pub account: Arc<Account>,
     pub stream: StreamId,
+    /// Its copies.
+    pub scope: Arc<Scope>,
     /// Of the identity, made once: keys are hashed for every request.
     hash: u64,
     /// How large a page upstream gives.
@@ -33,6 +36,7 @@ impl Collection {
         static KEYS: LazyLock<RandomState> = LazyLock::new(RandomState::new);
         let hash = KEYS.hash_one((&account.id, &account.client, &stream));
         Self {
+            scope: account.scope_of(&stream),
             account,
             stream,
             hash,
@@ -43,7 +47,7 @@ impl Collection {
 
     /// The epoch that new keys carry.
     pub fn epoch(&self) -> Epoch {
-        self.account.epoch
+        self.scope.epoch()
     }
 
     /// The list that windows may be cut from, if one is held; fresh or not, verified or not.

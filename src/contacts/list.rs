@@ -27,6 +27,10 @@ impl Key for ListKey {
     fn collection(&self) -> &Arc<Collection> {
         &self.collection
     }
+
+    fn epoch(&self) -> Epoch {
+        self.epoch
+    }
 }
 
 /// What is known about a list's completeness.

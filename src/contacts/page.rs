@@ -44,6 +44,10 @@ impl Key for PageKey {
     fn collection(&self) -> &Arc<Collection> {
         &self.collection
     }
+
+    fn epoch(&self) -> Epoch {
+        self.epoch
+    }
 }
 
 /// The numbers of an envelope, as echoed or computed.

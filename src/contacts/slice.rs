@@ -15,7 +15,7 @@ use super::{
         Metrics,
         entry::{Entry, Freshness},
     },
-    list::Verdict,
+    list::{List, Verdict},
     page::{Page, PageKey, Window},
     request::Request,
 };
@@ -62,22 +62,28 @@ impl<S: ServePage> Service<Request<PageKey>> for Slice<S> {
 
 /// The window as a slice, if there is a list that may be cut now.
 fn cut(request: &Request<PageKey>, now: Instant) -> Option<Answer<Page>> {
-    let Request { key, terms } = request;
-    let list = key.collection.list();
-    let list = list.as_ref()?;
-    let standing = list.standing(now);
-    if list.verdict != Verdict::Verified
-        || standing.freshness != Freshness::Fresh
-        || !terms.directives.accept(&standing)
-    {
-        return None;
-    }
+    let key = &request.key;
+    let list = source(request, now)?;
     let Window { skip, limit } = key.window;
     // Upstream would echo the limit that it applies. Where that is not known yet, it is asked, once.
     let limit = key.collection.limits.echo_of(limit)?;
     let page = list.slice(Window { skip, limit });
-    let copy = Arc::new(Entry::derived(page, list));
+    let copy = Arc::new(Entry::derived(page, &list));
     Some(Answer::new(copy, Served::Slice, now))
+}
+
+/// The list that a window may be cut from now, if it is known which window upstream would answer.
+pub fn source(request: &Request<PageKey>, now: Instant) -> Option<Arc<Entry<List>>> {
+    let Request { key, terms } = request;
+    let list = key.collection.list();
+    let list = list.as_ref()?;
+    let standing = list.standing(now);
+    let usable = list.verdict == Verdict::Verified
+        && standing.freshness == Freshness::Fresh
+        && list.is_current()
+        && terms.directives.accept(&standing)
+        && key.collection.limits.echo_of(key.window.limit).is_some();
+    usable.then(|| list.clone())
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use super::{
     account::Account,
     cache::{
-        Families, Metrics,
+        Families, Key, Metrics,
         entry::{Cached, Entry, Lifetime},
     },
     collection::Collection,
@@ -136,7 +136,14 @@ pub(crate) const LIFETIME: Lifetime = Lifetime {
     stale_for: Duration::ZERO,
 };
 
-/// A copy that became whole now.
+/// A copy that became whole now, of whatever collection.
 pub(crate) fn kept<V: Cached>(value: V, now: Instant) -> Arc<Entry<V>> {
-    Arc::new(Entry::new(value, now, LIFETIME, 0.0))
+    kept_as(&list_key("st-1"), value, now)
+}
+
+/// A copy that became whole now.
+pub(crate) fn kept_as<V: Cached>(key: &impl Key, value: V, now: Instant) -> Arc<Entry<V>> {
+    let copy = Entry::new(value, key, now, LIFETIME, 0.0);
+    copy.keep();
+    Arc::new(copy)
 }

@@ -18,6 +18,7 @@ mod matrix;
 mod operators;
 mod paging;
 mod program;
+mod purges;
 mod records;
 mod support;
 mod walks;

@@ -4,12 +4,18 @@
 //! goes on whoever leaves; one that still queues for a call when its last waiter leaves is dropped, and nothing is spent. All waiters get the flight's one outcome at once. What it fetched is stored *before* the flight is taken off
 //! the board, and whoever boards looks at the store once more under the board's lock: between the two there is no
 //! moment in which a second flight for the key could start.
+//!
+//! A purge may disown a flight: its waiters, who asked before, still get its outcome, but it is not stored, and whoever asks
+//! next has a flight of its own.
 
 use std::{
     collections::{HashMap, hash_map},
     hash::Hash,
     pin::pin,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use tokio::{select, sync::watch, time};
@@ -28,8 +34,17 @@ pub type Outcome<V> = Result<Arc<Entry<V>>>;
 pub struct Board<K, V>(Arc<Mutex<HashMap<K, Flight<V>>>>);
 
 struct Flight<V> {
+    /// Tells it from another one for the same key.
+    number: u64,
     urgency: Arc<Urgency>,
     landing: watch::Sender<Option<Outcome<V>>>,
+    /// A purge since it began: what it brings is stale.
+    outdated: bool,
+}
+
+fn next_number() -> u64 {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    NEXT.fetch_add(1, Ordering::Relaxed)
 }
 
 /// How a request came to wait, or that it need not.
@@ -51,12 +66,13 @@ impl<K, V> Default for Board<K, V> {
 impl<K: Clone + Eq + Hash + Send + 'static, V: Send + Sync + 'static> Board<K, V> {
     /// Waits for the key's flight, starting one if there is none and `look` still finds no copy.
     ///
-    /// `fetch` must store what it fetched before it ends.
+    /// `keep` stores what was fetched, and is told whether that is outdated already.
     pub fn board<F>(
         &self,
         request: Request<K>,
         look: impl FnOnce(&K) -> Option<(Arc<Entry<V>>, Served)>,
         fetch: impl FnOnce(Fetch<K>) -> F,
+        keep: impl FnOnce(K, Arc<Entry<V>>, bool) + Send + 'static,
     ) -> Boarded<V>
     where
         F: Future<Output = Outcome<V>> + Send + 'static,
@@ -78,14 +94,18 @@ impl<K: Clone + Eq + Hash + Send + 'static, V: Send + Sync + 'static> Board<K, V
         let urgency = Urgency::of(&terms);
         let (landing, outcome) = watch::channel(None);
         let waiter = Waiter::new(outcome, &terms);
+        let number = next_number();
         slot.insert(Flight {
+            number,
             urgency: urgency.clone(),
             landing: landing.clone(),
+            outdated: false,
         });
         drop(flights);
 
         let mut strip = Strip {
             board: self.0.clone(),
+            number,
             key: Some(key.clone()),
         };
         let fetching = fetch(Fetch {
@@ -99,7 +119,7 @@ impl<K: Clone + Eq + Hash + Send + 'static, V: Send + Sync + 'static> Board<K, V
                 select! {
                     biased;
                     outcome = &mut fetching => {
-                        drop(strip);
+                        strip.land(&outcome, keep);
                         landing.send_replace(Some(outcome));
                         break;
                     }
@@ -120,6 +140,20 @@ impl<K: Clone + Eq + Hash + Send + 'static, V: Send + Sync + 'static> Board<K, V
         flights.contains_key(key)
     }
 
+    /// Disowns the key's flight, if there is one.
+    pub fn disown(&self, key: &K) {
+        let mut flights = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        flights.remove(key);
+    }
+
+    /// Makes stale what the key's flight will bring, if there is one.
+    pub fn outdate(&self, key: &K) {
+        let mut flights = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(flight) = flights.get_mut(key) {
+            flight.outdated = true;
+        }
+    }
+
     /// How many are on their way.
     #[cfg(test)]
     pub(super) fn count(&self) -> usize {
@@ -130,29 +164,63 @@ impl<K: Clone + Eq + Hash + Send + 'static, V: Send + Sync + 'static> Board<K, V
 /// Takes the flight off the board when its task ends, by whatever end.
 struct Strip<K: Eq + Hash, V> {
     board: Arc<Mutex<HashMap<K, Flight<V>>>>,
-    /// `None` once it is off: another flight may have taken its place.
+    number: u64,
+    /// `None` once it is off.
     key: Option<K>,
 }
 
 impl<K: Eq + Hash, V> Strip<K, V> {
-    /// Takes the flight off the board if nobody waits for it and no call was made.
+    /// Takes the flight off the board if nobody waits for it and no call was made. `false`: somebody does, or one was.
     fn abandon(&mut self) -> bool {
-        let mut flights = self.board.lock().unwrap_or_else(PoisonError::into_inner);
-        let unwanted = |flight: &mut Flight<V>| {
-            flight.landing.receiver_count() == 0 && !flight.urgency.has_departed()
+        let Some(key) = &self.key else {
+            return true;
         };
-        let taken = self
-            .key
-            .take_if(|key| flights.get_mut(key).is_some_and(unwanted));
-        taken.is_some_and(|key| flights.remove(&key).is_some())
+        let mut flights = self.board.lock().unwrap_or_else(PoisonError::into_inner);
+        // One that was disowned is off it already, and nobody can join it any more.
+        let own = flights
+            .get(key)
+            .filter(|flight| flight.number == self.number);
+        if let Some(flight) = own {
+            if flight.landing.receiver_count() > 0 || flight.urgency.has_departed() {
+                return false;
+            }
+            flights.remove(key);
+        }
+        drop(flights);
+        self.key = None;
+        true
+    }
+
+    /// Stores what was fetched and takes the flight off the board, in one. A flight that was disowned stores nothing.
+    fn land(mut self, outcome: &Result<Arc<Entry<V>>>, keep: impl FnOnce(K, Arc<Entry<V>>, bool)) {
+        let Some(key) = self.key.take() else {
+            return;
+        };
+        let mut flights = self.board.lock().unwrap_or_else(PoisonError::into_inner);
+        let hash_map::Entry::Occupied(flight) = flights.entry(key) else {
+            return;
+        };
+        if flight.get().number != self.number {
+            return;
+        }
+        let (key, flight) = flight.remove_entry();
+        if let Ok(copy) = outcome {
+            keep(key, copy.clone(), flight.outdated);
+        }
     }
 }
 
 impl<K: Eq + Hash, V> Drop for Strip<K, V> {
     fn drop(&mut self) {
+        let Some(key) = self.key.take() else {
+            return;
+        };
         let mut flights = self.board.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(key) = &self.key {
-            flights.remove(key);
+        if flights
+            .get(&key)
+            .is_some_and(|flight| flight.number == self.number)
+        {
+            flights.remove(&key);
         }
     }
 }

@@ -31,6 +31,9 @@ pub trait Store: Send + Sync + 'static {
 
     /// Gives up a copy.
     fn remove(&self, key: &Self::Key);
+
+    /// Shows each copy once, in no order.
+    fn each(&self, see: impl FnMut(&Self::Key, &Entry<Self::Value>));
 }
 
 /// Bytes that a copy costs beside its value: key, the store's own node, reference counts.
@@ -83,6 +86,12 @@ impl Store for Pages {
 
     fn remove(&self, key: &PageKey) {
         self.held.invalidate(key);
+    }
+
+    fn each(&self, mut see: impl FnMut(&PageKey, &Entry<Page>)) {
+        for (key, copy) in &self.held {
+            see(&key, &copy);
+        }
     }
 }
 
@@ -177,6 +186,13 @@ impl Store for Lists {
         drop(held);
         self.metrics.removed(weight(&old), false);
         key.collection.withdraw(&old);
+    }
+
+    fn each(&self, mut see: impl FnMut(&ListKey, &Entry<List>)) {
+        let held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        for (key, copy) in &held.lists {
+            see(key, copy);
+        }
     }
 }
 
