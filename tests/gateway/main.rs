@@ -19,6 +19,7 @@ mod operators;
 mod paging;
 mod program;
 mod records;
+mod sparing;
 mod support;
 mod walks;
 mod wire;
