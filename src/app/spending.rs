@@ -207,6 +207,25 @@ async fn the_pages_of_a_failed_walk_that_wait_for_their_turn_are_not_asked_for()
     assert_eq!(stack.upstream.seen(), seen);
 }
 
+/// Catches a walk that nothing helps over a stumble once the first who asked for it have gone: all its calls for nothing.
+#[tokio::test(start_paused = true)]
+async fn a_walk_is_helped_over_a_stumble_however_long_it_takes() {
+    let stack = Stack::new(&[("acme", 10)], &whole());
+    let lists = stack.lists(LASTING, stack.below());
+    let (key, mut once) = (stack.list("acme", "st-1"), Some(down()));
+    stack.upstream.fail(move |key| match key.window.skip {
+        800.. => once.take(),
+        _ => None,
+    });
+    let early = lists.clone().oneshot(bulk(key.clone())).await;
+    assert_eq!(early.unwrap_err().kind(), Kind::UpstreamTimeout);
+    time::sleep(3 * MINUTE).await;
+    let late = lists.oneshot(bulk(key)).await.unwrap();
+    assert_eq!(late.served, Served::Hit);
+    // Twelve for the list, and the one that failed.
+    assert_eq!(stack.upstream.seen(), 13);
+}
+
 /// C13. Catches a call that is made for callers who have all left, and one that is broken off because they have.
 #[tokio::test(start_paused = true)]
 async fn whoever_leaves_before_the_call_saves_it_and_after_it_fills_the_cache() {
