@@ -53,7 +53,8 @@ use crate::{
     metrics::{self, Registry},
     service::FetchPage,
     upstream::{
-        Paging, breaker,
+        Paging,
+        breaker::{self, Breaker},
         budget::{self, Budgets},
         client::Client,
         fetch, retry,
@@ -157,16 +158,19 @@ fn sparingly<S: FetchPage>(
     budgets: Budgets,
     registry: &Registry,
 ) -> metrics::Result<impl FetchPage + use<S>> {
+    let breaker = Breaker::new(breaker::Metrics::new(registry)?);
     Ok(ServiceBuilder::new()
         // One more try for a flight, none for its waiters; each one goes through all that follows.
         .layer(retry::layer(
             chance,
             retry::Metrics::new(registry, accounts.iter())?,
         ))
-        // Above the budget: what need not be tried costs no slot.
-        .layer(breaker::layer(breaker::Metrics::new(registry)?))
+        // Above the budget: what need not be tried need not wait for its turn.
+        .layer(breaker.gate())
         // Each attempt has paid for itself; here it may wait a minute.
         .layer(budget::layer(Arc::new(budgets)))
+        // Meanwhile the breaker may have opened. What is not sent after all costs no slot.
+        .layer(breaker.watch())
         .service(attempts))
 }
 
@@ -377,3 +381,7 @@ impl App {
 
 #[cfg(test)]
 mod outage;
+#[cfg(test)]
+mod spending;
+#[cfg(test)]
+mod stack;

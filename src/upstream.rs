@@ -52,7 +52,7 @@ pub struct Config {
     pub page_bytes_max: ByteSize,
     /// Calls at once, all accounts together, and so connections in use; 1 to 10,000. Others wait.
     pub calls_max: usize,
-    /// Idle connections kept for each account; 0 to 1,000.
+    /// Idle connections kept for each collection; 0 to 1,000.
     pub idle_connections_max: usize,
 }
 

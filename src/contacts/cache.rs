@@ -20,7 +20,7 @@ use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec};
 use serde::Deserialize;
 use tokio::time::Instant;
 use tower::{Layer, Service, ServiceExt, layer::layer_fn};
-use tracing::{Instrument, info_span, warn};
+use tracing::{Instrument, debug, info_span, warn};
 
 use self::{
     decision::{Decision, decide},
@@ -411,7 +411,13 @@ where
             Err(error) => {
                 // Logged here, once for the flight, and not once for each of its waiters.
                 let (code, cause) = (error.kind().code(), error.cause());
-                warn!(code, cause, "{}", error.detail());
+                match error.kind() {
+                    // Its reason is in the log already, and each stale copy would repeat it each second.
+                    Kind::UpstreamUnavailable | Kind::BudgetExhausted => {
+                        debug!(code, cause, "{}", error.detail());
+                    }
+                    _ => warn!(code, cause, "{}", error.detail()),
+                }
                 // What is gone upstream must not go on being answered; whatever else failed leaves the copy alone.
                 if error.kind() == Kind::StreamNotFound {
                     self.held.store.remove(&key);

@@ -110,12 +110,12 @@ impl Copies {
     pub fn explain_page(&self, request: &Request<PageKey>, now: Instant) -> Explanation {
         let explanation = self.pages.explain(request, now);
         match slice::source(request, now) {
-            Some(list) => Explanation {
+            Some((list, _)) if list.is_fresh(now) => Explanation {
                 outcome: Outcome::Slice,
                 copy: Some(HeldCopy::of(&list, now)),
                 ..explanation
             },
-            None => explanation,
+            _ => explanation,
         }
     }
 

@@ -32,13 +32,20 @@ const WAIT: Duration = Duration::from_millis(100);
 const JITTER: Duration = Duration::from_millis(200);
 
 /// How long to wait before another try, or `None` if there is none. `chance` is from 0 to 1.
-fn wait_before(error: &Error, chance: f64, now: Instant, deadline: Instant) -> Option<Duration> {
+fn wait_before(
+    error: &Error,
+    chance: f64,
+    now: Instant,
+    patience: Option<Instant>,
+) -> Option<Duration> {
     let wait = match error.again()? {
         // Nothing is to be waited for: the cause is gone.
         Again::Afresh | Again::Resigned => Duration::ZERO,
         Again::Later => error.told_to_wait().unwrap_or_default() + WAIT + JITTER.mul_f64(chance),
     };
-    (now + wait < deadline).then_some(wait)
+    patience
+        .is_none_or(|until| now + wait < until)
+        .then_some(wait)
 }
 
 /// Whether the gateway refused a try before anything was sent.
@@ -94,7 +101,7 @@ impl<S: FetchPage> Service<Fetch<PageKey>> for Retry<S> {
                 Err(error) => error,
             };
             let now = Instant::now();
-            let wait = wait_before(&error, (shared.chance)(), now, fetch.urgency.deadline());
+            let wait = wait_before(&error, (shared.chance)(), now, fetch.urgency.patience());
             let account = &fetch.key.collection.account.clone();
             let Some(wait) = wait.filter(|_| shared.may_retry(account, &error, now)) else {
                 return Err(error);

@@ -20,6 +20,7 @@ mod paging;
 mod program;
 mod purges;
 mod records;
+mod sparing;
 mod support;
 mod walks;
 mod wire;

@@ -45,6 +45,7 @@ impl Upstream {
 
     async fn page(&self, fetch: Fetch<PageKey>) -> Result<Page> {
         let window = fetch.key.window;
+        fetch.urgency.depart();
         self.asked.lock().unwrap().push(fetch);
         let running = self.running.fetch_add(1, Ordering::Relaxed) + 1;
         self.most.fetch_max(running, Ordering::Relaxed);
@@ -220,12 +221,16 @@ async fn each_page_carries_the_lists_own_collection_epoch_and_urgency() {
     let fetch = fetch(testing::list_key("st-1"));
     let stage = over(config(4, 10), &metrics(), &upstream);
     stage.oneshot(fetch.clone()).await.unwrap();
+    // Whoever joins the list makes all of it more urgent.
+    let mut later = testing::request(()).terms;
+    later.deadline += Duration::from_secs(3600);
+    fetch.urgency.raise(&later);
     let asked = upstream.asked.lock().unwrap();
     assert_eq!(asked.len(), 12);
     for page in &*asked {
         assert!(Arc::ptr_eq(&page.key.collection, &fetch.key.collection));
         assert_eq!(page.key.epoch, fetch.key.epoch);
-        assert!(Arc::ptr_eq(&page.urgency, &fetch.urgency));
+        assert_eq!(page.urgency.deadline(), later.deadline);
     }
 }
 
