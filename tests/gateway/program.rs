@@ -132,7 +132,7 @@ fn every_line_that_the_demo_prints_works_when_it_is_pasted() {
     let prose =
         |line: &str| line.is_empty() || line.starts_with("# ") || line.contains("simulated");
     let lines: Vec<_> = said.lines().filter(|line| !prose(line)).collect();
-    assert_eq!(lines.len(), 9, "{said}");
+    assert_eq!(lines.len(), 10, "{said}");
     assert!(lines.iter().all(|line| line.contains("curl ")), "{said}");
     let answers: Vec<_> = lines
         .iter()
@@ -146,6 +146,7 @@ fn every_line_that_the_demo_prints_works_when_it_is_pasted() {
         stale,
         healed,
         whole,
+        explained,
         metrics,
         calls,
     ] = &answers[..]
@@ -172,6 +173,7 @@ fn every_line_that_the_demo_prints_works_when_it_is_pasted() {
     assert!(whole.contains("merge-status: verified; "), "{whole}");
     let whole = fs::read_to_string(folder.path().join("contacts.json")).unwrap();
     assert!(whole == list(DEMO_ACCOUNT_ID, DEMO_STREAM_ID, 1_000));
+    assert!(explained.contains("\"decision\": "), "{explained}");
     assert!(metrics.contains("contacts_gateway_requests_total"));
     assert!(calls.contains("\"total\""), "{calls}");
 
