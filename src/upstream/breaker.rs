@@ -152,12 +152,7 @@ impl Breaker {
 
     fn learn(&self, pass: Pass, error: Option<&Error>, now: Instant) {
         // The gateway's own refusals never reached the host.
-        if let Some(error) = error
-            && matches!(
-                error.kind(),
-                Kind::BudgetExhausted | Kind::CredentialsUnavailable | Kind::Internal
-            )
-        {
+        if error.is_some_and(Error::is_unsent) {
             return self.change(|state| state.forget(pass));
         }
         self.change(|state| state.learn(pass, error.is_some_and(is_failure), now));
