@@ -229,7 +229,9 @@ fn plain(value: &DeValue<'_>) -> Option<ValueKind> {
         DeValue::Integer(number) => {
             let number = i128::from_str_radix(number.as_str(), number.radix()).ok()?;
             let signed = i64::try_from(number).map(ValueKind::I64);
-            signed.or_else(|_| u64::try_from(number).map(ValueKind::U64)).ok()
+            signed
+                .or_else(|_| u64::try_from(number).map(ValueKind::U64))
+                .ok()
         }
         DeValue::Float(number) => number.as_str().parse().ok().map(ValueKind::Float),
         DeValue::Table(table) => {
@@ -237,7 +239,11 @@ fn plain(value: &DeValue<'_>) -> Option<ValueKind> {
                 let value = Value::new(None, plain(inner.get_ref())?);
                 Some((name.get_ref().to_string(), value))
             };
-            table.iter().map(named).collect::<Option<Table>>().map(ValueKind::Table)
+            table
+                .iter()
+                .map(named)
+                .collect::<Option<Table>>()
+                .map(ValueKind::Table)
         }
         _ => None,
     }

@@ -171,7 +171,11 @@ fn find_secrets(config: &Config, folder: &Path, env: &Variables, findings: &mut 
             ),
         ];
         for ((file, file_key), (variable, variable_key), source) in secrets {
-            let name = if file.is_some() { file_key } else { variable_key };
+            let name = if file.is_some() {
+                file_key
+            } else {
+                variable_key
+            };
             let key = format!("accounts[{index}].{name}");
             let decided = file.is_some() != variable.is_some();
             let Some(source) = source.filter(|_| decided) else {

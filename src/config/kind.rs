@@ -58,7 +58,9 @@ impl Kind {
             }
             // A quoted number or switch in the file is a mistake worth a word; in a variable it is the only way.
             (Self::Share, DeValue::Float(_) | DeValue::Integer(_)) => Ok(()),
-            (Self::Number { .. } | Self::Share | Self::Switch | Self::Claims, _) => Err(self.wanted()),
+            (Self::Number { .. } | Self::Share | Self::Switch | Self::Claims, _) => {
+                Err(self.wanted())
+            }
             (_, DeValue::String(text)) => self.accepts_text(text),
             _ => Err(self.wanted()),
         }
@@ -117,7 +119,8 @@ impl Kind {
             Self::Text => "is not text (write it in quotes)".to_owned(),
             Self::File => "is not the name of a file (write it in quotes)".to_owned(),
             Self::Claims => {
-                r#"is not a table of texts, numbers, true and false (write { iss = "cs-1" })"#.to_owned()
+                r#"is not a table of texts, numbers, true and false (write { iss = "cs-1" })"#
+                    .to_owned()
             }
         }
     }
@@ -206,7 +209,11 @@ mod tests {
             ),
             (Kind::Text, "\"\"", "ok"),
             (Kind::Text, "5", "is not text (write it in quotes)"),
-            (Kind::Claims, "{ iss = \"x\", a = -1, b = 2.5, c = true }", "ok"),
+            (
+                Kind::Claims,
+                "{ iss = \"x\", a = -1, b = 2.5, c = true }",
+                "ok",
+            ),
             (
                 Kind::Claims,
                 "{ a = [] }",

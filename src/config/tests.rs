@@ -501,8 +501,14 @@ fn a_second_secret_and_claims_have_rules_of_their_own() {
             "ok",
         ),
         ("[accounts.claims]\niss = 'x'", "ok"),
-        ("claims = { jti = 'x' }", "may not have jti, which the gateway sets itself"),
-        ("claims = { appId = 'x' }", "may not have appId, which the gateway sets itself"),
+        (
+            "claims = { jti = 'x' }",
+            "may not have jti, which the gateway sets itself",
+        ),
+        (
+            "claims = { appId = 'x' }",
+            "may not have appId, which the gateway sets itself",
+        ),
         ("claims = { a = inf }", "or a number without end"),
         (
             "claims = { 'a b' = 1 }",

@@ -47,6 +47,8 @@ mod keyring;
 mod metrics;
 mod refusals;
 mod sign;
+#[cfg(test)]
+mod testing;
 mod watch;
 mod words;
 
@@ -138,7 +140,9 @@ impl Credentials {
                 told.algorithm,
                 sources,
             ));
-            credentials.by_account.insert(account.id.clone(), credential);
+            credentials
+                .by_account
+                .insert(account.id.clone(), credential);
         }
         credentials.watched = Mutex::new(watched);
         credentials

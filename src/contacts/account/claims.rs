@@ -48,7 +48,9 @@ impl Claims {
         }
         for name in RESERVED {
             if self.contains(name) {
-                broken(format!("may not have {name}, which the gateway sets itself"));
+                broken(format!(
+                    "may not have {name}, which the gateway sets itself"
+                ));
             }
         }
         let good = |name: &String| {

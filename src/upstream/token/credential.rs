@@ -99,11 +99,7 @@ enum Plan {
 }
 
 impl Credential {
-    pub(super) fn new(
-        account: Arc<Account>,
-        settings: Settings,
-        metrics: AccountMetrics,
-    ) -> Self {
+    pub(super) fn new(account: Arc<Account>, settings: Settings, metrics: AccountMetrics) -> Self {
         let once = settings.jti == Jti::PerRequest;
         if once {
             metrics.switched();
@@ -144,6 +140,12 @@ impl Credential {
         self.lock().keyring.is_empty()
     }
 
+    /// How many keys were ever made.
+    #[cfg(test)]
+    pub(super) fn keys(&self) -> u64 {
+        self.lock().keyring.made()
+    }
+
     /// Whether an attempt for the stream may go, and as which probe.
     pub(super) fn admit(&self, stream: &StreamId, now: Now) -> Result<Option<u64>> {
         let mut state = self.lock();
@@ -161,7 +163,11 @@ impl Credential {
     }
 
     /// A token for one attempt.
-    pub(super) async fn token(&self, stream: &StreamId, clock: fn() -> SystemTime) -> Result<Token> {
+    pub(super) async fn token(
+        &self,
+        stream: &StreamId,
+        clock: fn() -> SystemTime,
+    ) -> Result<Token> {
         let now = || Now {
             wall: clock(),
             steady: Instant::now(),
@@ -256,7 +262,10 @@ impl Credential {
     pub(super) fn accepted(&self, stream: &StreamId, token: &Token) {
         let mut state = self.lock();
         if state.keyring.worked(token.key) {
-            info!(account = &*self.account.name, "another secret of the account is in use, and works");
+            info!(
+                account = &*self.account.name,
+                "another secret of the account is in use, and works"
+            );
         }
         state.refusals.read(stream);
         self.feel(&mut state);
@@ -290,15 +299,17 @@ impl Credential {
         }
         if token.trial {
             state.keyring.failed(token.key, now);
-            warn!(account = &*self.account.name, "upstream refused the account's other secret; it is tried again");
+            warn!(
+                account = &*self.account.name,
+                "upstream refused the account's other secret; it is tried again"
+            );
             return again;
         }
         let known = state.refusals.knows(stream);
         let curable = reason.is_curable() && !(about_jti && self.settings.jti == Jti::Off);
-        let verdict =
-            state
-                .refusals
-                .refused(stream, token.generation, (reason, curable), now);
+        let verdict = state
+            .refusals
+            .refused(stream, token.generation, (reason, curable), now);
         let suspect = known || !state.keyring.has_worked();
         match verdict {
             Verdict::Again => again,
@@ -336,7 +347,11 @@ impl Credential {
                 Err(behind) => behind.duration(),
             };
             if off > JUMP {
-                info!(account = &*self.account.name, ?off, "the clock was set: tokens are signed anew");
+                info!(
+                    account = &*self.account.name,
+                    ?off,
+                    "the clock was set: tokens are signed anew"
+                );
                 state.refusals.forgive();
                 self.feel(state);
             }
@@ -375,7 +390,11 @@ fn told(resting: Resting) -> Error {
         .because(format_args!(
             "{}; the {} rests",
             resting.reason.word(),
-            if resting.whole { "credential" } else { "stream" }
+            if resting.whole {
+                "credential"
+            } else {
+                "stream"
+            }
         ))
         .retry_after(resting.left)
 }

@@ -55,18 +55,21 @@ impl<S: FetchPage> Service<Fetch<PageKey>> for Gate<S> {
 
     fn call(&mut self, fetch: Fetch<PageKey>) -> Self::Future {
         let collection = &fetch.key.collection;
-        let admitted = self.credentials.of(&collection.account).and_then(|credential| {
-            let now = Now {
-                wall: (self.clock)(),
-                steady: Instant::now(),
-            };
-            let number = credential.admit(&collection.stream, now)?;
-            Ok(number.map(|number| Probe {
-                credential: credential.clone(),
-                stream: collection.stream.clone(),
-                number,
-            }))
-        });
+        let admitted = self
+            .credentials
+            .of(&collection.account)
+            .and_then(|credential| {
+                let now = Now {
+                    wall: (self.clock)(),
+                    steady: Instant::now(),
+                };
+                let number = credential.admit(&collection.stream, now)?;
+                Ok(number.map(|number| Probe {
+                    credential: credential.clone(),
+                    stream: collection.stream.clone(),
+                    number,
+                }))
+            });
         let probe = match admitted {
             Ok(probe) => probe,
             Err(error) => return async { Err(error) }.boxed(),

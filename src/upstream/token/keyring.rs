@@ -61,6 +61,11 @@ impl Keyring {
         self.keys.is_empty()
     }
 
+    #[cfg(test)]
+    pub(super) fn made(&self) -> u64 {
+        self.made
+    }
+
     /// The number of the key that serves.
     pub(super) fn serving(&self) -> Option<u64> {
         self.keys.first().map(|key| key.number)

@@ -96,7 +96,10 @@ impl Metrics {
 impl AccountMetrics {
     pub(super) fn minted(&self, expires: SystemTime) {
         self.minted.inc();
-        let seconds = expires.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        let seconds = expires
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default()
+            .as_secs();
         self.expires.set(i64::try_from(seconds).unwrap_or(i64::MAX));
     }
 

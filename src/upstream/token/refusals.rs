@@ -192,6 +192,10 @@ impl Refusals {
         now: Instant,
     ) -> Verdict {
         let stranger = !self.read.contains(stream);
+        if stranger && !self.strangers.contains(stream) {
+            self.strangers.put(stream.clone(), Record::default());
+            self.bound();
+        }
         let streams = if stranger {
             &mut self.strangers
         } else {
@@ -210,7 +214,6 @@ impl Refusals {
                     self.renewed = Some(now);
                 }
                 self.generation += 1;
-                self.bound();
                 return Verdict::Renewed;
             }
         }
@@ -219,7 +222,13 @@ impl Refusals {
         let mut resting = record.rest.resting(false, left);
         let whole = if stranger {
             let refused = |(_, record): &(&StreamId, &Record)| record.rest.failures > 0;
-            !self.worked && self.strangers.iter().filter(refused).nth(STRANGERS - 1).is_some()
+            !self.worked
+                && self
+                    .strangers
+                    .iter()
+                    .filter(refused)
+                    .nth(STRANGERS - 1)
+                    .is_some()
         } else {
             curable
         };
@@ -229,7 +238,6 @@ impl Refusals {
             let left = self.rest.left(now).unwrap_or_default();
             resting = self.rest.resting(true, left);
         }
-        self.bound();
         Verdict::Rests(resting)
     }
 

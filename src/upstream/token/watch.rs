@@ -88,7 +88,10 @@ impl Watched {
             }
             place.seen = identity.filter(|identity| identity.is_settled(wall));
             if self.read(at) {
-                info!(account = &*self.account.name, "the account has another secret, which is tried");
+                info!(
+                    account = &*self.account.name,
+                    "the account has another secret, which is tried"
+                );
             }
         }
     }
@@ -131,7 +134,9 @@ impl Identity {
     }
 
     fn is_settled(&self, wall: SystemTime) -> bool {
-        let age = self.modified.and_then(|time| wall.duration_since(time).ok());
+        let age = self
+            .modified
+            .and_then(|time| wall.duration_since(time).ok());
         age.is_some_and(|age| age >= SETTLED)
     }
 }

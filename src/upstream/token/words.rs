@@ -76,7 +76,9 @@ impl Reason {
     /// The sentence that callers read.
     pub(super) const fn detail(self) -> &'static str {
         match self {
-            Self::Jti => "upstream wants a jti in each token of this account, and the configuration forbids it",
+            Self::Jti => {
+                "upstream wants a jti in each token of this account, and the configuration forbids it"
+            }
             Self::Replay => "upstream takes the account's token for one that was used before",
             Self::Lifetime => {
                 "upstream says that the account's token lives for more than an hour: compare the clocks and token.lifetime"
@@ -87,7 +89,9 @@ impl Reason {
             Self::NotAJwt => {
                 "upstream does not take the account's token for a JWT: perhaps its app enforces JWE, which is not supported"
             }
-            Self::Jwe => "upstream wants an encrypted token (JWE) of this account, which is not supported",
+            Self::Jwe => {
+                "upstream wants an encrypted token (JWE) of this account, which is not supported"
+            }
             Self::Encryption => {
                 "upstream wants encrypted payloads of this account, which is not supported"
             }
@@ -144,7 +148,10 @@ mod tests {
                 r#"{"errors":[{"msg":"Invalid SDK credentials","code":4002}]}"#,
                 Reason::Unsaid,
             ),
-            (r#"{"code":401,"message":"Please authenticate"}"#, Reason::Unsaid),
+            (
+                r#"{"code":401,"message":"Please authenticate"}"#,
+                Reason::Unsaid,
+            ),
             ("<html>\u{fffd}", Reason::Unsaid),
             ("", Reason::Unsaid),
         ] {

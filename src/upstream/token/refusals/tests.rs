@@ -41,10 +41,7 @@ impl World {
                 self.refusals.read(&id);
                 None
             } else {
-                Some(
-                    self.refusals
-                        .refused(&id, generation, UNSAID, self.now),
-                )
+                Some(self.refusals.refused(&id, generation, UNSAID, self.now))
             };
             if let Some(probe) = probe {
                 self.refusals.release(&id, probe, self.now);
@@ -62,10 +59,7 @@ impl World {
     fn cost(&mut self, name: &str) -> (u32, u64) {
         let before = (self.calls, self.refusals.generation());
         let _ = self.ask(name);
-        (
-            self.calls - before.0,
-            self.refusals.generation() - before.1,
-        )
+        (self.calls - before.0, self.refusals.generation() - before.1)
     }
 }
 
@@ -106,7 +100,11 @@ fn a_stream_rests_for_a_second_and_up_to_five_minutes() {
     world.now += 5 * MINUTE;
     world.ask("bad").unwrap();
     world.right.pop();
-    assert_eq!(world.ask("bad").unwrap_err().left, SECOND, "all is forgotten");
+    assert_eq!(
+        world.ask("bad").unwrap_err().left,
+        SECOND,
+        "all is forgotten"
+    );
 }
 
 #[test]
@@ -131,7 +129,11 @@ fn a_stream_that_was_read_and_is_refused_twice_makes_the_credential_rest() {
     world.ask("two").unwrap();
     world.right.clear();
     for seconds in [1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300] {
-        assert_eq!(world.cost("one"), (2, 1), "after a rest it is tried with a new token");
+        assert_eq!(
+            world.cost("one"),
+            (2, 1),
+            "after a rest it is tried with a new token"
+        );
         for name in ["one", "two", "new"] {
             let rest = world.ask(name).unwrap_err();
             assert_eq!((rest.whole, rest.left), (true, SECOND * seconds), "{name}");
