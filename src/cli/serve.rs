@@ -27,6 +27,7 @@ pub struct Args {
 pub(super) async fn run(args: Args) -> Result<(), Failure> {
     let config = config::load(&args.config, std::env::vars_os())?;
     telemetry::start(&config.log)?;
+    super::forbid_core_dumps()?;
     let secrets = config::secrets(&config, config::folder(&args.config), std::env::vars_os());
     let app = App::bind(&config, secrets).await?;
     // The log may be set to say less; where to connect is what one wants to know of port 0.
