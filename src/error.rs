@@ -79,7 +79,7 @@ kinds! {
     UpstreamWrongType       "upstream_wrong_type"       Upstream false "Upstream's answer is not JSON";
     UpstreamSchema          "upstream_schema"           Upstream false "Upstream's answer is not a page of contacts";
     UpstreamTooLarge        "upstream_too_large"        Upstream false "Upstream's answer is too large";
-    UpstreamEncoding        "upstream_encoding"         Upstream false "Upstream's answer has an unknown coding";
+    UpstreamEncoding        "upstream_encoding"         Upstream false "Upstream's answer has a coding that cannot be read";
     UpstreamRedirect        "upstream_redirect"         Upstream false "Upstream redirects";
     UpstreamProtocol        "upstream_protocol"         Upstream true  "Upstream does not speak HTTP correctly";
     Upstream4xx             "upstream_4xx"              Upstream false "Upstream refused the request";

@@ -9,7 +9,7 @@ use serde::Deserialize;
 
 use crate::{config::Rules, contacts::collection::Collection};
 
-mod aging;
+mod body;
 pub mod breaker;
 pub mod budget;
 pub mod client;
@@ -36,7 +36,7 @@ pub struct Config {
     pub allow_plaintext: bool,
     /// How pages are asked for.
     pub paging: Paging,
-    /// TCP connect; 10 ms to 1 min.
+    /// To a connection: its name, TCP and TLS together; 10 ms to 1 min.
     #[serde(with = "crate::config::duration")]
     pub connect_timeout: Duration,
     /// From an attempt's beginning, connecting included, to the response's head; 10 ms to 5 min.

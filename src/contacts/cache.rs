@@ -221,7 +221,7 @@ where
 
     /// Fetches a stale copy anew, which nobody waits for; not while it rests from a failure.
     fn revalidate(self: Arc<Self>, request: Request<T::Key>, now: Instant) {
-        if self.flights.has(&request.key) || self.resting.of(&request.key, now).is_some() {
+        if self.resting.rests(&request.key, now) || self.flights.has(&request.key) {
             return;
         }
         let Request { key, mut terms } = request;

@@ -144,6 +144,10 @@ impl Answer {
                     announce: false,
                 }
             }
+            Fault::Gzip => {
+                let page = Run::held(std::mem::take(&mut self.body));
+                self.coded("gzip", gzip(&page));
+            }
             Fault::GzipTwice => {
                 let page = Run::held(std::mem::take(&mut self.body));
                 self.coded("gzip, gzip", gzip(&gzip(&page)));

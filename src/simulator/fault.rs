@@ -110,6 +110,8 @@ pub enum Fault {
     },
     /// A `Content-Encoding` that the body does not have, perhaps one that nobody knows \[U12\].
     Encoding(HeaderValue),
+    /// The page, compressed. Nothing is wrong with that, if it was asked for.
+    Gzip,
     /// The page, compressed twice, and said to be \[U12\].
     GzipTwice,
     /// A valid page of so many bytes, compressed to a thousandth; 1 KiB to 16 GiB \[U12\].

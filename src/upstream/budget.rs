@@ -119,6 +119,14 @@ struct State {
     queue: Queue<oneshot::Sender<Slot>>,
 }
 
+impl State {
+    /// When there may be something to give out, if that is known.
+    fn changes_at(&self, now: Instant) -> Option<Instant> {
+        let slot = self.window.changes_at(now);
+        self.queue.changes_at(now).into_iter().chain(slot).min()
+    }
+}
+
 /// A slot that is taken. Given back when dropped: at once if nothing was sent, else a minute later.
 #[derive(Debug)]
 struct Slot {
@@ -154,7 +162,7 @@ impl Budget {
             let changed = self.changed.notified();
             let mut changed = pin!(changed);
             changed.as_mut().enable();
-            let next = self.lock().window.changes_at(Instant::now());
+            let next = self.lock().changes_at(Instant::now());
             let wake = async {
                 match next {
                     Some(at) => time::sleep_until(at).await,
@@ -213,7 +221,7 @@ impl Budget {
         let allowance = state.window.allowance(now);
         loop {
             let open = state.window.open(now);
-            let Some(grant) = state.queue.next(open, allowance) else {
+            let Some(grant) = state.queue.next(open, allowance, now) else {
                 break;
             };
             state.window.take();

@@ -13,20 +13,18 @@ use bytes::Bytes;
 use futures_util::{FutureExt, future::BoxFuture};
 use http::{
     HeaderMap, HeaderName, HeaderValue, Request, StatusCode, Uri,
-    header::{ACCEPT, ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE, RETRY_AFTER},
+    header::{ACCEPT, ACCEPT_ENCODING, CONTENT_TYPE, RETRY_AFTER},
 };
 use http_body::Body;
-use http_body_util::{BodyExt, Empty};
+use http_body_util::Empty;
 use prometheus::{Histogram, IntCounterVec};
-use tokio::{
-    sync::Semaphore,
-    time::{self, Instant},
-};
+use tokio::{sync::Semaphore, time::Instant};
 use tower::{Layer, Service, ServiceExt, layer::layer_fn};
 
 use super::{
     Attempt, Config, Paging,
-    client::{Afresh, classify},
+    body::{self, Bounds, Coding},
+    client::{Afresh, Connection, Lane},
     refusal,
 };
 use crate::{
@@ -100,7 +98,10 @@ where
             Ok(request) => request,
             Err(error) => return async { Err(error) }.boxed(),
         };
-        request.extensions_mut().insert(account.id.clone());
+        request.extensions_mut().insert(Lane {
+            account: account.id.clone(),
+            stream: collection.stream.clone(),
+        });
         if fetch.afresh {
             request.extensions_mut().insert(Afresh);
         }
@@ -116,10 +117,10 @@ where
             let asked_at = Instant::now();
             let read = async {
                 let answer = inner.oneshot(attempt);
-                let response = within(config.first_byte_timeout, answer).await??;
+                let response = body::within(config.first_byte_timeout, answer).await??;
                 read(response, config, window, asked_at).await
             };
-            let outcome = within(config.page_timeout, read).await.flatten();
+            let outcome = body::within(config.page_timeout, read).await.flatten();
             shared
                 .metrics
                 .count(&account.label, &outcome, asked_at.elapsed());
@@ -157,12 +158,13 @@ fn request(
         .header(ACCOUNT_ID, account)
         .header(CONTENT_TYPE, JSON)
         .header(ACCEPT, JSON)
-        .header(ACCEPT_ENCODING, HeaderValue::from_static("identity"))
+        .header(ACCEPT_ENCODING, HeaderValue::from_static("gzip"))
         .body(Empty::new())
         .map_err(|error| unsendable(&error))
 }
 
-/// The page that an answer holds, or what it is instead.
+/// Reads an answer as a page. What says that it is one and is none may have been meant for somebody else, so that its
+/// connection is not used again.
 async fn read<B>(
     response: http::Response<B>,
     config: &Config,
@@ -172,10 +174,35 @@ async fn read<B>(
 where
     B: Body<Data = Bytes, Error: std::error::Error + 'static> + Unpin,
 {
+    let connection = match response.status() {
+        StatusCode::OK => response.extensions().get::<Connection>().cloned(),
+        _ => None,
+    };
+    let outcome = page(response, config, window, asked_at).await;
+    if let (Err(_), Some(connection)) = (&outcome, connection) {
+        connection.give_up();
+    }
+    outcome
+}
+
+/// The page that an answer holds, or what it is instead.
+async fn page<B>(
+    response: http::Response<B>,
+    config: &Config,
+    window: Window,
+    asked_at: Instant,
+) -> Result<Page>
+where
+    B: Body<Data = Bytes, Error: std::error::Error + 'static> + Unpin,
+{
     let (head, body) = response.into_parts();
+    let bounds = |cap| Bounds {
+        cap,
+        between_bytes: config.between_bytes_timeout,
+    };
     let (fault, text) = match judge(head.status, &head.headers) {
-        Ok(()) => {
-            let body = collect(body, config, config.page_bytes_max.as_u64()).await?;
+        Ok(coding) => {
+            let body = body::collect(body, coding, bounds(config.page_bytes_max.as_u64())).await?;
             let pages = config.paging == Paging::PageLimit;
             match Page::decode(body.clone(), window, pages, asked_at) {
                 Ok(page) => return Ok(page),
@@ -183,7 +210,8 @@ where
             }
         }
         Err(fault) if refusal::may_tell(&fault) => {
-            let text = collect(body, config, refusal::TEXT_MAX).await;
+            let coding = Coding::of(&head.headers).unwrap_or(Coding::Identity);
+            let text = body::collect(body, coding, bounds(refusal::TEXT_MAX)).await;
             (fault, text.unwrap_or_default())
         }
         Err(fault) => return Err(fault),
@@ -191,38 +219,8 @@ where
     Err(refusal::recognise(fault, &text, pause(&head.headers)))
 }
 
-/// A body of at most `cap` bytes.
-async fn collect<B>(mut body: B, config: &Config, cap: u64) -> Result<Bytes>
-where
-    B: Body<Data = Bytes, Error: std::error::Error + 'static> + Unpin,
-{
-    let too_large = || {
-        Error::new(
-            Kind::UpstreamTooLarge,
-            format!("upstream's answer is larger than {cap} bytes"),
-        )
-    };
-    let announced = body.size_hint().exact();
-    if announced.is_some_and(|length| length > cap) {
-        return Err(too_large());
-    }
-    // Collected into memory of its own: a piece as it arrives may hold on to a much larger read buffer.
-    let mut bytes = Vec::with_capacity(usize::try_from(announced.unwrap_or(8 * 1024)).unwrap_or(0));
-    while let Some(frame) = within(config.between_bytes_timeout, body.frame()).await? {
-        let frame = frame.map_err(|error| classify(&error))?;
-        let Ok(data) = frame.into_data() else {
-            continue;
-        };
-        if (bytes.len() + data.len()) as u64 > cap {
-            return Err(too_large());
-        }
-        bytes.extend_from_slice(&data);
-    }
-    Ok(bytes.into_boxed_slice().into())
-}
-
-/// Whether an answer's head lets its body be read as a page.
-fn judge(status: StatusCode, headers: &HeaderMap) -> Result<()> {
+/// How an answer's body can be read as a page, if its head lets it be.
+fn judge(status: StatusCode, headers: &HeaderMap) -> Result<Coding> {
     let refused =
         |kind, detail: &'static str| Error::new(kind, detail).because(format!("status {status}"));
     let told = |error: Error| match pause(headers) {
@@ -263,17 +261,10 @@ fn judge(status: StatusCode, headers: &HeaderMap) -> Result<()> {
             return Err(refused(Kind::UpstreamProtocol, detail));
         }
     }
-    let coding = headers.get_all(CONTENT_ENCODING).iter();
-    if coding
-        .into_iter()
-        .any(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"identity"))
-    {
-        let detail = "upstream's answer has a coding that was not asked for";
-        return Err(Error::new(Kind::UpstreamEncoding, detail));
-    }
+    let coding = Coding::of(headers)?;
     let mut types = headers.get_all(CONTENT_TYPE).iter();
     match (types.next(), types.next()) {
-        (Some(value), None) if is_json(value) => Ok(()),
+        (Some(value), None) if is_json(value) => Ok(coding),
         _ => Err(Error::new(
             Kind::UpstreamWrongType,
             "upstream's answer is not JSON",
@@ -303,13 +294,6 @@ fn pause(headers: &HeaderMap) -> Option<Duration> {
         .parse()
         .ok()?;
     Some(Duration::from_secs(seconds.clamp(1, 60)))
-}
-
-async fn within<F: Future>(timeout: Duration, future: F) -> Result<F::Output> {
-    time::timeout(timeout, future).await.map_err(|_| {
-        Error::new(Kind::UpstreamTimeout, "upstream did not answer in time")
-            .because(format!("nothing within {timeout:?}"))
-    })
 }
 
 /// What the attempts tell.

@@ -18,7 +18,7 @@ use tracing::debug;
 
 use crate::{
     contacts::{account::Account, ids::AccountId, page::PageKey, request::Fetch},
-    error::{Again, Error, Result},
+    error::{Again, Error, Kind, Result},
     metrics::{self, Registry},
     service::FetchPage,
 };
@@ -40,6 +40,14 @@ fn wait_before(error: &Error, chance: f64, now: Instant, deadline: Instant) -> O
         Again::Later => error.told_to_wait().unwrap_or_default() + WAIT + JITTER.mul_f64(chance),
     };
     (now + wait < deadline).then_some(wait)
+}
+
+/// Whether the gateway refused a try before anything was sent.
+fn was_refused_here(error: &Error) -> bool {
+    matches!(
+        error.kind(),
+        Kind::UpstreamUnavailable | Kind::BudgetExhausted
+    )
 }
 
 /// The retries of one account in the last minute.
@@ -117,6 +125,12 @@ impl<S: FetchPage> Service<Fetch<PageKey>> for Retry<S> {
                 ..fetch
             };
             let outcome = again.oneshot(fetch).await;
+            if let Err(second) = &outcome
+                && was_refused_here(second)
+            {
+                // No call was made, and the first one's error says more.
+                return Err(error);
+            }
             shared.metrics.count(account, outcome.is_ok());
             outcome
         }
@@ -176,10 +190,7 @@ mod tests {
     use tower::service_fn;
 
     use super::*;
-    use crate::{
-        contacts::{page::Page, testing},
-        error::Kind,
-    };
+    use crate::contacts::{page::Page, testing};
 
     fn failed(again: Again) -> Error {
         Error::new(Kind::Upstream5xx, "down").again_by(again)
@@ -235,6 +246,25 @@ mod tests {
         let (outcome, calls, _) = run(1, Error::new(Kind::UpstreamSchema, "no page")).await;
         assert!(outcome.is_err());
         assert_eq!(calls, 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_try_that_was_not_made_leaves_the_first_error() {
+        for refusal in [Kind::UpstreamUnavailable, Kind::BudgetExhausted] {
+            let calls = Arc::new(AtomicUsize::new(0));
+            let inner = service_fn(move |_: Fetch<PageKey>| {
+                let first = calls.fetch_add(1, Ordering::Relaxed) == 0;
+                let refused = Error::new(refusal, "not now");
+                let error = if first { failed(Again::Later) } else { refused };
+                std::future::ready(Err::<Page, _>(error))
+            });
+            let metrics = Metrics::new(&Registry::new().unwrap(), []).unwrap();
+            let stage = layer(|| 0.0, metrics.clone()).layer(inner);
+            let fetch = testing::fetch(testing::page_key("st-1", 0, 10));
+            let error = stage.oneshot(fetch).await.unwrap_err();
+            assert_eq!(error.kind(), Kind::Upstream5xx);
+            assert_eq!(metrics.retries.with_label_values(&["acme", "no"]).get(), 0);
+        }
     }
 
     #[tokio::test(start_paused = true)]

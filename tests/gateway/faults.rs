@@ -563,7 +563,7 @@ async fn an_upstream_that_is_not_there_is_told_from_one_that_fails() {
     // Each is tried once more; the fifth failure in a row opens the breaker, after which nobody is asked.
     assert_eq!(gateway.attempts("upstream_unreachable").await, 4.0);
     let answer = gateway.get(&path("st-third", "")).await;
-    answer.is_problem(503, "upstream_unavailable");
+    answer.is_problem(502, "upstream_unreachable");
     let answer = gateway.get(&path("st-fourth", "")).await;
     answer.is_problem(503, "upstream_unavailable");
     assert_eq!(gateway.attempts("upstream_unreachable").await, 5.0);

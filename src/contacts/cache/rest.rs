@@ -1,7 +1,8 @@
 //! Failures are remembered: while a key rests, nobody asks upstream for it again.
 //!
 //! After a failure it rests for 1, 2, then 4 seconds; after a refusal for as long as upstream said. The first success
-//! ends it. What the gateway refuses itself costs no call, so it is not remembered.
+//! ends it. What the gateway refuses itself costs no call, so callers do not wait for it; only revalidating a stale copy,
+//! which nobody waits for, is left for a second, or each stale answer would try again.
 
 use std::{
     hash::Hash,
@@ -25,10 +26,16 @@ pub(super) struct Resting<K: Hash + Eq>(Mutex<LruCache<K, Rest>>);
 #[derive(Clone, Debug)]
 struct Rest {
     error: Error,
+    /// For callers.
     until: Instant,
+    /// For whatever nobody waits for.
+    revalidate_from: Instant,
     /// Failures in a row.
     failures: u32,
 }
+
+/// How long a stale copy is not revalidated after the gateway itself refused to.
+const REFUSED_FOR: Duration = Duration::from_secs(1);
 
 /// How long a key rests after so many failures in a row, or `None` if it does not.
 fn length(error: &Error, failures: u32) -> Option<Duration> {
@@ -63,6 +70,14 @@ impl<K: Hash + Eq> Resting<K> {
         Some(rest.error.clone().retry_after(left))
     }
 
+    /// Whether a stale copy is left as it is for now.
+    pub(super) fn rests(&self, key: &K, now: Instant) -> bool {
+        let resting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        resting
+            .peek(key)
+            .is_some_and(|rest| now < rest.revalidate_from)
+    }
+
     /// What the key failed with last, whether or not it still rests.
     pub(super) fn last(&self, key: &K) -> Option<Kind> {
         let resting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -77,17 +92,15 @@ impl<K: Hash + Eq> Resting<K> {
             (Some(length), _) => Rest {
                 error: error.clone(),
                 until: now + length,
+                revalidate_from: now + length,
                 failures,
             },
             // Nobody was asked, so nothing new is known of upstream; but a stale copy says why it still is one.
-            (None, Some(last)) => Rest {
+            (None, last) => Rest {
                 error: error.clone(),
-                ..last.clone()
-            },
-            (None, None) => Rest {
-                error: error.clone(),
-                until: now,
-                failures: 0,
+                until: last.map_or(now, |last| last.until),
+                revalidate_from: now + REFUSED_FOR,
+                failures: last.map_or(0, |last| last.failures),
             },
         };
         resting.put(key, rest);
@@ -159,6 +172,9 @@ mod tests {
             resting.failed(1, &error(kind), now);
             assert!(resting.of(&1, now).is_none(), "{kind:?}");
             assert_eq!(resting.last(&1), Some(kind));
+            // What nobody waits for is left alone for a second.
+            assert!(resting.rests(&1, now + REFUSED_FOR / 2));
+            assert!(!resting.rests(&1, now + REFUSED_FOR));
         }
     }
 }

@@ -64,6 +64,7 @@ impl Fault {
             "encoding=gzip",
             "a Content-Encoding that does not fit; an unknown one: `encoding=x-none`",
         ),
+        ("gzip", "the page, compressed"),
         ("gzip-twice", "the page, compressed twice"),
         (
             "gzip-bomb=1GiB",

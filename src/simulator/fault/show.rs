@@ -69,6 +69,7 @@ impl fmt::Display for Fault {
                 write!(f, "redirect={};status={}", shown(location), status.as_u16())
             }
             Self::Encoding(value) => write!(f, "encoding={}", shown(value)),
+            Self::Gzip => write!(f, "gzip"),
             Self::GzipTwice => write!(f, "gzip-twice"),
             Self::GzipBomb { bytes } => write!(f, "gzip-bomb={bytes}B"),
             Self::GzipBombTwice { bytes } => write!(f, "gzip-bomb-twice={bytes}B"),

@@ -123,6 +123,7 @@ impl FromStr for Fault {
             },
             "redirect" => return part.redirect(),
             "encoding" => Self::Encoding(part.header()?),
+            "gzip" => part.alone(Self::Gzip)?,
             "gzip-twice" => part.alone(Self::GzipTwice)?,
             "gzip-bomb" => Self::GzipBomb {
                 bytes: part.size(BOMB_BYTES)?,

@@ -2,14 +2,21 @@
 //! urgent meanwhile.
 //!
 //! Interactive tickets come first, and the last few slots are theirs alone. Whole lists get at least one slot in ten
-//! however many interactive tickets wait, so that they never stand still. Within a class the streams take turns.
+//! however many interactive tickets wait, so that they never stand still. Nobody waits for a background ticket, so these
+//! go at an even pace: what has grown stale during an outage is not fetched in one burst after it. Within a class the
+//! streams take turns.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use tokio::time::Instant;
 
 use crate::contacts::request::{Class, Urgency};
 
 /// Of so many slots, one goes to bulk tickets if any wait.
 const BULK_SHARE: u32 = 10;
+
+/// What an allowance is of.
+const MINUTE: Duration = Duration::from_secs(60);
 
 /// Streams whose turn is remembered. Beyond it all begin anew, which is unfair to nobody for long.
 const TURNS_MAX: usize = 1024;
@@ -21,6 +28,8 @@ pub(super) struct Queue<T> {
     reserve: u32,
     /// Slots given since one went to a bulk ticket.
     since_bulk: u32,
+    /// When the next background ticket may be served.
+    background_from: Option<Instant>,
     /// When each stream had its last turn.
     turns: HashMap<u64, u64>,
     turn: u64,
@@ -43,6 +52,7 @@ impl<T> Queue<T> {
             waiting: Vec::new(),
             reserve,
             since_bulk: 0,
+            background_from: None,
             turns: HashMap::new(),
             turn: 0,
             next_number: 0,
@@ -76,12 +86,12 @@ impl<T> Queue<T> {
         Some(self.waiting.swap_remove(place).grant)
     }
 
-    /// Who is served next while `open` of `allowance` slots can be taken.
-    pub(super) fn next(&mut self, open: u32, allowance: u32) -> Option<T> {
+    /// Who is served next while `open` of `allowance` slots a minute can be taken.
+    pub(super) fn next(&mut self, open: u32, allowance: u32, now: Instant) -> Option<T> {
         if open == 0 {
             return None;
         }
-        let class = self.class_to_serve(open, allowance)?;
+        let class = self.class_to_serve(open, allowance, now)?;
         let turn_of = |ticket: &Ticket<T>| self.turns.get(&ticket.stream).copied();
         let (place, _) = self
             .waiting
@@ -100,16 +110,25 @@ impl<T> Queue<T> {
         } else {
             self.since_bulk.saturating_add(1)
         };
+        if class == Class::Background {
+            self.background_from = Some(now + MINUTE / allowance.max(1));
+        }
         Some(ticket.grant)
     }
 
-    fn class_to_serve(&self, open: u32, allowance: u32) -> Option<Class> {
-        let waits = |class| {
-            self.waiting
-                .iter()
-                .any(|ticket| ticket.urgency.class() == class)
-        };
-        let (interactive, bulk) = (waits(Class::Interactive), waits(Class::Bulk));
+    /// When a background ticket that waits may be served, if it must wait for that.
+    pub(super) fn changes_at(&self, now: Instant) -> Option<Instant> {
+        self.background_from
+            .filter(|from| *from > now && self.waits(Class::Background))
+    }
+
+    fn waits(&self, class: Class) -> bool {
+        let mut classes = self.waiting.iter().map(|ticket| ticket.urgency.class());
+        classes.any(|waiting| waiting == class)
+    }
+
+    fn class_to_serve(&self, open: u32, allowance: u32, now: Instant) -> Option<Class> {
+        let (interactive, bulk) = (self.waits(Class::Interactive), self.waits(Class::Bulk));
         if bulk && self.since_bulk + 1 >= BULK_SHARE && interactive {
             return Some(Class::Bulk);
         }
@@ -124,7 +143,8 @@ impl<T> Queue<T> {
         if bulk {
             return Some(Class::Bulk);
         }
-        waits(Class::Background).then_some(Class::Background)
+        let paced = self.background_from.is_none_or(|from| from <= now);
+        (paced && self.waits(Class::Background)).then_some(Class::Background)
     }
 
     /// How many slots are taken before the ticket with this number gets one, if nobody else comes. For a ticket that
@@ -150,10 +170,7 @@ impl<T> Queue<T> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use proptest::prelude::*;
-    use tokio::time::Instant;
 
     use super::*;
     use crate::contacts::{
@@ -176,7 +193,7 @@ mod tests {
 
     /// All tickets in the order in which they are served, with slots in plenty.
     fn drain(queue: &mut Queue<&'static str>) -> Vec<&'static str> {
-        std::iter::from_fn(|| queue.next(60, 60)).collect()
+        std::iter::from_fn(|| queue.next(60, 60, Instant::now())).collect()
     }
 
     #[test]
@@ -218,14 +235,33 @@ mod tests {
     fn the_last_slots_are_for_interactive_tickets() {
         let mut queue = Queue::new(6);
         queue.add(urgency(Class::Bulk), 1, "bulk");
-        assert_eq!(queue.next(6, 60), None);
-        assert_eq!(queue.next(7, 60), Some("bulk"));
+        assert_eq!(queue.next(6, 60, Instant::now()), None);
+        assert_eq!(queue.next(7, 60, Instant::now()), Some("bulk"));
         queue.add(urgency(Class::Interactive), 1, "interactive");
-        assert_eq!(queue.next(1, 60), Some("interactive"));
+        assert_eq!(queue.next(1, 60, Instant::now()), Some("interactive"));
         // An allowance of four keeps one.
         queue.add(urgency(Class::Background), 1, "background");
-        assert_eq!(queue.next(1, 4), None);
-        assert_eq!(queue.next(2, 4), Some("background"));
+        assert_eq!(queue.next(1, 4, Instant::now()), None);
+        assert_eq!(queue.next(2, 4, Instant::now()), Some("background"));
+    }
+
+    #[test]
+    fn what_nobody_waits_for_goes_at_an_even_pace() {
+        let (mut queue, now) = (Queue::new(6), Instant::now());
+        for name in ["first", "second", "third"] {
+            queue.add(urgency(Class::Background), 1, name);
+        }
+        let second = now + Duration::from_secs(1);
+        assert_eq!(queue.next(60, 60, now), Some("first"));
+        assert_eq!(queue.next(60, 60, now), None);
+        assert_eq!(queue.changes_at(now), Some(second));
+        queue.add(urgency(Class::Bulk), 2, "bulk");
+        assert_eq!(queue.next(60, 60, now), Some("bulk"));
+        assert_eq!(queue.next(60, 60, second), Some("second"));
+        // An allowance of thirty a minute is one for each two seconds.
+        let third = second + Duration::from_secs(1);
+        assert_eq!(queue.next(60, 30, third), Some("third"));
+        assert_eq!(queue.changes_at(third), None);
     }
 
     #[test]
@@ -237,7 +273,9 @@ mod tests {
             queue.add(urgency(Class::Interactive), 2, "interactive");
         }
         // One slot at a time, as they become free.
-        let served: Vec<_> = std::iter::from_fn(|| queue.next(1, 60)).take(30).collect();
+        let served: Vec<_> = std::iter::from_fn(|| queue.next(1, 60, Instant::now()))
+            .take(30)
+            .collect();
         let places: Vec<_> = (0..30).filter(|place| served[*place] == "bulk").collect();
         assert_eq!(places, [9, 19]);
     }
@@ -269,7 +307,13 @@ mod tests {
                 numbers.push(queue.add(urgency(class(*number)), 1, place));
             }
             let told = queue.ahead(numbers[which], class(waiting[which].0), 60);
-            let before = std::iter::from_fn(|| queue.next(60, 60)).position(|place| place == which);
+            // Slowly enough for what nobody waits for.
+            let mut now = Instant::now();
+            let served = std::iter::from_fn(|| {
+                now += MINUTE;
+                queue.next(60, 60, now)
+            });
+            let before = served.fuse().position(|place| place == which);
             prop_assert!(before.is_some_and(|before| before as u32 <= told), "{before:?} > {told}");
         }
     }

@@ -3,7 +3,8 @@ use std::{
     sync::atomic::{AtomicBool, AtomicU32, Ordering},
 };
 
-use futures_util::{StreamExt, stream::FuturesUnordered};
+use futures_util::{StreamExt, future::join_all, stream::FuturesUnordered};
+use proptest::prelude::*;
 use tokio::task::JoinSet;
 use tower::service_fn;
 
@@ -18,6 +19,8 @@ use crate::{
     },
     metrics::Registry,
 };
+
+mod day;
 
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
@@ -81,20 +84,36 @@ impl Chance {
     }
 }
 
-/// The stage for one account over its limiter.
+/// The stage for some accounts, each over its own limiter.
+fn stage_of(
+    config: &Config,
+    accounts: &[(Arc<Account>, Arc<Limiter>)],
+    chance: Arc<Chance>,
+) -> impl FetchPage + use<> {
+    let metrics = Metrics::new(&Registry::new().unwrap()).unwrap();
+    let calls = accounts.iter().map(|(account, _)| (account, 60));
+    let budgets = Budgets::new(calls, config, &metrics, Instant::now());
+    let limiters: HashMap<_, _> = accounts
+        .iter()
+        .map(|(account, limiter)| (account.id.clone(), limiter.clone()))
+        .collect();
+    let inner = service_fn(move |fetch: Fetch<PageKey>| {
+        let limiter = limiters[&fetch.key.collection.account.id].clone();
+        let chance = chance.next();
+        async move { limiter.answer(chance).await }.boxed()
+    });
+    layer(Arc::new(budgets)).layer(inner)
+}
+
+/// The stage for one account.
 fn stage(
     config: &Config,
     limiter: Arc<Limiter>,
     chance: Arc<Chance>,
 ) -> (Arc<Account>, impl FetchPage) {
     let account = testing::account("acme");
-    let metrics = Metrics::new(&Registry::new().unwrap()).unwrap();
-    let budgets = Budgets::new([(&account, 60)], config, &metrics, Instant::now());
-    let inner = service_fn(move |_: Fetch<PageKey>| {
-        let (limiter, chance) = (limiter.clone(), chance.next());
-        async move { limiter.answer(chance).await }.boxed()
-    });
-    (account, layer(Arc::new(budgets)).layer(inner))
+    let stage = stage_of(config, &[(account.clone(), limiter)], chance);
+    (account, stage)
 }
 
 fn fetch(account: &Arc<Account>, stream: &str, class: Class, patience: Duration) -> Fetch<PageKey> {
@@ -236,138 +255,129 @@ async fn the_queue_has_a_bound() {
     assert_eq!(refused, 7);
 }
 
-/// What a day of mixed load came to.
-#[derive(Debug)]
-struct Day {
-    most: u32,
-    refusals: Vec<Duration>,
-    /// How long interactive calls took, shortest first.
-    interactive: Vec<Duration>,
-    exhausted: usize,
-    /// Pages of whole lists, in each ten minutes.
-    bulk: Vec<u32>,
+/// One request of the property below, in milliseconds from the one before it.
+#[derive(Clone, Debug)]
+struct Asked {
+    after: u64,
+    class: Class,
+    patience: u64,
+    /// Until whoever asked leaves.
+    leaves: Option<u64>,
+    /// How long upstream takes, and when it counts the call, as a share of that.
+    takes: u64,
+    counted: f64,
+    /// In seconds.
+    refused: Option<Option<u64>>,
 }
 
-/// A day of one account: four interactive misses a minute, a walk of 500 pages in turn with the next, a refresh now and
-/// then; and perhaps a stranger who uses the account too, so many times a minute.
-async fn day(seed: u64, hours: u64, strangers: u64) -> Day {
-    let (limiter, chance) = (
-        Arc::<Limiter>::default(),
-        Arc::new(Chance(Mutex::new(seed))),
+fn asked() -> impl Strategy<Value = Asked> {
+    let class = prop_oneof![
+        Just(Class::Background),
+        Just(Class::Bulk),
+        Just(Class::Interactive),
+    ];
+    let refused = prop_oneof![
+        9 => Just(None),
+        1 => proptest::option::of(0_u64..90).prop_map(Some),
+    ];
+    let whether = (0_u64..5_000, class, 0_u64..120_000);
+    let then = (
+        proptest::option::weighted(0.2, 0_u64..60_000),
+        0_u64..8_000,
+        0.0..1.0,
+        refused,
     );
-    let (account, stage) = stage(&ready_at_once(), limiter.clone(), chance.clone());
-    let started = Instant::now();
-    let end = started + Duration::from_secs(3600 * hours);
-    let over = Arc::new(AtomicBool::new(false));
+    (whether, then).prop_map(
+        |((after, class, patience), (leaves, takes, counted, refused))| Asked {
+            after,
+            class,
+            patience,
+            leaves,
+            takes,
+            counted,
+            refused,
+        },
+    )
+}
 
-    let stranger = tokio::spawn({
-        let (limiter, chance, over) = (limiter.clone(), chance.clone(), over.clone());
+/// Lets them ask, and returns when upstream counted a call, and how many of them never got an outcome.
+async fn run(calls_per_minute: u32, start_share: f64, all: Vec<Asked>) -> (Vec<Instant>, usize) {
+    let account = testing::account("acme");
+    let metrics = Metrics::new(&Registry::new().unwrap()).unwrap();
+    let config = Config {
+        start_share,
+        ..Config::default()
+    };
+    let calls = [(&account, calls_per_minute)];
+    let budgets = Budgets::new(calls, &config, &metrics, Instant::now());
+    let counted = Arc::new(Mutex::new(Vec::new()));
+    let (plans, log) = (Arc::new(all.clone()), counted.clone());
+    let inner = service_fn(move |fetch: Fetch<PageKey>| {
+        let plan = plans[fetch.key.window.skip as usize].clone();
+        let log = log.clone();
         async move {
-            while strangers > 0 && !over.load(Ordering::Relaxed) {
-                // Steadily, give or take a quarter.
-                let step = MINUTE / strangers as u32;
-                time::sleep(step * 3 / 4 + chance.up_to(step / 2)).await;
-                // It is served or refused like anybody; what it does then is its own affair.
-                limiter.count(Instant::now());
-            }
+            let takes = Duration::from_millis(plan.takes);
+            time::sleep(takes.mul_f64(plan.counted)).await;
+            log.lock().unwrap().push(Instant::now());
+            time::sleep(takes.mul_f64(1.0 - plan.counted)).await;
+            let Some(told) = plan.refused else {
+                return Ok(testing::page(0, 1, 1, Instant::now()));
+            };
+            let error = Error::new(Kind::UpstreamRateLimited, "too many");
+            Err(match told {
+                Some(seconds) => error.retry_after(Duration::from_secs(seconds)),
+                None => error,
+            })
         }
+        .boxed()
     });
-    let walks = tokio::spawn({
-        let (stage, account, over) = (stage.clone(), account.clone(), over.clone());
-        async move {
-            let mut bulk = vec![0_u32; (hours * 6 + 1) as usize];
-            while !over.load(Ordering::Relaxed) {
-                // One walk is one flight: once it has made a call, it waits as long as it takes.
-                let walk = fetch(&account, "st-walk", Class::Bulk, 60 * MINUTE);
-                let mut pages: FuturesUnordered<_> = (0..8)
-                    .map(|_| stage.clone().oneshot(walk.clone()))
-                    .collect();
-                let mut left = 500;
-                while let Some(outcome) = pages.next().await {
-                    bulk[(started.elapsed().as_secs() / 600) as usize
-                        % (hours * 6 + 1) as usize] += u32::from(outcome.is_ok());
-                    left -= i32::from(outcome.is_ok());
-                    if left > 8 && !over.load(Ordering::Relaxed) {
-                        pages.push(stage.clone().oneshot(walk.clone()));
-                    }
-                }
-            }
-            bulk
-        }
-    });
+    let stage = layer(Arc::new(budgets)).layer(inner);
     let mut asked = JoinSet::new();
-    let (mut interactive, mut exhausted) = (Vec::new(), 0);
-    while Instant::now() < end {
-        time::sleep(chance.up_to(30 * SECOND)).await;
-        let class = if chance.next().is_multiple_of(5) {
-            Class::Background
-        } else {
-            Class::Interactive
-        };
-        let stream = format!("st-{}", chance.next() % 7);
-        let one = stage
-            .clone()
-            .oneshot(fetch(&account, &stream, class, 30 * SECOND));
+    for (place, plan) in all.into_iter().enumerate() {
+        time::sleep(Duration::from_millis(plan.after)).await;
+        let patience = Duration::from_millis(plan.patience);
+        let mut fetch = fetch(&account, &format!("st-{}", place % 3), plan.class, patience);
+        fetch.key.window.skip = place as u64;
+        let answer = stage.clone().oneshot(fetch);
         asked.spawn(async move {
-            let asked = Instant::now();
-            (class, one.await, asked.elapsed())
+            // Longer than the queue before it can take, even at one call a minute.
+            let leaves = plan.leaves.map_or(HOUR * 6, Duration::from_millis);
+            time::timeout(leaves, answer).await.is_ok() || plan.leaves.is_some()
         });
     }
-    over.store(true, Ordering::Relaxed);
-    let bulk = walks.await.unwrap();
-    stranger.await.unwrap();
-    while let Some(done) = asked.join_next().await {
-        match done.unwrap() {
-            (Class::Interactive, Ok(_), took) => interactive.push(took),
-            (Class::Interactive, Err(error), _) if error.kind() == Kind::BudgetExhausted => {
-                exhausted += 1
-            }
-            _ => {}
-        }
+    let mut hung = 0;
+    while let Some(ended) = asked.join_next().await {
+        hung += usize::from(!ended.unwrap());
     }
-    interactive.sort();
-    let refusals = limiter
-        .refusals
-        .lock()
-        .unwrap()
-        .iter()
-        .map(|at| *at - started)
-        .collect();
-    Day {
-        most: limiter.most.load(Ordering::Relaxed),
-        refusals,
-        interactive,
-        exhausted,
-        bulk,
-    }
+    let mut counted = std::mem::take(&mut *counted.lock().unwrap());
+    counted.sort();
+    (counted, hung)
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_day_alone_has_no_refusal_and_interactive_calls_do_not_wait() {
-    for seed in [1] {
-        let day = day(seed, 24, 0).await;
-        assert!(day.most <= 60, "seed {seed}: {}", day.most);
-        assert_eq!((day.refusals.len(), day.exhausted), (0, 0), "seed {seed}");
-        let p99 = day.interactive[day.interactive.len() * 99 / 100];
-        assert!(p99 < 5 * SECOND, "seed {seed}: {p99:?}");
-        // Sixty a minute less what others take, and never nothing.
-        let least = day.bulk[..day.bulk.len() - 1].iter().min().unwrap();
-        assert!(*least > 300, "seed {seed}: {:?}", day.bulk);
-    }
-}
+const HOUR: Duration = Duration::from_secs(3600);
 
-#[tokio::test(start_paused = true)]
-async fn strangers_are_learned_and_yielded_to() {
-    for seed in [1, 3] {
-        let day = day(seed, 24, 30).await;
-        let mut learned: Vec<_> = day.refusals;
-        learned.retain(|at| *at > 10 * MINUTE);
-        // Calls that were on their way together are refused together: that is one lesson.
-        learned.dedup_by(|later, earlier| *later - *earlier < SECOND);
-        for pair in learned.windows(2) {
-            assert!(pair[1] - pair[0] > 10 * MINUTE, "seed {seed}: {learned:?}");
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(300))]
+
+    /// Whoever asks, leaves, is slow or refused: no minute that upstream sees has more calls than it allows, wherever it
+    /// begins, and every request ends.
+    #[test]
+    fn no_minute_is_overspent_and_every_request_ends(
+        calls in 1_u32..12,
+        start_share in 0.0_f64..1.0,
+        all in proptest::collection::vec(asked(), 1..80),
+    ) {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .start_paused(true)
+            .build()
+            .unwrap();
+        let (counted, hung) = runtime.block_on(run(calls, start_share, all));
+        prop_assert_eq!(hung, 0);
+        for (first, begin) in counted.iter().enumerate() {
+            let minute = counted[first..].iter().take_while(|call| **call < *begin + MINUTE);
+            let seen = minute.count();
+            prop_assert!(seen <= calls as usize, "{} of {}", seen, calls);
         }
-        let least = day.bulk[..day.bulk.len() - 1].iter().min().unwrap();
-        assert!(*least > 0, "seed {seed}: {:?}", day.bulk);
     }
 }

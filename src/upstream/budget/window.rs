@@ -6,7 +6,8 @@
 //! own window begins.
 //!
 //! Strangers may use the account too. A refusal says that they do: the allowance drops by a quarter and climbs back by
-//! one for each two quiet minutes.
+//! one for each two quiet minutes. While it climbs, nobody knows where upstream's patience ends, so the last slots are
+//! tried one at a time: then what is found there is one refusal, and not one for each call under way.
 
 use std::{collections::VecDeque, time::Duration};
 
@@ -17,6 +18,9 @@ const HELD_FOR: Duration = Duration::from_millis(60_250);
 
 /// How long the account must be quiet for the allowance to climb by one.
 const QUIET: Duration = Duration::from_secs(120);
+
+/// Of an allowance that climbs, one slot in so many is tried with no other call under way.
+const PROBED: u32 = 4;
 
 /// The longest pause that a refusal can ask for.
 const PAUSE_MAX: Duration = Duration::from_secs(60);
@@ -70,7 +74,12 @@ impl Window {
         if self.paused(now).is_some() {
             return 0;
         }
-        self.allowance(now).saturating_sub(self.taken())
+        let allowance = self.allowance(now);
+        let probing = allowance < self.most && self.taken() >= allowance - allowance / PROBED;
+        if probing && self.running > 0 {
+            return 0;
+        }
+        allowance.saturating_sub(self.taken())
     }
 
     /// How many slots are taken.
@@ -255,6 +264,31 @@ mod tests {
         }
         window.refused(now, Some(30 * SECOND), now);
         assert!(window.estimate(0, now) >= now + 30 * SECOND);
+    }
+
+    #[test]
+    fn what_climbs_is_tried_one_at_a_time() {
+        let start = Instant::now();
+        let mut window = Window::new(8, 1.0, start);
+        let refused = start + SECOND;
+        window.refused(start, Some(SECOND), refused);
+        let now = refused + SECOND;
+        assert_eq!((window.allowance(now), window.open(now)), (6, 6));
+        for _ in 0..4 {
+            window.take();
+        }
+        assert_eq!(window.open(now), 2);
+        window.take();
+        // The sixth may be one too many, so it waits for the others.
+        assert_eq!(window.open(now), 0);
+        for _ in 0..5 {
+            window.end(now);
+        }
+        assert_eq!(window.open(now), 1);
+        window.take();
+        // Once all of it is known to be there, nobody waits for another.
+        let later = now + 20 * QUIET;
+        assert_eq!((window.allowance(later), window.open(later)), (8, 7));
     }
 
     proptest! {

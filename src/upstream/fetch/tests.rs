@@ -3,9 +3,10 @@ use std::{convert::Infallible, io, sync::Mutex};
 use bytes::BytesMut;
 use bytesize::ByteSize;
 use futures_util::{StreamExt, stream};
-use http::{Response, response};
+use http::{Response, header::CONTENT_ENCODING, response};
 use http_body::Frame;
-use http_body_util::{Full, StreamBody, combinators::UnsyncBoxBody};
+use http_body_util::{BodyExt, Full, StreamBody, combinators::UnsyncBoxBody};
+use tokio::time;
 use tower::{ServiceExt, service_fn};
 
 use super::*;
@@ -173,7 +174,7 @@ async fn the_request_is_built_and_nothing_else_is_in_it() {
         assert_eq!(
             headers,
             [
-                "accept-encoding: identity",
+                "accept-encoding: gzip",
                 "accept: application/json",
                 "accountid: acme",
                 "content-type: application/json",

@@ -1,20 +1,29 @@
-//! Connections know when they were made, so that none is used for long: a host that moves to another address is found
-//! there within a minute.
+//! Connections are made in time or not at all, and know when they were made, so that none is used for long: a host that
+//! moves to another address is found there within a minute.
 //!
 //! The pool has no such limit itself. A connection that is [`YOUNG_FOR`] old is not kept after its next answer, and an
 //! idle one is dropped after [`IDLE_FOR`]; so whatever is reused is younger than the two together.
 
 use std::{
+    error::Error,
     io,
     pin::Pin,
     task::{Context, Poll},
     time::Duration,
 };
 
+use futures_util::{FutureExt, future::BoxFuture};
 use hyper::rt::{Read, ReadBufCursor, Write};
-use hyper_util::client::legacy::connect::{Connected, Connection};
-use tokio::time::Instant;
-use tower::{Service, util::MapResponse};
+use hyper_rustls::{HttpsConnector, MaybeHttpsStream};
+use hyper_util::{
+    client::legacy::connect::{Connected, Connection, HttpConnector},
+    rt::TokioIo,
+};
+use tokio::{
+    net::TcpStream,
+    time::{self, Instant},
+};
+use tower::Service;
 
 /// How old a connection may be and still be kept after an answer.
 pub(super) const YOUNG_FOR: Duration = Duration::from_secs(30);
@@ -39,15 +48,46 @@ pub(super) struct Aging<I> {
     born: Born,
 }
 
-/// Notes the birth of each connection that a connector makes.
-pub(super) fn stamped<C, I>(connector: C) -> MapResponse<C, fn(I) -> Aging<I>>
-where
-    C: Service<http::Uri, Response = I>,
-{
-    MapResponse::new(connector, |io| Aging {
-        io,
-        born: Born(Instant::now()),
-    })
+/// Makes connections.
+#[derive(Clone, Debug)]
+pub(super) struct Connector {
+    https: HttpsConnector<HttpConnector>,
+    timeout: Duration,
+}
+
+impl Connector {
+    /// Each connection has so long for its name, TCP and TLS together.
+    pub(super) fn new(https: HttpsConnector<HttpConnector>, timeout: Duration) -> Self {
+        Self { https, timeout }
+    }
+}
+
+type Stream = MaybeHttpsStream<TokioIo<TcpStream>>;
+
+impl Service<http::Uri> for Connector {
+    type Response = Aging<Stream>;
+    type Error = Box<dyn Error + Send + Sync>;
+    type Future = BoxFuture<'static, Result<Self::Response, Self::Error>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.https.poll_ready(cx)
+    }
+
+    fn call(&mut self, host: http::Uri) -> Self::Future {
+        let (connecting, timeout) = (self.https.call(host), self.timeout);
+        async move {
+            let late = |_| {
+                let told = format!("no connection within {timeout:?}");
+                io::Error::new(io::ErrorKind::TimedOut, told)
+            };
+            let io = time::timeout(timeout, connecting).await.map_err(late)??;
+            Ok(Aging {
+                io,
+                born: Born(Instant::now()),
+            })
+        }
+        .boxed()
+    }
 }
 
 impl<I: Connection> Connection for Aging<I> {
