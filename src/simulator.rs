@@ -3,7 +3,8 @@
 //! ```text
 //! socket (server) ─┬─> control     /_simulator/...: set faults, read counts
 //!                  └─> kore        one request, one answer
-//!                        ├─ auth       the JWT, and the answers to wrong ones
+//!                        ├─ auth       the JWT, its app's secrets, and the answers to wrong ones
+//!                        ├─ clock      what `Date` says and tokens expire by
 //!                        ├─ calls      the account's calls a minute, and the count of everything
 //!                        ├─ plan       which faults fall on this call (fault: what can be wrong)
 //!                        ├─ stream     its records as they stand, and changes between two calls (records: their order)
@@ -32,6 +33,7 @@ mod auth;
 mod body;
 mod calls;
 mod change;
+mod clock;
 mod contacts;
 mod control;
 mod fault;
@@ -51,17 +53,18 @@ mod stream;
 mod tests;
 mod wire;
 
-use std::{
-    fmt,
-    net::SocketAddr,
-    sync::Arc,
-    time::{Duration, SystemTime},
-};
+use std::{fmt, net::SocketAddr, sync::Arc, time::Duration};
 
+use secrecy::SecretString;
 use tokio::net::TcpListener;
 
+#[cfg(test)]
+pub(crate) use auth::tests::rsa_key;
+pub use auth::{Algorithm, Denial, SECRETS_MAX, SecretError};
 pub use calls::{Counts, RateLimit, Window};
 pub use change::{CHURN_MAX, Change, ChangeError, ChangeKind, Churn};
+pub use clock::CLOCK_OFFSET_MAX;
+pub(crate) use clock::parse_clock_offset;
 pub use contacts::{CONTACTS_MAX, Contacts, contact};
 pub use control::fault_guide;
 pub use fault::{Claim, Fault, ParseFaultError};
@@ -71,7 +74,6 @@ pub use settings::{
     AccountSettings, Content, DEMO_ACCOUNT_ID, DEMO_CONTACTS, DEMO_STREAM_ID, LIMIT_HARD_MAX,
     LimitMax, Paging, Settings, SettingsError, StreamSettings,
 };
-
 pub use stream::{LiveStream, SCHEDULED_MAX};
 
 use kore::Kore;
@@ -110,7 +112,7 @@ impl Simulator {
         let addr = listener.local_addr().map_err(listen)?;
 
         let faults = settings.faults.clone();
-        let kore = Arc::new(Kore::new(settings));
+        let kore = Arc::new(Kore::new(settings)?);
         faults
             .into_iter()
             .try_for_each(|rule| kore.plan().add(rule))?;
@@ -141,15 +143,78 @@ impl Simulator {
         format!("http://{}", self.addr)
     }
 
-    /// A token that opens an account for so long from now.
+    /// A token that opens an account for so long from now, by the simulator's clock. Where a `jti` is enforced, it opens once,
+    /// and if `lifetime` is an hour or less.
+    ///
+    /// # Panics
+    ///
+    /// Panics if the simulator has no such account, or none of its secrets can sign.
+    #[track_caller]
+    pub fn token(&self, account_id: &str, lifetime: Duration) -> String {
+        let token = self.mint(account_id, lifetime);
+        token.unwrap_or_else(|| panic!("no secret of `{account_id}` can sign"))
+    }
+
+    /// The same, or `None` if none of the account's secrets can sign: they are public keys, or revoked.
+    #[track_caller]
+    pub(crate) fn mint(&self, account_id: &str, lifetime: Duration) -> Option<String> {
+        let app = &self.account(account_id).credential;
+        app.mint(self.kore.clock().now(), lifetime)
+    }
+
+    /// One more secret opens an account, with those that do already.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be one, or there would be more than [`SECRETS_MAX`].
     ///
     /// # Panics
     ///
     /// Panics if the simulator has no such account.
-    pub fn token(&self, account_id: &str, lifetime: Duration) -> String {
+    #[track_caller]
+    pub fn add_secret(&self, account_id: &str, secret: &str) -> Result<(), SecretError> {
+        let app = &self.account(account_id).credential;
+        app.add(&SecretString::from(secret))
+    }
+
+    /// What this secret signed opens an account no more, from the next call on.
+    ///
+    /// # Errors
+    ///
+    /// If the account has no such secret.
+    ///
+    /// # Panics
+    ///
+    /// Panics if the simulator has no such account.
+    #[track_caller]
+    pub fn revoke_secret(&self, account_id: &str, secret: &str) -> Result<(), SecretError> {
+        let app = &self.account(account_id).credential;
+        app.revoke(&SecretString::from(secret))
+    }
+
+    /// How many calls brought a token that each secret of an account signed, the oldest secret first.
+    ///
+    /// # Panics
+    ///
+    /// Panics if the simulator has no such account.
+    #[track_caller]
+    pub fn calls_by_secret(&self, account_id: &str) -> Vec<u64> {
+        self.account(account_id).credential.opened()
+    }
+
+    #[track_caller]
+    fn account(&self, account_id: &str) -> &kore::Account {
         let account = self.kore.account(account_id);
-        let account = account.unwrap_or_else(|| panic!("no account `{account_id}` is simulated"));
-        account.credential.mint(SystemTime::now(), lifetime)
+        account.unwrap_or_else(|| panic!("no account `{account_id}` is simulated"))
+    }
+
+    /// Sets the simulator's clock so many seconds ahead, or behind if negative, from the next call on.
+    ///
+    /// # Errors
+    ///
+    /// If that is more than [`CLOCK_OFFSET_MAX`] either way.
+    pub fn set_clock_offset(&self, seconds: i64) -> Result<(), SettingsError> {
+        self.kore.clock().set(seconds)
     }
 
     /// This fault on the next `calls` calls that would have been answered with a page.

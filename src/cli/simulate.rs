@@ -1,5 +1,10 @@
 //! `contacts-gateway simulate`: the simulator alone, to be broken from another terminal.
 
+mod app;
+mod lines;
+#[cfg(test)]
+mod tests;
+
 use std::{
     fs,
     io::{self, Write},
@@ -11,16 +16,14 @@ use std::{
 
 use bytes::Bytes;
 use clap::{Args as ClapArgs, ValueEnum};
-use secrecy::SecretString;
 
 use crate::simulator::{
     AccountSettings, CONTACTS_MAX, Change, ChangeError, ChangeKind, Churn, DEMO_ACCOUNT_ID,
     DEMO_CONTACTS, DEMO_STREAM_ID, Fault, LimitMax, Paging, RateLimit, Rule, RuleError, Settings,
-    Simulator, StartError, Window, fault_guide,
+    Simulator, StartError, Window, fault_guide, parse_clock_offset,
 };
-
-/// How long the token in the printed lines is valid.
-const TOKEN_LIFETIME: Duration = Duration::from_secs(24 * 3600);
+use crate::upstream::secret::SecretProblem;
+use app::AppArgs;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -38,6 +41,12 @@ Examples:
       a record comes after the first page was read, and another one goes after the third
   contacts-gateway simulate --churn 0.5 --churn-kind insert --churn-kind delete
       records come and go at random, before every second call
+  contacts-gateway simulate --algorithm RS256 --public-key-file kore.pub
+      tokens signed with an RSA key; a new one: openssl genrsa -out kore.pem && openssl rsa -in kore.pem -pubout -out kore.pub
+  contacts-gateway simulate --enforce-jti --clock-offset -90s
+      each token opens once, and the clock is behind
+  contacts-gateway simulate --fault denied=scope --fault-next 5
+      the app lacks its scope for the first five calls
   curl -X POST 'http://127.0.0.1:9000/_simulator/faults?fault=status=503&next=5'
   curl -X DELETE http://127.0.0.1:9000/_simulator/faults
       break one that is running, and heal it";
@@ -53,12 +62,8 @@ pub struct Args {
     /// The account that exists.
     #[arg(long, value_name = "ID", default_value = DEMO_ACCOUNT_ID)]
     pub account_id: String,
-    /// The client id of its JWT app; the demo's own when left out.
-    #[arg(long, value_name = "ID")]
-    pub client_id: Option<String>,
-    /// A file that holds the client secret; one trailing newline is dropped. The demo's own when left out.
-    #[arg(long, value_name = "FILE")]
-    pub client_secret_file: Option<PathBuf>,
+    #[command(flatten)]
+    pub app: AppArgs,
 
     /// A stream and how many contacts it has, to 1000000. May be repeated; the demo's stream when left out.
     #[arg(long = "stream", value_name = "ID=COUNT", value_parser = stream)]
@@ -102,6 +107,9 @@ pub struct Args {
     /// Up to so much is added to it.
     #[arg(long, value_name = "TIME", default_value = "0s", value_parser = humantime::parse_duration)]
     pub jitter: Duration,
+    /// How far the clock is ahead, such as 90s, or behind, such as -2m: what `Date` says and expiry is judged by.
+    #[arg(long, value_name = "TIME", default_value = "0s", value_parser = parse_clock_offset, allow_hyphen_values = true)]
+    pub clock_offset: i64,
     /// What jitter, shares and changes are drawn from: the same seed, the same run.
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
@@ -174,6 +182,10 @@ pub enum SimulateError {
     #[error("cannot read {path}: {source}")]
     Read { path: PathBuf, source: io::Error },
     #[error(transparent)]
+    Secret(#[from] SecretProblem),
+    #[error("--public-key-file goes with --algorithm RS256 or RS512")]
+    KeyOfNoUse,
+    #[error(transparent)]
     Rule(#[from] RuleError),
     #[error(transparent)]
     Change(#[from] ChangeError),
@@ -194,12 +206,8 @@ pub async fn run(args: Args) -> Result<(), SimulateError> {
         .and_then(|account| account.streams.first());
     let example = example.map_or_else(|| "ANY".to_owned(), |stream| stream.stream_id.clone());
     let simulator = Simulator::start(settings).await?;
-    writeln!(
-        io::stdout(),
-        "{}",
-        greeting(&simulator, &args.account_id, &example)
-    )
-    .map_err(SimulateError::Write)?;
+    let lines = lines::lines(&simulator, &args, &example)?;
+    writeln!(io::stdout(), "{lines}").map_err(SimulateError::Write)?;
     super::interrupted().await.map_err(SimulateError::Signal)?;
     simulator.stop().await;
     Ok(())
@@ -210,14 +218,7 @@ fn settings(args: &Args) -> Result<Settings, SimulateError> {
         account_id: args.account_id.clone(),
         ..AccountSettings::numbered(0)
     };
-    if let Some(client_id) = &args.client_id {
-        account.client_id.clone_from(client_id);
-    }
-    if let Some(path) = &args.client_secret_file {
-        let secret = read(path)?;
-        let secret = String::from_utf8_lossy(&secret).into_owned();
-        account.client_secret = SecretString::from(secret.strip_suffix('\n').unwrap_or(&secret));
-    }
+    args.app.apply(&mut account)?;
     account.other_streams = args.other_streams;
     for (stream_id, contacts) in &args.streams {
         account = account.stream(stream_id, *contacts);
@@ -246,6 +247,7 @@ fn settings(args: &Args) -> Result<Settings, SimulateError> {
         }),
         latency: args.latency,
         jitter: args.jitter,
+        clock_offset: args.clock_offset,
         seed: args.seed,
         pretty: args.pretty,
         faults: rule(args)?.into_iter().collect(),
@@ -285,23 +287,6 @@ fn churn(args: &Args) -> Result<Option<Churn>, ChangeError> {
     }))
 }
 
-fn greeting(simulator: &Simulator, account_id: &str, stream_id: &str) -> String {
-    let base = simulator.base_url();
-    let token = simulator.token(account_id, TOKEN_LIFETIME);
-    format!(
-        "Kore.ai is simulated at {base}, for account {account_id}. Ctrl-C ends it.\n\n\
-         a page of contacts\n  \
-         curl '{base}/agentassist/api/v1/public/{stream_id}/contacts?skip=0&limit=10' -H 'accountId: {account_id}' -H 'auth: {token}'\n\
-         what was called\n  \
-         curl {base}/_simulator/calls\n\
-         break the next five calls, and heal\n  \
-         curl -X POST '{base}/_simulator/faults?fault=status=503&next=5'\n  \
-         curl -X DELETE {base}/_simulator/faults\n\
-         every fault\n  \
-         curl {base}/_simulator/"
-    )
-}
-
 fn read(path: &Path) -> Result<Vec<u8>, SimulateError> {
     fs::read(path).map_err(|source| SimulateError::Read {
         path: path.to_owned(),
@@ -332,93 +317,4 @@ fn change(text: &str) -> Result<(u64, Change), String> {
 fn fixture(text: &str) -> Result<(String, PathBuf), &'static str> {
     let (stream_id, path) = text.split_once('=').ok_or("a fixture is written ID=FILE")?;
     Ok((stream_id.to_owned(), path.into()))
-}
-
-#[cfg(test)]
-mod tests {
-    use clap::Parser;
-
-    use super::*;
-
-    #[derive(Parser)]
-    struct Cli {
-        #[command(flatten)]
-        args: Args,
-    }
-
-    fn parsed(line: &str) -> Args {
-        let words = std::iter::once("simulate").chain(line.split_whitespace());
-        Cli::try_parse_from(words)
-            .unwrap_or_else(|error| panic!("{error}"))
-            .args
-    }
-
-    #[test]
-    fn flags_become_settings() {
-        let plain = settings(&parsed("")).unwrap();
-        assert_eq!(plain.accounts[0].account_id, DEMO_ACCOUNT_ID);
-        assert_eq!(plain.accounts[0].streams[0].stream_id, DEMO_STREAM_ID);
-        assert_eq!(plain.rate_limit, Some(RateLimit::default()));
-
-        let line = "--stream a=5 --limit-max 50 --over-limit refuse --calls-per-minute off \
-                    --fault status=503 --fault delay=2s --fault-share 0.2";
-        let bent = settings(&parsed(line)).unwrap();
-        assert_eq!(bent.limit_max, LimitMax::Refuse(50));
-        assert_eq!(bent.rate_limit, None);
-        assert_eq!(bent.faults.len(), 1);
-
-        let moving = settings(&parsed("--churn 2 --churn-kind swap --change 2:insert=0")).unwrap();
-        assert_eq!(
-            moving.churn,
-            Some(Churn::new(2.0).unwrap().only(&[ChangeKind::Swap]))
-        );
-        assert_eq!(moving.changes, [(2, Change::Insert(0))]);
-    }
-
-    #[test]
-    fn every_example_can_be_typed() {
-        for line in EXAMPLES
-            .lines()
-            .filter_map(|line| line.trim().strip_prefix("contacts-gateway simulate"))
-        {
-            settings(&parsed(line)).unwrap();
-        }
-    }
-
-    #[test]
-    fn mistakes_are_answered_with_what_is_accepted() {
-        for (line, said) in [
-            ("--fault statsu=1", "there is no fault `statsu`"),
-            ("--fault-next 3", "--fault"),
-            ("--stream a", "ID=COUNT"),
-            ("--change insert=0", "CALL:CHANGE"),
-            ("--change 0:reverse", "counted from 1"),
-            ("--change 1:move=2", "there are insert=5"),
-            ("--churn-kind swap", "--churn"),
-            ("--calls-per-minute many", "a whole number, or `off`"),
-        ] {
-            let words = std::iter::once("simulate").chain(line.split_whitespace());
-            let error = Cli::try_parse_from(words)
-                .map(|_| ())
-                .unwrap_err()
-                .to_string();
-            assert!(error.contains(said), "{line}: {error}");
-        }
-    }
-
-    #[tokio::test]
-    async fn a_taken_port_is_one_clear_sentence() {
-        let first = Simulator::start(Settings::default()).await.unwrap();
-        let error = run(parsed(&format!("--listen {}", first.addr())))
-            .await
-            .unwrap_err();
-        let said = error.to_string();
-        assert!(
-            said.starts_with(&format!(
-                "the simulator cannot listen on {}: ",
-                first.addr()
-            )),
-            "{said}"
-        );
-    }
 }

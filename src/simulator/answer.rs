@@ -9,6 +9,7 @@ use http::{
 };
 
 use super::{
+    auth::Denial,
     body::{Body, Run},
     fault::Fault,
     gzip::gzip,
@@ -104,6 +105,10 @@ impl Answer {
             Fault::RateLimited { status } => {
                 self.status = *status;
                 self.body = Bytes::from_static(RATE_LIMITED.as_bytes());
+            }
+            Fault::Denied(denial) => {
+                self.status = denial.status();
+                self.body = Bytes::from_static(denial.body().as_bytes());
             }
             Fault::Redirect { location, status } => {
                 self.status = *status;
@@ -247,7 +252,7 @@ fn find(body: &[u8], needle: &[u8]) -> Option<usize> {
 fn error_body(status: StatusCode) -> Bytes {
     let message = match status {
         StatusCode::UNAUTHORIZED => {
-            return Bytes::from_static(super::auth::Denial::Credentials.body().as_bytes());
+            return Bytes::from_static(Denial::Credentials.body().as_bytes());
         }
         StatusCode::TOO_MANY_REQUESTS => return Bytes::from_static(RATE_LIMITED.as_bytes()),
         StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED => return Bytes::new(),

@@ -64,6 +64,11 @@ pub struct Counts {
     /// The most calls that were waiting for the head of their answer at the same time. A call under a fault below HTTP leaves
     /// when that begins: a stall is not counted, a delay is.
     pub most_at_once: u64,
+    /// Different tokens that were signed for the app and had not expired. Of those that come back after two hours, or after
+    /// 500,000 others, some are counted again.
+    pub tokens: u64,
+    /// Calls refused because their `jti` had been used; they are among `denied`.
+    pub replays: u64,
 }
 
 /// Whether a call may be answered.

@@ -2,22 +2,30 @@
 //! running one. Parameters are taken from the query or from a form body, whichever is handier to write.
 
 mod changes;
+mod clock;
+mod guide;
+mod secrets;
 
-use std::{borrow::Cow, fmt};
+use std::borrow::Cow;
 
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, StatusCode, header::CONTENT_TYPE};
 use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
-use serde_json::json;
+use serde_json::{Value, json};
+
+pub use guide::fault_guide;
 
 use super::{
     answer::Answer,
+    auth::SecretError,
     change::ChangeError,
     fault::{Fault, ParseFaultError},
     kore::Kore,
     plan::{Rule, RuleError},
+    settings::SettingsError,
 };
+use guide::Guide;
 
 /// Everything below this path is the simulator's own.
 pub(super) const PREFIX: &str = "/_simulator";
@@ -34,6 +42,10 @@ enum ControlError {
     Rule(#[from] RuleError),
     #[error(transparent)]
     Change(#[from] ChangeError),
+    #[error(transparent)]
+    Secret(#[from] SecretError),
+    #[error(transparent)]
+    Settings(#[from] SettingsError),
     #[error("`{name}` is no parameter; there are {accepted}")]
     Parameter {
         name: String,
@@ -53,6 +65,16 @@ enum ControlError {
     KindWithoutChurn,
     #[error("name one stream that holds contacts, by `stream` and perhaps `account`")]
     WhichStream,
+    #[error(
+        "send add=SECRET or revoke=SECRET, percent-encoded, and account=ID where there are several"
+    )]
+    SecretForm,
+    #[error("there is no account `{0}`")]
+    Account(String),
+    #[error("there are several accounts: name one by `account`")]
+    WhichAccount,
+    #[error("send offset=TIME, such as -90s")]
+    NoOffset,
     #[error("`next` and `share` exclude each other")]
     Both,
     #[error("`%` must be followed by two hexadecimal digits, and the bytes be UTF-8: `{0}`")]
@@ -94,7 +116,17 @@ pub(super) async fn answer(kore: &Kore, request: Request<Incoming>) -> Answer {
             Ok(()) => changes(kore),
             Err(error) => mistake(&error),
         },
-        ("" | "calls" | "requests" | "faults" | "changes", _) => {
+        ("secrets", &Method::GET) => json_answer(StatusCode::OK, &secrets::show(kore)),
+        ("secrets", &Method::POST) => match parameters(request).await {
+            Ok((query, form)) => answered(secrets::change(kore, &query, &form)),
+            Err(error) => mistake(&error),
+        },
+        ("clock", &Method::GET) => json_answer(StatusCode::OK, &clock::show(kore)),
+        ("clock", &Method::POST) => match parameters(request).await {
+            Ok((query, form)) => answered(clock::set(kore, &query, &form)),
+            Err(error) => mistake(&error),
+        },
+        ("" | "calls" | "requests" | "faults" | "changes" | "secrets" | "clock", _) => {
             Answer::error(StatusCode::METHOD_NOT_ALLOWED)
         }
         _ => Answer::error(StatusCode::NOT_FOUND),
@@ -216,6 +248,13 @@ fn changes(kore: &Kore) -> Answer {
     json_answer(StatusCode::OK, &changes::show(kore))
 }
 
+fn answered(outcome: Result<Value, ControlError>) -> Answer {
+    match outcome {
+        Ok(shown) => json_answer(StatusCode::OK, &shown),
+        Err(error) => mistake(&error),
+    }
+}
+
 fn mistake(error: &ControlError) -> Answer {
     let error = json!({"error": error.to_string(), "help": format!("GET {PREFIX}/")});
     json_answer(StatusCode::BAD_REQUEST, &error)
@@ -240,60 +279,6 @@ fn guide() -> Answer {
 
 fn json_answer(status: StatusCode, value: &serde_json::Value) -> Answer {
     Answer::json(status, Bytes::from(format!("{value:#}\n")))
-}
-
-/// How to break the simulator, for a reader at a terminal.
-struct Guide;
-
-impl fmt::Display for Guide {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "GET    {PREFIX}/calls    what each account called")?;
-        writeln!(f, "GET    {PREFIX}/faults   the faults that hold")?;
-        writeln!(
-            f,
-            "POST   {PREFIX}/faults   add one: fault=FAULT, several of them act together;"
-        )?;
-        writeln!(
-            f,
-            "                            next=N or share=0.2 for some calls only; account=ID, stream=ID"
-        )?;
-        writeln!(f, "DELETE {PREFIX}/faults   clear them")?;
-        writeln!(
-            f,
-            "GET    {PREFIX}/changes  the records of each stream, and what is to happen to them"
-        )?;
-        writeln!(
-            f,
-            "POST   {PREFIX}/changes  change=insert=5, delete=5, update=5, swap=5,900 or reverse: now, or with before=N"
-        )?;
-        writeln!(
-            f,
-            "                            just before the Nth call from now; churn=0.2 for so many before each call at random,"
-        )?;
-        writeln!(
-            f,
-            "                            kind=insert for only those; account=ID, stream=ID where there are several"
-        )?;
-        writeln!(
-            f,
-            "DELETE {PREFIX}/changes  forget what is to happen; the records stay as they are"
-        )?;
-        writeln!(
-            f,
-            "\nfor example: curl -X POST 'http://ADDRESS{PREFIX}/faults?fault=status=503&next=5'"
-        )?;
-        writeln!(
-            f,
-            "         or: curl http://ADDRESS{PREFIX}/faults -d next=5 --data-urlencode 'fault=status=503;body=a b'"
-        )?;
-        writeln!(f, "\nfaults:\n{}", fault_guide())
-    }
-}
-
-/// The table of faults, one on each line.
-pub fn fault_guide() -> String {
-    let line = |(example, meaning): &(&str, &str)| format!("  {example:<32}{meaning}");
-    Fault::GUIDE.iter().map(line).collect::<Vec<_>>().join("\n")
 }
 
 #[cfg(test)]

@@ -21,6 +21,8 @@ use serde::{Deserialize, Serialize};
 
 pub use text::ParseFaultError;
 
+use super::auth::Denial;
+
 /// One thing wrong with an answer. The code in brackets is the row of the fault table that a gateway answers it by.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
@@ -34,6 +36,8 @@ pub enum Fault {
     },
     /// The text of the rate limit, under any status: also 200, where only the text tells \[U5\].
     RateLimited { status: StatusCode },
+    /// A refusal of the token, which was right \[K1, K2\].
+    Denied(Denial),
     /// Nothing, for so long; then the answer \[U2\].
     Delay(Duration),
     /// Another `Content-Type`, or none \[U9\].

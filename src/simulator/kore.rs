@@ -9,24 +9,28 @@ use std::{
         Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
-    time::{Duration, SystemTime},
+    time::Duration,
 };
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, header::RETRY_AFTER};
+use http::{
+    HeaderMap, HeaderValue, Method, Request, StatusCode,
+    header::{DATE, RETRY_AFTER},
+};
 use tokio::time::{Instant, sleep};
 
 use super::{
     answer::{Answer, RATE_LIMITED},
-    auth::{self, Credential, Denial},
+    auth::{self, Credential, Denial, Tally},
     calls::{Admission, Calls, Counts, Outcome},
+    clock::Clock,
     contacts::Contacts,
     indent::indent,
     noise,
     page::{Page, Window},
     plan::Plan,
     requests::Requests,
-    settings::{AccountSettings, Content, Settings},
+    settings::{AccountSettings, Content, Settings, SettingsError},
     stream::{Live, LiveStream, Stream},
 };
 
@@ -38,6 +42,7 @@ pub(super) struct Kore {
     requests: Mutex<Requests>,
     /// How many latencies were drawn.
     drawn: AtomicU64,
+    clock: Clock,
 }
 
 pub(super) struct Account {
@@ -48,39 +53,29 @@ pub(super) struct Account {
 }
 
 impl Kore {
-    pub(super) fn new(settings: Settings) -> Self {
-        let now = Instant::now();
-        let account = |account: &AccountSettings| Account {
-            credential: Credential::new(&account.client_id, &account.client_secret),
-            streams: account
-                .streams
-                .iter()
-                .map(|stream| {
-                    let content = match &stream.content {
-                        Content::Contacts(count) => contacts(
-                            (&account.account_id, &stream.stream_id),
-                            *count,
-                            settings.seed,
-                        ),
-                        Content::Fixed(bodies) => Stream::Fixed(bodies.clone()),
-                    };
-                    (stream.stream_id.clone(), content)
-                })
-                .collect(),
-            other_streams: account.other_streams,
-            calls: Mutex::new(Calls::new(settings.rate_limit, now)),
+    pub(super) fn new(settings: Settings) -> Result<Self, SettingsError> {
+        let account = |account: &AccountSettings| {
+            Ok((
+                account.account_id.clone(),
+                Account::new(account, &settings)?,
+            ))
         };
-        Self {
+        Ok(Self {
             accounts: settings
                 .accounts
                 .iter()
-                .map(|each| (each.account_id.clone(), account(each)))
-                .collect(),
+                .map(account)
+                .collect::<Result<_, SettingsError>>()?,
             plan: Mutex::new(Plan::new(settings.seed)),
             requests: Mutex::new(Requests::new(settings.requests_max)),
             drawn: AtomicU64::new(0),
+            clock: Clock::new(settings.clock_offset),
             settings,
-        }
+        })
+    }
+
+    pub(super) fn clock(&self) -> &Clock {
+        &self.clock
     }
 
     pub(super) fn plan(&self) -> MutexGuard<'_, Plan> {
@@ -105,11 +100,15 @@ impl Kore {
         })
     }
 
+    /// The accounts, by id.
+    pub(super) fn accounts(&self) -> impl Iterator<Item = (&str, &Account)> {
+        let accounts = self.accounts.iter();
+        accounts.map(|(id, account)| (id.as_str(), account))
+    }
+
     /// What each account's calls came to, by account id.
     pub(super) fn counts(&self) -> impl Iterator<Item = (&str, Counts)> {
-        self.accounts
-            .iter()
-            .map(|(id, account)| (id.as_str(), account.counts()))
+        self.accounts().map(|(id, account)| (id, account.counts()))
     }
 
     pub(super) fn settings(&self) -> &Settings {
@@ -119,6 +118,15 @@ impl Kore {
     /// The answer to a request for anything but the control interface, after the latency and delays that it takes.
     /// `reused` says that its connection carried a request before.
     pub(super) async fn answer<B>(&self, request: &Request<B>, reused: bool) -> Answer {
+        let mut answer = self.undated(request, reused).await;
+        if !answer.headers.contains_key(DATE) {
+            let date = HeaderValue::try_from(httpdate::fmt_http_date(self.clock.now()));
+            answer.headers.extend(date.ok().map(|date| (DATE, date)));
+        }
+        answer
+    }
+
+    async fn undated<B>(&self, request: &Request<B>, reused: bool) -> Answer {
         if self.settings.requests_max > 0 {
             self.requests().push(request);
         }
@@ -156,7 +164,7 @@ impl Kore {
     ) -> (Answer, Outcome) {
         let token = auth::token(request.headers());
         if let Err(denial) =
-            token.and_then(|token| account.credential.check(token, SystemTime::now()))
+            token.and_then(|token| account.credential.check(token, self.clock.now()))
         {
             return (denied(denial), Outcome::Denied);
         }
@@ -239,12 +247,40 @@ impl Kore {
 }
 
 impl Account {
+    fn new(account: &AccountSettings, settings: &Settings) -> Result<Self, SettingsError> {
+        let stream = |stream_id: &str, content: &Content| match content {
+            Content::Contacts(count) => {
+                contacts((&account.account_id, stream_id), *count, settings.seed)
+            }
+            Content::Fixed(bodies) => Stream::Fixed(bodies.clone()),
+        };
+        let streams = account.streams.iter().map(|each| {
+            let content = stream(&each.stream_id, &each.content);
+            (each.stream_id.clone(), content)
+        });
+        let credential = Credential::new(account).map_err(|error| SettingsError::Secret {
+            account: account.account_id.clone(),
+            error,
+        })?;
+        Ok(Self {
+            credential,
+            streams: streams.collect(),
+            other_streams: account.other_streams,
+            calls: Mutex::new(Calls::new(settings.rate_limit, Instant::now())),
+        })
+    }
+
     pub(super) fn stream(&self, stream_id: &str) -> Option<LiveStream<'_>> {
         self.streams.get(stream_id)?.live()
     }
 
     pub(super) fn counts(&self) -> Counts {
-        lock(&self.calls).counts()
+        let Tally { tokens, replays } = self.credential.tally();
+        Counts {
+            tokens,
+            replays,
+            ..lock(&self.calls).counts()
+        }
     }
 }
 

@@ -1,17 +1,18 @@
 //! What a simulator is told when it starts. [`Settings::default`] is one account with one stream of 1,000 contacts, on a free port.
 
+mod account;
+
 use std::{collections::HashSet, net::SocketAddr, time::Duration};
 
-use bytes::Bytes;
-use secrecy::SecretString;
-
 use super::{
+    auth::SecretError,
     calls::RateLimit,
     change::{Change, Churn},
-    contacts::{CONTACTS_MAX, uuid},
-    noise::{self, Noise},
+    clock::{self, CLOCK_OFFSET_MAX},
     plan::Rule,
 };
+
+pub use account::{AccountSettings, Content, StreamSettings};
 
 /// The id of the account that [`Settings::default`] plays.
 pub const DEMO_ACCOUNT_ID: &str = "65f7d49a5dd06e2cefa00000";
@@ -42,6 +43,9 @@ pub struct Settings {
     pub latency: Duration,
     /// Up to so much is added to `latency`, evenly spread; 0 s to 1 h.
     pub jitter: Duration,
+    /// So many seconds is the simulator's clock ahead, or behind if negative; to a year. It is what the header `Date` says, and
+    /// what `exp` is compared with.
+    pub clock_offset: i64,
     /// What jitter, shares of calls and changes at random are drawn from: the same seed, the same run.
     pub seed: u64,
     /// Indent the JSON by four spaces, as the documentation prints it.
@@ -69,6 +73,7 @@ impl Default for Settings {
             rate_limit: Some(RateLimit::default()),
             latency: Duration::ZERO,
             jitter: Duration::ZERO,
+            clock_offset: 0,
             seed: 0,
             pretty: false,
             faults: Vec::new(),
@@ -103,100 +108,6 @@ pub enum LimitMax {
     Refuse(u32),
 }
 
-/// One account: its id, the JWT app that may read it, its streams.
-#[derive(Clone, Debug)]
-pub struct AccountSettings {
-    /// What the header `accountId` must say; 1 to 128 of `[A-Za-z0-9_-]`.
-    pub account_id: String,
-    /// What the claim `appId` must say; not empty.
-    pub client_id: String,
-    /// The text that tokens are signed with, as it stands; not empty.
-    pub client_secret: SecretString,
-    /// The streams that the app may read, their ids unique.
-    pub streams: Vec<StreamSettings>,
-    /// With a number, every other stream id exists too and has so many contacts; 0 to 1,000,000.
-    pub other_streams: Option<u64>,
-}
-
-/// One stream of an account.
-#[derive(Clone, Debug)]
-pub struct StreamSettings {
-    /// The id in the path; 1 to 128 of `[A-Za-z0-9_-]`.
-    pub stream_id: String,
-    pub content: Content,
-}
-
-/// What a stream holds.
-#[derive(Clone, Debug)]
-pub enum Content {
-    /// So many computed contacts; 0 to 1,000,000.
-    Contacts(u64),
-    /// Bodies served as they are: the page at `skip` is the one numbered `skip / limit`, and the last one beyond the end.
-    /// A single body thus answers every call. Faults of the page itself (totals, echo, records) do not change it.
-    Fixed(Vec<Bytes>),
-}
-
-impl AccountSettings {
-    /// An account without streams.
-    pub fn new(account_id: &str, client_id: &str, client_secret: &str) -> Self {
-        Self {
-            account_id: account_id.to_owned(),
-            client_id: client_id.to_owned(),
-            client_secret: SecretString::from(client_secret),
-            streams: Vec::new(),
-            other_streams: None,
-        }
-    }
-
-    /// The account that is played when nothing else is said.
-    pub fn demo() -> Self {
-        Self {
-            account_id: DEMO_ACCOUNT_ID.to_owned(),
-            ..Self::numbered(0)
-        }
-        .stream(DEMO_STREAM_ID, DEMO_CONTACTS)
-    }
-
-    /// An account of its own for each number, without streams: ids and secret shaped like Kore.ai's.
-    pub fn numbered(number: u64) -> Self {
-        let mut noise = Noise::new(noise::of_texts(&["account", &number.to_string()]));
-        let account_id = format!("{:08x}{:016x}", 0x65f7_d49a_u32, noise.next());
-        let client_id = format!("cs-{}", uuid(&mut noise));
-        // 43 characters and the padding of 32 bytes in base64: the text itself is the key, never what it would decode to.
-        let alphabet = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-        let mut secret: String = (0..43).map(|_| char::from(*noise.pick(alphabet))).collect();
-        secret.push('=');
-        Self::new(&account_id, &client_id, &secret)
-    }
-
-    /// Adds a stream of so many computed contacts.
-    #[must_use]
-    pub fn stream(mut self, stream_id: &str, contacts: u64) -> Self {
-        self.streams.push(StreamSettings {
-            stream_id: stream_id.to_owned(),
-            content: Content::Contacts(contacts),
-        });
-        self
-    }
-
-    /// Adds a stream that answers with fixed bodies.
-    #[must_use]
-    pub fn fixed(mut self, stream_id: &str, bodies: Vec<Bytes>) -> Self {
-        self.streams.push(StreamSettings {
-            stream_id: stream_id.to_owned(),
-            content: Content::Fixed(bodies),
-        });
-        self
-    }
-
-    /// Lets every other stream id exist, with so many contacts each.
-    #[must_use]
-    pub fn others(mut self, contacts: u64) -> Self {
-        self.other_streams = Some(contacts);
-        self
-    }
-}
-
 /// Settings that no simulator can be started with.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SettingsError {
@@ -208,6 +119,10 @@ pub enum SettingsError {
     Repeated(String),
     #[error("account `{0}` needs a client id and a client secret")]
     NoCredential(String),
+    #[error("account `{account}`: {error}")]
+    Secret { account: String, error: SecretError },
+    #[error("the clock may be set off by {CLOCK_OFFSET_MAX} seconds at most, either way, not {0}")]
+    ClockOffset(i64),
     #[error("stream `{0}` has no body to serve")]
     NoBody(String),
     #[error("{name} is {value}, and may be {min} to {max}")]
@@ -237,6 +152,7 @@ impl Settings {
         within("calls per minute", per_minute.into(), 1, 60_000)?;
         within("latency in seconds", self.latency.as_secs(), 0, 3_600)?;
         within("jitter in seconds", self.jitter.as_secs(), 0, 3_600)?;
+        clock::check(self.clock_offset)?;
         within("requests_max", self.requests_max as u64, 0, 100_000)?;
         within("connections_max", self.connections_max as u64, 1, 100_000)?;
 
@@ -245,34 +161,6 @@ impl Settings {
         }
         unique(self.accounts.iter().map(|account| &account.account_id))?;
         self.accounts.iter().try_for_each(AccountSettings::check)
-    }
-}
-
-impl AccountSettings {
-    fn check(&self) -> Result<(), SettingsError> {
-        use secrecy::ExposeSecret;
-
-        if self.client_id.is_empty() || self.client_secret.expose_secret().is_empty() {
-            return Err(SettingsError::NoCredential(self.account_id.clone()));
-        }
-        unique(self.streams.iter().map(|stream| &stream.stream_id))?;
-        within(
-            "contacts of other streams",
-            self.other_streams.unwrap_or(0),
-            0,
-            CONTACTS_MAX,
-        )?;
-        self.streams
-            .iter()
-            .try_for_each(|stream| match &stream.content {
-                Content::Contacts(contacts) => {
-                    within("contacts of a stream", *contacts, 0, CONTACTS_MAX)
-                }
-                Content::Fixed(bodies) if bodies.is_empty() => {
-                    Err(SettingsError::NoBody(stream.stream_id.clone()))
-                }
-                Content::Fixed(_) => Ok(()),
-            })
     }
 }
 
@@ -345,6 +233,15 @@ mod tests {
         assert_eq!(
             with(AccountSettings::new("a", "", "s")),
             Err(SettingsError::NoCredential("a".into()))
+        );
+        let late = |clock_offset| Settings {
+            clock_offset,
+            ..Settings::default()
+        };
+        assert_eq!(late(-CLOCK_OFFSET_MAX).check(), Ok(()));
+        assert_eq!(
+            late(-CLOCK_OFFSET_MAX - 1).check(),
+            Err(SettingsError::ClockOffset(-CLOCK_OFFSET_MAX - 1))
         );
         let nobody = Settings {
             accounts: vec![],

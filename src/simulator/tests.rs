@@ -1,6 +1,7 @@
 //! The simulator over real sockets: what a gateway would see.
 
 mod changes;
+mod credentials;
 mod faults;
 mod raw;
 
@@ -13,6 +14,7 @@ use hyper_util::{
     client::legacy::{Client, connect::HttpConnector},
     rt::TokioExecutor,
 };
+use secrecy::ExposeSecret;
 use serde_json::Value;
 
 use super::*;

@@ -13,6 +13,10 @@ impl Fault {
             "rate-limited=429",
             "the text of the rate limit under this status",
         ),
+        (
+            "denied=scope",
+            "401: credentials, token, scope, scope-message, jti-expiry, replay, no-jti or authenticate",
+        ),
         ("delay=2s", "nothing for so long, then the answer"),
         (
             "content-type=text/html",

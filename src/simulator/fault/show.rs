@@ -33,6 +33,7 @@ impl fmt::Display for Fault {
                     .map_or(Ok(()), |body| write!(f, ";body={body}"))
             }
             Self::RateLimited { status } => write!(f, "rate-limited={}", status.as_u16()),
+            Self::Denied(denial) => write!(f, "denied={}", denial.name()),
             Self::Delay(delay) => write!(f, "delay={}", time(delay)),
             Self::ContentType(None) => write!(f, "content-type=none"),
             Self::ContentType(Some(value)) => write!(f, "content-type={}", shown(value)),

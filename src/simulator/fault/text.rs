@@ -3,9 +3,10 @@
 use std::{str::FromStr, time::Duration};
 
 use bytesize::ByteSize;
+use clap::ValueEnum;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
-use super::{Claim, Fault};
+use super::{Claim, Denial, Fault};
 
 /// The default of `nesting`: one level more than a gateway accepts.
 const NESTING: u32 = 65;
@@ -63,6 +64,10 @@ impl FromStr for Fault {
             "rate-limited" => Self::RateLimited {
                 status: part.code_or(StatusCode::TOO_MANY_REQUESTS, 200..600)?,
             },
+            "denied" => Self::Denied(part.read(
+                |value| Denial::from_str(value, false).ok(),
+                "credentials, token, scope, scope-message, jti-expiry, replay, no-jti or authenticate",
+            )?),
             "delay" => Self::Delay(part.time(None)?),
             "content-type" => Self::ContentType(match part.needed()? {
                 "none" => None,
@@ -398,6 +403,13 @@ mod tests {
             "rate-limited",
             "repeated-key",
             "trailing-bytes",
+            "denied=credentials",
+            "denied=token",
+            "denied=scope-message",
+            "denied=jti-expiry",
+            "denied=replay",
+            "denied=no-jti",
+            "denied=authenticate",
             "redirect=/x;status=307",
         ];
         for text in Fault::GUIDE.iter().map(|(example, _)| *example).chain(more) {
@@ -419,11 +431,13 @@ mod tests {
         for (text, said) in [
             (
                 "statsu=503",
-                "there is no fault `statsu`; there are status, rate-limited, delay",
+                "there is no fault `statsu`; there are status, rate-limited, denied, delay",
             ),
             ("status", "needs a value, as in `status=503`"),
             ("status=99", "the code from 200 to 599"),
             ("status=503;x=y", "header=NAME: VALUE"),
+            ("denied", "needs a value, as in `denied=scope`"),
+            ("denied=all", "jti-expiry, replay, no-jti or authenticate"),
             ("delay=2", "a time such as 500ms"),
             ("delay=2years", "to 24h"),
             ("html=1", "takes no value"),
