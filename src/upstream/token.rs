@@ -15,7 +15,7 @@ use bytes::Bytes;
 use futures_util::{FutureExt, future::BoxFuture};
 use http::{HeaderName, StatusCode};
 use http_body::Body;
-use http_body_util::{BodyExt, Empty};
+use http_body_util::Empty;
 use serde::Deserialize;
 use tokio::{
     task,
@@ -31,7 +31,11 @@ use self::{
     watch::Watched,
     words::Reason,
 };
-use super::{Attempt, secret::Sources};
+use super::{
+    Attempt,
+    body::{self, Bounds, Coding},
+    secret::Sources,
+};
 use crate::{
     config::Rules,
     contacts::{
@@ -104,7 +108,7 @@ impl Default for Config {
 const AUTH: HeaderName = HeaderName::from_static("auth");
 
 /// How much of a 401 is read for its words, and for how long.
-const TEXT_MAX: usize = 4 * 1024;
+const TEXT_MAX: u64 = 4 * 1024;
 const TEXT_WITHIN: Duration = Duration::from_secs(2);
 
 /// The credentials of all accounts.
@@ -211,7 +215,7 @@ where
         > + Clone
         + Send
         + 'static,
-    B: Body<Data = Bytes, Error: Send> + Send + Unpin + 'static,
+    B: Body<Data = Bytes, Error: std::error::Error + 'static> + Send + Unpin + 'static,
 {
     type Response = http::Response<B>;
     type Error = Error;
@@ -240,8 +244,7 @@ where
             match response.status() {
                 StatusCode::OK => credential.accepted(stream, &token),
                 StatusCode::UNAUTHORIZED => {
-                    let text = beginning(response.into_body()).await;
-                    let reason = Reason::read(&text);
+                    let reason = Reason::read(&text(response).await);
                     return Err(credential.refused(stream, &token, reason, Instant::now()));
                 }
                 _ => {}
@@ -252,22 +255,21 @@ where
     }
 }
 
-/// As much of a body as is looked at. What is left of it closes its connection.
-async fn beginning<B: Body<Data = Bytes> + Unpin>(mut body: B) -> Vec<u8> {
-    let mut text = Vec::new();
-    let reading = async {
-        while text.len() < TEXT_MAX
-            && let Some(Ok(frame)) = body.frame().await
-        {
-            if let Ok(data) = frame.into_data() {
-                let room = TEXT_MAX - text.len();
-                text.extend_from_slice(&data[..room.min(data.len())]);
-            }
-        }
+/// The text of a refusal, as far as it comes in time and is no larger than any that is known.
+async fn text<B>(response: http::Response<B>) -> Bytes
+where
+    B: Body<Data = Bytes, Error: std::error::Error + 'static> + Unpin,
+{
+    let bounds = Bounds {
+        cap: TEXT_MAX,
+        between_bytes: TEXT_WITHIN,
     };
-    // Whatever came in time is judged.
-    let _ = time::timeout(TEXT_WITHIN, reading).await;
-    text
+    let Ok(coding) = Coding::of(response.headers()) else {
+        return Bytes::new();
+    };
+    let reading = body::collect(response.into_body(), coding, bounds);
+    let read = time::timeout(TEXT_WITHIN, reading).await;
+    read.ok().and_then(Result::ok).unwrap_or_default()
 }
 
 #[cfg(test)]

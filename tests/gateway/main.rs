@@ -19,6 +19,8 @@ mod operators;
 mod paging;
 mod program;
 mod records;
+mod rotation;
+mod signatures;
 mod support;
 mod walks;
 mod wire;

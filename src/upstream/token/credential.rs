@@ -261,7 +261,7 @@ impl Credential {
     /// Upstream took the token, and gave the stream.
     pub(super) fn accepted(&self, stream: &StreamId, token: &Token) {
         let mut state = self.lock();
-        if state.keyring.worked(token.key) {
+        if state.keyring.worked(token.key, token.trial) {
             info!(
                 account = &*self.account.name,
                 "another secret of the account is in use, and works"
@@ -312,8 +312,8 @@ impl Credential {
             .refused(stream, token.generation, (reason, curable), now);
         let suspect = known || !state.keyring.has_worked();
         match verdict {
-            Verdict::Again => again,
-            Verdict::Renewed => {
+            // Not to be tried again with the same secret, if there is another.
+            Verdict::Again | Verdict::Renewed => {
                 if suspect {
                     state.keyring.renounce(token.key, now);
                 }
@@ -352,6 +352,7 @@ impl Credential {
                     ?off,
                     "the clock was set: tokens are signed anew"
                 );
+                state.token = None;
                 state.refusals.forgive();
                 self.feel(state);
             }

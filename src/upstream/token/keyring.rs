@@ -139,11 +139,15 @@ impl Keyring {
         })
     }
 
-    /// Upstream took what this key had signed. Returns whether it serves only since then.
-    pub(super) fn worked(&mut self, number: u64) -> bool {
+    /// Upstream took what this key had signed, perhaps on trial. Returns whether it serves only since then.
+    pub(super) fn worked(&mut self, number: u64, trial: bool) -> bool {
         let Some(at) = self.keys.iter().position(|key| key.number == number) else {
             return false;
         };
+        if at > 0 && !trial {
+            // Late news of a key that served before, and was refused since.
+            return false;
+        }
         let key = &mut self.keys[at];
         let first_time = !key.worked;
         (key.worked, key.failures, key.due) = (true, 0, None);

@@ -275,7 +275,6 @@ impl Refusals {
 
     /// Everything is different now (another secret, another time of day): the next attempts tell anew.
     pub(super) fn forgive(&mut self) {
-        self.generation += 1;
         self.rest = Rest::default();
         self.renewed = None;
         self.strangers.clear();

@@ -1,12 +1,14 @@
 use std::{
     convert::Infallible,
+    io::Write,
     sync::atomic::{AtomicU32, Ordering},
 };
 
+use flate2::write::GzEncoder;
 use futures_util::stream;
 use http::{Request, Response};
 use http_body::Frame;
-use http_body_util::{Full, StreamBody, combinators::UnsyncBoxBody};
+use http_body_util::{BodyExt, Full, StreamBody, combinators::UnsyncBoxBody};
 use tower::service_fn;
 
 use super::{
@@ -108,16 +110,32 @@ async fn a_refusal_ends_here_and_other_answers_pass() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_body_without_an_end_is_read_to_its_bound_in_bytes_and_time() {
-    let words = Bytes::from_static(b"Permission denied. Scope is incorrect!");
-    let first = stream::iter([Ok::<_, Infallible>(Frame::data(words))]);
+async fn a_refusal_is_read_to_a_bound_in_bytes_and_time_and_decoded() {
+    const SCOPE: &str = "Permission denied. Scope is incorrect!";
+    let reason = async |response| Reason::read(&text(response).await);
+    assert_eq!(reason(answer(401, SCOPE)).await, Reason::Scope);
+
+    let first = stream::iter([Ok::<_, Infallible>(Frame::data(Bytes::from(SCOPE)))]);
     let endless = StreamBody::new(futures_util::StreamExt::chain(first, stream::pending()));
     let began = Instant::now();
-    let text = beginning(endless).await;
-    assert_eq!(Reason::read(&text), Reason::Scope);
+    assert_eq!(
+        reason(Response::new(endless.boxed_unsync())).await,
+        Reason::Unsaid
+    );
     assert_eq!(began.elapsed(), TEXT_WITHIN);
-    let large = Full::new(Bytes::from(vec![b' '; 1 << 20]));
-    assert_eq!(beginning(large).await.len(), TEXT_MAX);
+
+    let large = Bytes::from([SCOPE.as_bytes(), &[b' '; 1 << 20]].concat());
+    let large = Full::new(large).boxed_unsync();
+    assert_eq!(reason(Response::new(large)).await, Reason::Unsaid);
+
+    let mut encoder = GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    encoder.write_all(SCOPE.as_bytes()).unwrap();
+    let coded = Full::new(Bytes::from(encoder.finish().unwrap())).boxed_unsync();
+    let coded = Response::builder()
+        .header("content-encoding", "gzip")
+        .body(coded)
+        .unwrap();
+    assert_eq!(reason(coded).await, Reason::Scope);
 }
 
 #[tokio::test(start_paused = true)]

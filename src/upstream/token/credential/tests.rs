@@ -265,6 +265,25 @@ async fn a_new_secret_is_tried_for_a_known_stream_and_ends_rests() {
     assert_eq!(token(&credential).await.key, tried.key);
 }
 
+#[tokio::test(start_paused = true)]
+async fn the_second_try_is_not_signed_with_the_secret_that_was_refused() {
+    let bench = Bench::new();
+    let credential = credential(&bench);
+    let old = token(&credential).await;
+    credential.accepted(&stream("st-1"), &old);
+    // A wrong stream has ended the generation meanwhile, and the new secret is on trial with somebody else.
+    let refuse = |name: &str, token: &Token| {
+        let error = credential.refused(&stream(name), token, Reason::Unsaid, Instant::now());
+        error.again()
+    };
+    assert_eq!(refuse("st-wrong", &old), Some(Again::Resigned));
+    credential.put(Slot::First, signer("new"), Instant::now());
+    let tried = token(&credential).await;
+    assert!(tried.trial);
+    assert_eq!(refuse("st-1", &old), Some(Again::Resigned));
+    assert_eq!(token(&credential).await.key, tried.key);
+}
+
 #[test]
 fn debug_shows_neither_secret_nor_token() {
     let runtime = tokio::runtime::Builder::new_current_thread()

@@ -7,7 +7,7 @@ const MINUTE: Duration = Duration::from_secs(60);
 
 const UNSAID: (Reason, bool) = (Reason::Unsaid, true);
 
-fn stream(name: impl ToString) -> StreamId {
+fn stream<T: ToString + Copy>(name: T) -> StreamId {
     StreamId::parse(&name.to_string()).unwrap()
 }
 
