@@ -146,7 +146,9 @@ impl Breaker {
         admitted.map_err(|rest| {
             self.metrics.refused.inc();
             let detail = "upstream keeps failing; it is tried again in a moment";
-            Error::new(Kind::UpstreamUnavailable, detail).retry_after(rest)
+            Error::new(Kind::UpstreamUnavailable, detail)
+                .retry_after(rest)
+                .unsent()
         })
     }
 
