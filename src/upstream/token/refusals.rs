@@ -202,6 +202,12 @@ impl Refusals {
             &mut self.read
         };
         let record = streams.get_or_insert_mut(stream.clone(), Record::default);
+        // A straggler of those whose refusal made it rest: it says nothing new.
+        if record.rest.probe.is_none()
+            && let Some(left) = record.rest.left(now)
+        {
+            return Verdict::Rests(record.rest.resting(false, left));
+        }
         let twice = record.refused.is_some_and(|before| before < generation);
         record.refused = record.refused.max(Some(generation));
         if curable && !twice {

@@ -75,11 +75,29 @@ fn a_generation_ends_once_for_all_who_were_refused_together() {
     }
     assert_eq!(refusals.generation(), 1);
     // Those who are refused again rest, each stream for itself, and late news of the old generation changes nothing.
+    let renewed = refusals.generation();
     refusals.read(&stream("good"));
     assert!(matches!(refused(&mut refusals, 7, 1), Verdict::Rests(_)));
-    assert_eq!(refused(&mut refusals, 7, 0), Verdict::Again);
+    assert!(matches!(refused(&mut refusals, 7, 0), Verdict::Rests(_)));
+    assert_eq!(refusals.generation(), renewed);
     assert!(refusals.admit(&stream(7), now).is_err());
     assert!(refusals.admit(&stream(8), now).is_ok());
+}
+
+#[test]
+fn those_who_are_refused_together_rest_once() {
+    let (mut refusals, now) = (Refusals::default(), Instant::now());
+    refusals.read(&stream("one"));
+    let mut refused = |generation| refusals.refused(&stream("one"), generation, UNSAID, now);
+    assert_eq!(refused(0), Verdict::Renewed);
+    for _ in 0..100 {
+        let Verdict::Rests(rest) = refused(1) else {
+            panic!("tried a third time");
+        };
+        assert_eq!(rest.left, SECOND);
+    }
+    assert_eq!(refusals.generation(), 1);
+    assert!(refusals.admit(&stream("one"), now + SECOND).is_ok());
 }
 
 #[test]
