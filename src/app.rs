@@ -37,7 +37,7 @@ use crate::{
     config::Config,
     contacts::{
         account::{Accounts, Malformed},
-        cache::{self, entry::Lifetime, store},
+        cache::{self, entry::Lifetime, forced::Forced, store},
         collections::Collections,
         slice, walk,
     },
@@ -50,6 +50,7 @@ use crate::{
         workers::Workers,
     },
     metrics::{self, Registry},
+    service::FetchPage,
     upstream::{
         Paging, breaker,
         budget::{self, Budgets},
@@ -76,19 +77,7 @@ fn traffic(
     let in_pages = config.upstream.paging == Paging::PageLimit;
     let style = if in_pages { Style::Page } else { Style::Skip };
 
-    let upstream = ServiceBuilder::new()
-        // One more try for a flight, none for its waiters; each one goes through all that follows.
-        .layer(retry::layer(
-            chance,
-            retry::Metrics::new(registry, accounts.iter())?,
-        ))
-        // Above the budget: what need not be tried costs no slot. First whether there is a credential for it, so that no
-        // account that rests takes the breaker's probe,
-        .layer(gate::layer(credentials.clone(), SystemTime::now))
-        // then whether upstream is there at all.
-        .layer(breaker::layer(breaker::Metrics::new(registry)?))
-        // Each attempt has paid for itself; here it may wait a minute.
-        .layer(budget::layer(Arc::new(budgets)))
+    let attempts = ServiceBuilder::new()
         // A window becomes a request, and its answer a page: judged before anybody believes it.
         .layer(fetch::layer(
             config.upstream.clone(),
@@ -97,13 +86,16 @@ fn traffic(
         // Signed last, so that no token grows old while its request waits.
         .layer(token::layer(credentials.clone(), SystemTime::now))
         .service(Client::new(&config.upstream)?);
+    let upstream = sparingly(attempts, &accounts, credentials, budgets, registry)?;
 
+    let forced = Arc::new(Forced::new(config.cache.forced_per_minute));
     let held_lists = Arc::new(store::Lists::new(lists_bytes, of_lists.clone()));
     let collections = Collections::new(config.edge.collections_max, held_lists.clone());
     let lists = ServiceBuilder::new()
         // One walk for all who ask, and none while its list is fresh.
         .layer(cache::layer(
             held_lists.clone(),
+            forced.clone(),
             Lifetime {
                 fresh_for: config.merge.fresh_for,
                 stale_for: config.cache.stale_for,
@@ -129,6 +121,7 @@ fn traffic(
         // One flight for all who ask, and none while its page is fresh.
         .layer(cache::layer(
             Arc::new(store::Pages::new(pages_bytes, of_pages.clone())),
+            forced,
             Lifetime {
                 fresh_for: config.cache.fresh_for,
                 stale_for: config.cache.stale_for,
@@ -154,6 +147,30 @@ fn traffic(
             pages,
             lists,
         )))
+}
+
+/// What stands between a flight and its attempts.
+fn sparingly<S: FetchPage>(
+    attempts: S,
+    accounts: &Accounts,
+    credentials: &Arc<Credentials>,
+    budgets: Budgets,
+    registry: &Registry,
+) -> metrics::Result<impl FetchPage + use<S>> {
+    Ok(ServiceBuilder::new()
+        // One more try for a flight, none for its waiters; each one goes through all that follows.
+        .layer(retry::layer(
+            chance,
+            retry::Metrics::new(registry, accounts.iter())?,
+        ))
+        // Above the budget: what need not be tried costs no slot. First whether there is a credential for it, so that no
+        // account that rests takes the breaker's probe,
+        .layer(gate::layer(credentials.clone(), SystemTime::now))
+        // then whether upstream is there at all.
+        .layer(breaker::layer(breaker::Metrics::new(registry)?))
+        // Each attempt has paid for itself; here it may wait a minute.
+        .layer(budget::layer(Arc::new(budgets)))
+        .service(attempts))
 }
 
 /// What operators reach, through the same edge.
@@ -379,3 +396,6 @@ impl App {
         info!("stopped");
     }
 }
+
+#[cfg(test)]
+mod outage;

@@ -4,6 +4,7 @@ pub mod account;
 pub mod cache;
 pub mod collection;
 pub mod collections;
+pub mod directives;
 pub mod etag;
 pub mod ids;
 pub mod limits;

@@ -18,6 +18,8 @@ pub enum Served {
     Slice,
     /// From a copy that is no longer fresh, while it is fetched anew; with what that last failed with.
     Stale(Option<Kind>),
+    /// From a copy that the caller would not have, because it was fetched anew a moment ago or often enough.
+    Floor,
     /// This request's own flight fetched it.
     Fetched(Forward),
     /// Another request's flight was already on its way.
@@ -31,11 +33,13 @@ pub enum Forward {
     Miss,
     /// The copy held was no longer fresh.
     Stale,
+    /// The copy held was fresh, and the request would not have it.
+    Request,
 }
 
 impl Served {
     /// Every way there is, for metrics that are present from the start.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 10] = [
         Self::Hit,
         Self::Slice,
         Self::Stale(None),
@@ -43,6 +47,9 @@ impl Served {
         Self::Fetched(Forward::Stale),
         Self::Joined(Forward::Miss),
         Self::Joined(Forward::Stale),
+        Self::Floor,
+        Self::Fetched(Forward::Request),
+        Self::Joined(Forward::Request),
     ];
 
     /// The word for it in logs and metrics.
@@ -55,6 +62,9 @@ impl Served {
             Self::Fetched(Forward::Stale) => "expired",
             Self::Joined(Forward::Miss) => "miss_joined",
             Self::Joined(Forward::Stale) => "expired_joined",
+            Self::Floor => "floor",
+            Self::Fetched(Forward::Request) => "forced",
+            Self::Joined(Forward::Request) => "forced_joined",
         }
     }
 
@@ -68,6 +78,9 @@ impl Served {
             Self::Fetched(Forward::Stale) => 4,
             Self::Joined(Forward::Miss) => 5,
             Self::Joined(Forward::Stale) => 6,
+            Self::Floor => 7,
+            Self::Fetched(Forward::Request) => 8,
+            Self::Joined(Forward::Request) => 9,
         }
     }
 }
@@ -78,6 +91,7 @@ impl Forward {
         match self {
             Self::Miss => "uri-miss",
             Self::Stale => "stale",
+            Self::Request => "request",
         }
     }
 }

@@ -65,7 +65,7 @@ gw.toml:2:1: cache.fresh_fro: unknown key (did you mean fresh_for?)
         (
             "[cache]\nkept_for = \"5m\"",
             "
-gw.toml:2:1: cache.kept_for: unknown key; known here: fresh_for, lists_max_bytes, max_bytes, stale_for
+gw.toml:2:1: cache.kept_for: unknown key; known here: forced_per_minute, fresh_for, lists_max_bytes, max_bytes, stale_for
 2 | kept_for = ***
   | ^^^^^^^^",
         ),
@@ -403,12 +403,12 @@ fn a_bad_variable_is_named() {
         (
             "CACHE__X",
             "5m",
-            "unknown key; known here: fresh_for, lists_max_bytes, max_bytes, stale_for",
+            "unknown key; known here: forced_per_minute, fresh_for, lists_max_bytes, max_bytes, stale_for",
         ),
         (
             "CACHE",
             "5m",
-            "names a section: add __ and one of its keys: fresh_for, lists_max_bytes, max_bytes, stale_for",
+            "names a section: add __ and one of its keys: forced_per_minute, fresh_for, lists_max_bytes, max_bytes, stale_for",
         ),
         (
             "CACHE__FRESH_FOR__X",

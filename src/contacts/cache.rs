@@ -4,6 +4,8 @@
 //! [`Store`]'s; when it is fresh is the [`Entry`]'s; who fetches it is the [`flight`]'s. Here they meet.
 
 use std::{
+    fmt,
+    hash::Hash,
     sync::Arc,
     task::{Context, Poll},
     time::Duration,
@@ -21,20 +23,28 @@ use tower::{Layer, Service, ServiceExt, layer::layer_fn};
 use tracing::{Instrument, info_span, warn};
 
 use self::{
+    decision::{Decision, decide},
     entry::{Entry, Freshness, Lifetime},
     flight::{Board, Boarded},
+    forced::Forced,
     rest::Resting,
     store::Store,
 };
-use super::request::{Class, Fetch, Request};
+use super::{
+    collection::Collection,
+    directives::Directives,
+    request::{Class, Fetch, Request},
+};
 use crate::{
     error::{Error, Kind, Result},
     metrics::{self, Registry},
     served::{Answer, Forward, Served},
 };
 
+pub mod decision;
 pub mod entry;
 pub mod flight;
+pub mod forced;
 mod rest;
 pub mod store;
 
@@ -50,6 +60,8 @@ pub struct Config {
     /// How long after that a copy is still answered while it is fetched anew, or while that fails; 0 s to 7 days.
     #[serde(with = "crate::config::duration")]
     pub stale_for: Duration,
+    /// Fetches in a minute, for each account, of copies that are fresh but that a caller would not have; 0 to 60.
+    pub forced_per_minute: usize,
     /// Pages and lists together; 1 MiB to 1 TiB.
     pub max_bytes: ByteSize,
     /// The lists' part of `max_bytes`; 0 B to `max_bytes`.
@@ -69,6 +81,7 @@ impl Config {
             self.stale_for,
             Duration::ZERO..=Duration::from_secs(7 * 24 * 3600),
         );
+        rules.range("forced_per_minute", self.forced_per_minute, 0..=60);
         rules.range(
             "max_bytes",
             self.max_bytes,
@@ -89,10 +102,17 @@ impl Default for Config {
         Self {
             fresh_for: Duration::from_secs(5 * 60),
             stale_for: Duration::from_secs(60 * 60),
+            forced_per_minute: 6,
             max_bytes: ByteSize::mib(256),
             lists_max_bytes: ByteSize::mib(128),
         }
     }
+}
+
+/// What copies are looked up by.
+pub trait Key: Clone + Eq + Hash + fmt::Debug + Send + Sync + 'static {
+    /// Whose contacts they are.
+    fn collection(&self) -> &Arc<Collection>;
 }
 
 /// The stage. Clones share everything and cost one reference, since each request has one.
@@ -103,6 +123,7 @@ struct Shared<T: Store, S> {
     store: Arc<T>,
     flights: Board<T::Key, T::Value>,
     resting: Resting<T::Key>,
+    forced: Arc<Forced>,
     lifetime: Lifetime,
     chance: fn() -> f64,
     metrics: Metrics,
@@ -111,6 +132,7 @@ struct Shared<T: Store, S> {
 /// Puts a cache over whatever fetches. `chance` draws from 0 to 1, evenly.
 pub fn layer<T: Store, S>(
     store: Arc<T>,
+    forced: Arc<Forced>,
     lifetime: Lifetime,
     chance: fn() -> f64,
     metrics: Metrics,
@@ -121,6 +143,7 @@ pub fn layer<T: Store, S>(
             store: store.clone(),
             flights: Board::default(),
             resting: Resting::default(),
+            forced: forced.clone(),
             lifetime,
             chance,
             metrics: metrics.clone(),
@@ -130,7 +153,7 @@ pub fn layer<T: Store, S>(
 
 impl<T, S> Service<Request<T::Key>> for Cache<T, S>
 where
-    T: Store<Key: std::fmt::Debug>,
+    T: Store,
     S: Service<Fetch<T::Key>, Response = T::Value, Error = Error, Future: Send>
         + Clone
         + Send
@@ -149,42 +172,55 @@ where
     fn call(&mut self, request: Request<T::Key>) -> Self::Future {
         let Self(shared) = self;
         let now = Instant::now();
-        let forward = match shared.store.get(&request.key) {
-            Some(copy) => match copy.freshness(now) {
-                Freshness::Fresh => {
-                    return Either::Left(ready(Ok(shared.answer(copy, Served::Hit, now))));
+        let copy = shared.store.get(&request.key);
+        let standing = copy.as_ref().map(|copy| copy.standing(now));
+        let at_once = |outcome| Either::Left(ready(outcome));
+        match (decide(standing.as_ref(), &request.terms.directives), copy) {
+            (Decision::Serve, Some(copy)) => {
+                let served = match copy.is_fresh(now) {
+                    true => Served::Hit,
+                    false => Served::Stale(shared.resting.last(&request.key)),
+                };
+                at_once(Ok(shared.answer(copy, served, now)))
+            }
+            (Decision::Revalidate, Some(copy)) => {
+                let failure = shared.resting.last(&request.key);
+                shared.clone().revalidate(request, now);
+                at_once(Ok(shared.answer(copy, Served::Stale(failure), now)))
+            }
+            (Decision::Fetch { forward, fallback }, copy) => {
+                let fallback = copy.clone().filter(|_| fallback);
+                if let Some(error) = shared.resting.of(&request.key, now) {
+                    let served = Served::Fetched(forward);
+                    return at_once(shared.fall_back(error, fallback, served, now));
                 }
-                Freshness::Stale => {
-                    let failure = shared.resting.last(&request.key);
-                    shared.clone().revalidate(request, now);
-                    return Either::Left(ready(Ok(shared.answer(
-                        copy,
-                        Served::Stale(failure),
-                        now,
-                    ))));
-                }
-                Freshness::Expired => Forward::Stale,
-            },
-            None => Forward::Miss,
-        };
-        if let Some(error) = shared.resting.of(&request.key, now) {
-            return Either::Left(ready(Err(shared.fail(error, Served::Fetched(forward)))));
+                let forced = copy.filter(|_| forward == Forward::Request);
+                let (waiter, served) = match shared.board(request, forced, now) {
+                    Boarded::Landed(copy, served) => {
+                        return at_once(Ok(shared.answer(copy, served, now)));
+                    }
+                    Boarded::Leader(waiter) => (waiter, Served::Fetched(forward)),
+                    Boarded::Joined(waiter) => (waiter, Served::Joined(forward)),
+                };
+                let shared = shared.clone();
+                let wait = async move {
+                    let outcome = waiter.wait().await;
+                    let now = Instant::now();
+                    match outcome {
+                        Ok(copy) => Ok(shared.answer(copy, served, now)),
+                        Err(error) => shared.fall_back(error, fallback, served, now),
+                    }
+                };
+                Either::Right(wait.boxed())
+            }
+            // Without a copy nothing else is ever decided.
+            (Decision::Refuse | Decision::Serve | Decision::Revalidate, _) => {
+                at_once(Err(Error::new(
+                    Kind::OnlyIfCached,
+                    "no copy that will do is held, and the request wants nothing else",
+                )))
+            }
         }
-        let (waiter, served) = match shared.board(request, now) {
-            Boarded::Landed(copy) => {
-                return Either::Left(ready(Ok(shared.answer(copy, Served::Hit, now))));
-            }
-            Boarded::Leader(waiter) => (waiter, Served::Fetched(forward)),
-            Boarded::Joined(waiter) => (waiter, Served::Joined(forward)),
-        };
-        let shared = shared.clone();
-        let wait = async move {
-            match waiter.wait().await {
-                Ok(copy) => Ok(shared.answer(copy, served, Instant::now())),
-                Err(error) => Err(shared.fail(error, served)),
-            }
-        };
-        Either::Right(wait.boxed())
     }
 }
 
@@ -194,27 +230,62 @@ impl<T: Store, S> Shared<T, S> {
         Answer::new(copy, served, now)
     }
 
-    fn fail(&self, error: Error, served: Served) -> Error {
-        self.metrics.count(served);
-        error.served(served)
+    /// What a failure comes to for one caller: the copy after all, where it allows that, or the error.
+    fn fall_back(
+        &self,
+        error: Error,
+        copy: Option<Arc<Entry<T::Value>>>,
+        served: Served,
+        now: Instant,
+    ) -> Result<Answer<T::Value>> {
+        // What is gone upstream is not answered any longer, and time goes on while one waits.
+        let copy = copy.filter(|copy| {
+            error.kind() != Kind::StreamNotFound && copy.freshness(now) != Freshness::Expired
+        });
+        match copy {
+            Some(copy) => Ok(self.answer(copy, Served::Stale(Some(error.kind())), now)),
+            None => {
+                self.metrics.count(served);
+                Err(error.served(served))
+            }
+        }
     }
 }
 
 impl<T, S> Shared<T, S>
 where
-    T: Store<Key: std::fmt::Debug>,
+    T: Store,
     S: Service<Fetch<T::Key>, Response = T::Value, Error = Error, Future: Send>
         + Clone
         + Send
         + Sync
         + 'static,
 {
-    /// Waits for the key's flight, and starts it if there is none.
-    fn board(self: &Arc<Self>, request: Request<T::Key>, now: Instant) -> Boarded<T::Value> {
+    /// Waits for the key's flight, and starts it if there is none. `forced` is the fresh copy that would not do.
+    fn board(
+        self: &Arc<Self>,
+        request: Request<T::Key>,
+        forced: Option<Arc<Entry<T::Value>>>,
+        now: Instant,
+    ) -> Boarded<T::Value> {
         let span = info_span!("flight", request = request.terms.id.as_str(), key = ?request.key);
+        let directives = request.terms.directives;
         self.flights.board(
             request,
-            |key| self.store.get(key).filter(|copy| copy.is_fresh(now)),
+            |key| {
+                // Another flight may have landed between the look at the copy and this one.
+                let landed = self.store.get(key).filter(|copy| {
+                    let standing = copy.standing(now);
+                    decide(Some(&standing), &directives) == Decision::Serve && copy.is_fresh(now)
+                });
+                if let Some(copy) = landed {
+                    return Some((copy, Served::Hit));
+                }
+                let copy = forced?;
+                let account = &key.collection().account.id;
+                let may = !copy.is_young(now) && self.forced.take(account, now);
+                (!may).then_some((copy, Served::Floor))
+            },
             |fetch| self.clone().fetch(fetch).instrument(span),
         )
     }
@@ -226,7 +297,8 @@ where
         }
         let Request { key, mut terms } = request;
         terms.class = Class::Background;
-        if let Boarded::Leader(waiter) = self.board(Request { key, terms }, now) {
+        terms.directives = Directives::default();
+        if let Boarded::Leader(waiter) = self.board(Request { key, terms }, None, now) {
             // Wanted until the deadline of the request that noticed; then a queued one makes room.
             tokio::spawn(waiter.wait());
         }

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::{
-    cache::entry::Cached,
+    cache::{Key, entry::Cached},
     collection::Collection,
     etag::ETag,
     ids::Epoch,
@@ -21,6 +21,12 @@ use super::{
 pub struct ListKey {
     pub collection: Arc<Collection>,
     pub epoch: Epoch,
+}
+
+impl Key for ListKey {
+    fn collection(&self) -> &Arc<Collection> {
+        &self.collection
+    }
 }
 
 /// What is known about a list's completeness.

@@ -5,7 +5,12 @@ use std::{ops::Range, sync::Arc};
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use super::{cache::entry::Cached, collection::Collection, etag::ETag, ids::Epoch};
+use super::{
+    cache::{Key, entry::Cached},
+    collection::Collection,
+    etag::ETag,
+    ids::Epoch,
+};
 
 pub mod decode;
 pub mod envelope;
@@ -33,6 +38,12 @@ pub struct PageKey {
     pub collection: Arc<Collection>,
     pub epoch: Epoch,
     pub window: Window,
+}
+
+impl Key for PageKey {
+    fn collection(&self) -> &Arc<Collection> {
+        &self.collection
+    }
 }
 
 /// The numbers of an envelope, as echoed or computed.

@@ -8,6 +8,8 @@ use std::sync::{
 use bytes::Bytes;
 use tokio::time::Instant;
 
+use super::directives::Directives;
+
 /// What one caller asks for. The key alone decides what is looked up; the terms are never compared or hashed.
 #[derive(Clone, Debug)]
 pub struct Request<K> {
@@ -22,6 +24,8 @@ pub struct Terms {
     pub deadline: Instant,
     /// How soon upstream should be asked.
     pub class: Class,
+    /// What it says about copies.
+    pub directives: Directives,
     /// What the logs call the request.
     pub id: RequestId,
 }
@@ -144,6 +148,7 @@ mod tests {
         let terms = |class, seconds| Terms {
             deadline: now + Duration::from_secs(seconds),
             class,
+            directives: Directives::default(),
             id: RequestId::number(0, 0),
         };
         let urgency = Urgency::of(&terms(Class::Bulk, 10));

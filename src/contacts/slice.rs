@@ -11,7 +11,10 @@ use tokio::time::Instant;
 use tower::{Layer, Service, layer::layer_fn};
 
 use super::{
-    cache::{Metrics, entry::Entry},
+    cache::{
+        Metrics,
+        entry::{Entry, Freshness},
+    },
     list::Verdict,
     page::{Page, PageKey, Window},
     request::Request,
@@ -47,7 +50,7 @@ impl<S: ServePage> Service<Request<PageKey>> for Slice<S> {
     }
 
     fn call(&mut self, request: Request<PageKey>) -> Self::Future {
-        match cut(&request.key, Instant::now()) {
+        match cut(&request, Instant::now()) {
             Some(answer) => {
                 self.sliced.inc();
                 Either::Left(ready(Ok(answer)))
@@ -58,10 +61,15 @@ impl<S: ServePage> Service<Request<PageKey>> for Slice<S> {
 }
 
 /// The window as a slice, if there is a list that may be cut now.
-fn cut(key: &PageKey, now: Instant) -> Option<Answer<Page>> {
+fn cut(request: &Request<PageKey>, now: Instant) -> Option<Answer<Page>> {
+    let Request { key, terms } = request;
     let list = key.collection.list();
     let list = list.as_ref()?;
-    if list.verdict != Verdict::Verified || !list.is_fresh(now) {
+    let standing = list.standing(now);
+    if list.verdict != Verdict::Verified
+        || standing.freshness != Freshness::Fresh
+        || !terms.directives.accept(&standing)
+    {
         return None;
     }
     let Window { skip, limit } = key.window;

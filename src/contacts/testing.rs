@@ -12,6 +12,7 @@ use super::{
         entry::{Cached, Entry, Lifetime},
     },
     collection::Collection,
+    directives::Directives,
     ids::{AccountId, ClientId, StreamId},
     list::{List, ListKey, Verdict, Walked},
     page::{Page, PageKey, Window, envelope::Envelope},
@@ -60,6 +61,7 @@ pub(crate) fn request<K>(key: K) -> Request<K> {
         terms: Terms {
             deadline: Instant::now() + Duration::from_secs(30),
             class: Class::Interactive,
+            directives: Directives::default(),
             id: RequestId::number(0, 0),
         },
     }

@@ -21,6 +21,7 @@ use pin_project_lite::pin_project;
 use serde_json::json;
 use tower::{Layer, Service, layer::layer_fn};
 
+use self::conditions::Conditions;
 use super::{Inbound, Reply, Resource, body::Body};
 use crate::{
     contacts::{cache::entry::Cached, etag::ETag, list::List, request::RequestId},
@@ -74,6 +75,7 @@ impl<S: Service<Inbound, Response = Reply, Error = Error>> Service<Inbound> for 
         Responding {
             id: inbound.id.clone(),
             head_only: inbound.head.method == Method::HEAD,
+            conditions: Conditions::of(&inbound.head.headers),
             inner: self.inner.call(inbound),
         }
     }
@@ -84,6 +86,7 @@ pin_project! {
     pub struct Responding<F> {
         id: RequestId,
         head_only: bool,
+        conditions: Conditions,
         #[pin]
         inner: F,
     }
@@ -100,6 +103,14 @@ impl<F: Future<Output = Result<Reply>>> Future for Responding<F> {
         };
         if let Ok(id) = HeaderValue::from_maybe_shared(this.id.as_bytes().clone()) {
             responded.response.headers_mut().insert(REQUEST_ID, id);
+        }
+        let response = &mut responded.response;
+        if let Some(etag) = response.headers().get(ETAG)
+            && this.conditions.met_by(etag.as_bytes())
+        {
+            *response.status_mut() = StatusCode::NOT_MODIFIED;
+            *response.body_mut() = Body::Empty;
+            response.headers_mut().remove(CONTENT_LENGTH);
         }
         if *this.head_only {
             *responded.response.body_mut() = Body::Empty;
@@ -168,6 +179,9 @@ fn cache_status<V>(answer: &Answer<V>) -> HeaderValue {
         Served::Hit => text(format_args!("contacts-gateway; hit; ttl={ttl}")),
         Served::Slice => text(format_args!(
             "contacts-gateway; hit; ttl={ttl}; detail=slice"
+        )),
+        Served::Floor => text(format_args!(
+            "contacts-gateway; hit; ttl={ttl}; detail=refresh_floor"
         )),
         Served::Stale(None) => text(format_args!("contacts-gateway; hit; ttl={ttl}")),
         Served::Stale(Some(failure)) => {
@@ -296,7 +310,7 @@ fn fail(error: &Error, id: &RequestId) -> Responded {
                 text(format_args!("contacts-gateway; fwd={why}; collapsed")),
             );
         }
-        Some(Served::Hit | Served::Slice | Served::Stale(_)) | None => {}
+        Some(Served::Hit | Served::Slice | Served::Stale(_) | Served::Floor) | None => {}
     }
     match kind {
         Kind::MethodNotAllowed => {
@@ -318,6 +332,8 @@ fn fail(error: &Error, id: &RequestId) -> Responded {
         refused: kind.side() == Side::Caller,
     }
 }
+
+mod conditions;
 
 #[cfg(test)]
 mod tests;

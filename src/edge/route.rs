@@ -37,6 +37,7 @@ use crate::{
 };
 
 mod accept;
+mod directives;
 mod path;
 pub mod query;
 
@@ -185,9 +186,11 @@ impl Shared {
             .get(account, &stream)
             .ok_or_else(path::bad_stream)?;
         let epoch = collection.epoch();
+        let directives = directives::read(&head.headers);
         let terms = |class| Terms {
             deadline: now + self.config.request_timeout,
             class,
+            directives,
             id,
         };
         Ok(match query {

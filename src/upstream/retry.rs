@@ -4,7 +4,7 @@
 //! only help it to fall, so an account has six, and beyond them the first outcome stands.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::HashMap,
     sync::{Arc, Mutex, PoisonError},
     task::{Context, Poll},
     time::Duration,
@@ -20,13 +20,12 @@ use crate::{
     contacts::{account::Account, ids::AccountId, page::PageKey, request::Fetch},
     error::{Again, Error, Kind, Result},
     metrics::{self, Registry},
+    minute::PerMinute,
     service::FetchPage,
 };
 
 /// Retries of one account in a minute.
 const RETRIES_MAX: usize = 6;
-
-const MINUTE: Duration = Duration::from_secs(60);
 
 /// The shortest wait before another try, and how much chance may add to it.
 const WAIT: Duration = Duration::from_millis(100);
@@ -50,24 +49,6 @@ fn was_refused_here(error: &Error) -> bool {
     )
 }
 
-/// The retries of one account in the last minute.
-#[derive(Debug, Default)]
-struct Recent(VecDeque<Instant>);
-
-impl Recent {
-    /// Whether one more may be made, which is then counted.
-    fn take(&mut self, now: Instant) -> bool {
-        while self.0.front().is_some_and(|then| *then + MINUTE <= now) {
-            self.0.pop_front();
-        }
-        let may = self.0.len() < RETRIES_MAX;
-        if may {
-            self.0.push_back(now);
-        }
-        may
-    }
-}
-
 /// The stage.
 #[derive(Clone, Debug)]
 pub struct Retry<S> {
@@ -77,7 +58,7 @@ pub struct Retry<S> {
 
 #[derive(Debug)]
 struct Shared {
-    recent: Mutex<HashMap<AccountId, Recent>>,
+    recent: Mutex<HashMap<AccountId, PerMinute>>,
     chance: fn() -> f64,
     metrics: Metrics,
 }
@@ -145,7 +126,10 @@ impl Shared {
             return true;
         }
         let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
-        recent.entry(account.id.clone()).or_default().take(now)
+        let minute = recent.entry(account.id.clone());
+        minute
+            .or_insert_with(|| PerMinute::new(RETRIES_MAX))
+            .take(now)
     }
 }
 
@@ -186,11 +170,13 @@ impl Metrics {
 mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
-    use proptest::prelude::*;
     use tower::service_fn;
 
     use super::*;
-    use crate::contacts::{page::Page, testing};
+    use crate::{
+        contacts::{page::Page, testing},
+        minute::MINUTE,
+    };
 
     fn failed(again: Again) -> Error {
         Error::new(Kind::Upstream5xx, "down").again_by(again)
@@ -301,21 +287,5 @@ mod tests {
         assert_eq!(ask(1).await, 1);
         time::advance(Duration::from_nanos(1)).await;
         assert_eq!(ask(1).await, 2);
-    }
-
-    proptest! {
-        #[test]
-        fn no_minute_has_more_than_six(waits in proptest::collection::vec(0_u64..30_000, 1..200)) {
-            let (mut recent, mut now, mut taken) = (Recent::default(), Instant::now(), Vec::new());
-            for wait in waits {
-                now += Duration::from_millis(wait);
-                if recent.take(now) {
-                    taken.push(now);
-                }
-            }
-            for seven in taken.windows(RETRIES_MAX + 1) {
-                prop_assert!(seven[RETRIES_MAX] - seven[0] >= MINUTE);
-            }
-        }
     }
 }

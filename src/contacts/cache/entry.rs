@@ -33,6 +33,10 @@ pub struct Lifetime {
 /// At most such a part of `fresh_for` is taken off by chance.
 const JITTER: f64 = 0.1;
 
+/// How long a copy is kept from callers who would rather have another; for a list at least as long as for whatever is
+/// dear.
+const YOUNG_FOR: Duration = Duration::from_secs(5);
+
 /// What may be done with a copy now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Freshness {
@@ -43,10 +47,23 @@ pub enum Freshness {
     Expired,
 }
 
+/// How a copy stands at some moment.
+#[derive(Clone, Copy, Debug)]
+pub struct Standing {
+    pub freshness: Freshness,
+    /// Since upstream was asked; for a list's oldest page.
+    pub age: Duration,
+    /// How long it is still fresh; zero if it is not.
+    pub fresh_left: Duration,
+    /// How long it has not been fresh; zero if it is.
+    pub stale_since: Duration,
+}
+
 /// A copy, with the moments until which it is fresh and until which it may be answered.
 #[derive(Debug)]
 pub struct Entry<V> {
     value: V,
+    whole_at: Instant,
     fresh_until: Instant,
     stale_until: Instant,
     /// The store has room for it: others will be answered with it too.
@@ -61,10 +78,26 @@ impl<V: Cached> Entry<V> {
         let fresh_until = now + fresh_for;
         Self {
             value,
+            whole_at: now,
             fresh_until,
             stale_until: fresh_until + lifetime.stale_for,
             kept: true,
         }
+    }
+
+    /// How it stands now.
+    pub fn standing(&self, now: Instant) -> Standing {
+        Standing {
+            freshness: self.freshness(now),
+            age: self.age(now),
+            fresh_left: self.fresh_until.saturating_duration_since(now),
+            stale_since: now.saturating_duration_since(self.fresh_until),
+        }
+    }
+
+    /// Whether it became whole so recently that nobody can have it fetched anew.
+    pub fn is_young(&self, now: Instant) -> bool {
+        now < self.whole_at + YOUNG_FOR.max(self.value.fresh_at_least())
     }
 
     /// Since upstream was asked.
@@ -78,6 +111,7 @@ impl<V> Entry<V> {
     pub fn derived<W>(value: V, from: &Entry<W>) -> Self {
         Self {
             value,
+            whole_at: from.whole_at,
             fresh_until: from.fresh_until,
             stale_until: from.stale_until,
             kept: from.kept,

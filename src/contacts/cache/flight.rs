@@ -18,6 +18,7 @@ use super::entry::Entry;
 use crate::{
     contacts::request::{Fetch, Request, Terms, Urgency},
     error::{Error, Kind, Result},
+    served::Served,
 };
 
 /// What a flight comes back with.
@@ -33,8 +34,8 @@ struct Flight<V> {
 
 /// How a request came to wait, or that it need not.
 pub enum Boarded<V> {
-    /// A flight had just landed.
-    Landed(Arc<Entry<V>>),
+    /// A copy after all, and how it is served: a flight had just landed, or none may start.
+    Landed(Arc<Entry<V>>, Served),
     /// This request's own flight has started.
     Leader(Waiter<V>),
     /// Another request's flight was on its way.
@@ -54,7 +55,7 @@ impl<K: Clone + Eq + Hash + Send + 'static, V: Send + Sync + 'static> Board<K, V
     pub fn board<F>(
         &self,
         request: Request<K>,
-        look: impl FnOnce(&K) -> Option<Arc<Entry<V>>>,
+        look: impl FnOnce(&K) -> Option<(Arc<Entry<V>>, Served)>,
         fetch: impl FnOnce(Fetch<K>) -> F,
     ) -> Boarded<V>
     where
@@ -70,8 +71,8 @@ impl<K: Clone + Eq + Hash + Send + 'static, V: Send + Sync + 'static> Board<K, V
             }
             hash_map::Entry::Vacant(slot) => slot,
         };
-        if let Some(copy) = look(slot.key()) {
-            return Boarded::Landed(copy);
+        if let Some((copy, served)) = look(slot.key()) {
+            return Boarded::Landed(copy, served);
         }
         let key = slot.key().clone();
         let urgency = Urgency::of(&terms);

@@ -1,16 +1,13 @@
 //! Where copies lie. Pages in moka, which keeps what is asked for often; lists in an LRU of their own, because moka
 //! would give up one list that cost a hundred calls for a thousand pages that cost one each.
 
-use std::{
-    hash::Hash,
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use lru::LruCache;
 use moka::notification::RemovalCause;
 
 use super::{
-    Metrics,
+    Key, Metrics,
     entry::{Cached, Entry},
 };
 use crate::contacts::{
@@ -21,7 +18,7 @@ use crate::contacts::{
 
 /// Bounded memory for copies. Whether one is fresh is not its business.
 pub trait Store: Send + Sync + 'static {
-    type Key: Clone + Eq + Hash + Send + Sync + 'static;
+    type Key: Key;
     type Value: Cached;
 
     fn get(&self, key: &Self::Key) -> Option<Arc<Entry<Self::Value>>>;

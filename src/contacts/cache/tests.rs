@@ -1,7 +1,7 @@
 use std::{
     collections::HashMap,
     sync::{
-        Mutex,
+        LazyLock, Mutex,
         atomic::{AtomicUsize, Ordering},
     },
 };
@@ -84,9 +84,19 @@ impl Store for Shelf {
     }
 }
 
+impl Key for u8 {
+    /// All of one collection.
+    fn collection(&self) -> &Arc<Collection> {
+        static COLLECTION: LazyLock<Arc<Collection>> =
+            LazyLock::new(|| testing::collection("st-1"));
+        &COLLECTION
+    }
+}
+
 fn over<S>(inner: S) -> Cache<Shelf, S> {
     layer(
         Arc::new(Shelf::default()),
+        Arc::new(Forced::new(6)),
         testing::LIFETIME,
         || 0.0,
         testing::metrics("pages"),
@@ -368,10 +378,10 @@ async fn the_board_looks_again_only_where_no_flight_is_on_its_way() {
         _ => panic!("nothing was there"),
     };
     // Stored, but not yet landed.
-    *kept.lock().unwrap() = Some(copy.clone());
+    *kept.lock().unwrap() = Some((copy.clone(), Served::Hit));
     assert!(matches!(board_once(), Boarded::Joined(_)));
     assert!(Arc::ptr_eq(&leader.wait().await.unwrap(), &copy));
-    assert!(matches!(board_once(), Boarded::Landed(_)));
+    assert!(matches!(board_once(), Boarded::Landed(..)));
     assert_eq!(board.count(), 0);
 }
 
@@ -422,8 +432,9 @@ async fn each_request_is_counted_by_how_it_was_served() {
         time::advance(FRESH_FOR).await;
     }
     let all = Served::ALL.map(|served| counted(&cache, served));
-    // Hit, slice, stale, miss, expired, and the two joined. The last request of all found a remembered failure.
-    assert_eq!(all, [1, 0, 0, 1, 2, 1, 1]);
+    // Hit, slice, stale, miss, expired, and the two joined; nothing was forced. The last request of all found a remembered
+    // failure.
+    assert_eq!(all, [1, 0, 0, 1, 2, 1, 1, 0, 0, 0]);
 }
 
 /// One step of a history.
@@ -598,7 +609,9 @@ fn forgiving() -> (
         ..testing::LIFETIME
     };
     let shelf = Arc::new(Shelf::default());
-    let stage = layer(shelf, lifetime, || 0.0, testing::metrics("pages")).layer(inner);
+    let forced = Arc::new(Forced::new(6));
+    let metrics = testing::metrics("pages");
+    let stage = layer(shelf, forced, lifetime, || 0.0, metrics).layer(inner);
     (stage, below)
 }
 
@@ -684,4 +697,132 @@ async fn a_flight_that_still_queues_is_dropped_with_its_last_waiter_and_one_that
         // Whoever comes next finds the copy, or starts anew.
         assert!(cache.call(testing::request(1)).await.is_ok());
     }
+}
+
+fn saying(key: u8, directives: Directives) -> Request<u8> {
+    let mut request = testing::request(key);
+    request.terms.directives = directives;
+    request
+}
+
+const NO_CACHE: Directives = Directives {
+    no_cache: true,
+    only_if_cached: false,
+    max_age: None,
+    min_fresh: None,
+    max_stale: None,
+    stale_if_error: None,
+};
+
+#[tokio::test(start_paused = true)]
+async fn who_insists_has_a_fresh_copy_fetched_anew_but_not_a_young_one() {
+    let (mut cache, calls) = slow();
+    let first = cache.call(testing::request(1)).await.unwrap();
+    let young = cache.call(saying(1, NO_CACHE)).await.unwrap();
+    assert_eq!(young.served, Served::Floor);
+    assert!(Arc::ptr_eq(&young.copy, &first.copy));
+    time::advance(seconds(5)).await;
+    let mut insisting = cache.call(saying(1, NO_CACHE));
+    assert!((&mut insisting).now_or_never().is_none());
+    // Whoever does not insist is answered meanwhile, and whoever does joins.
+    let hit = cache.call(testing::request(1)).await.unwrap();
+    assert_eq!(hit.served, Served::Hit);
+    let joined = cache.call(saying(1, NO_CACHE));
+    let forced = insisting.await.unwrap();
+    assert_eq!(forced.served, Served::Fetched(Forward::Request));
+    assert_eq!(
+        joined.await.unwrap().served,
+        Served::Joined(Forward::Request)
+    );
+    assert!(!Arc::ptr_eq(&forced.copy, &first.copy));
+    assert_eq!(calls.load(Ordering::Relaxed), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn insisting_in_a_loop_costs_six_calls_a_minute() {
+    let (mut cache, calls) = slow();
+    for key in 0..4 {
+        cache.call(testing::request(key)).await.unwrap();
+    }
+    // One allowance for all that an account has.
+    for second in 0..600_u64 {
+        time::sleep(seconds(1)).await;
+        cache
+            .call(saying((second % 4) as u8, NO_CACHE))
+            .await
+            .unwrap();
+    }
+    let minutes = 600 * 2 / 60;
+    let calls = calls.load(Ordering::Relaxed) - 4;
+    assert!(
+        (6 * minutes / 2..=6 * (minutes + 1)).contains(&calls),
+        "{calls}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn only_if_cached_costs_no_call() {
+    let (mut cache, Below { calls, .. }) = forgiving();
+    let only = Directives {
+        only_if_cached: true,
+        ..Directives::default()
+    };
+    let refused = cache.call(saying(1, only)).await.unwrap_err();
+    assert_eq!(refused.kind(), Kind::OnlyIfCached);
+    cache.call(testing::request(1)).await.unwrap();
+    for (wait, served) in [(0, Served::Hit), (60, Served::Stale(None))] {
+        time::advance(seconds(wait)).await;
+        assert_eq!(cache.call(saying(1, only)).await.unwrap().served, served);
+        time::sleep(seconds(2)).await;
+    }
+    time::advance(seconds(30)).await;
+    assert!(cache.call(saying(1, only)).await.is_err());
+    assert_eq!(calls.load(Ordering::Relaxed), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_copy_that_will_not_do_does_after_a_failure_only_where_that_was_allowed() {
+    let forgiving_for = |wait| Directives {
+        stale_if_error: Some(seconds(wait)),
+        ..NO_CACHE
+    };
+    for (directives, wait, answered) in [
+        (NO_CACHE, 10, false),
+        (forgiving_for(0), 10, true),
+        (forgiving_for(15), 70, true),
+        (forgiving_for(5), 70, false),
+    ] {
+        let (mut cache, Below { fault, .. }) = forgiving();
+        let copy = cache.call(testing::request(1)).await.unwrap().copy;
+        *fault.lock().unwrap() = Some(Kind::Upstream5xx);
+        time::advance(seconds(wait)).await;
+        // The second one finds the failure remembered.
+        for _ in 0..2 {
+            match cache.call(saying(1, directives)).await {
+                Ok(answer) => {
+                    assert!(answered, "{directives:?}");
+                    assert!(Arc::ptr_eq(&answer.copy, &copy));
+                    assert_eq!(answer.served, Served::Stale(Some(Kind::Upstream5xx)));
+                }
+                Err(error) => {
+                    assert!(!answered, "{directives:?}");
+                    assert_eq!(error.kind(), Kind::Upstream5xx);
+                }
+            }
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_gone_is_not_fallen_back_to() {
+    let (mut cache, Below { fault, .. }) = forgiving();
+    cache.call(testing::request(1)).await.unwrap();
+    *fault.lock().unwrap() = Some(Kind::StreamNotFound);
+    time::advance(seconds(10)).await;
+    let directives = Directives {
+        stale_if_error: Some(seconds(60)),
+        ..NO_CACHE
+    };
+    let error = cache.call(saying(1, directives)).await.unwrap_err();
+    assert_eq!(error.kind(), Kind::StreamNotFound);
 }
