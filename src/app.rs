@@ -58,8 +58,8 @@ use crate::{
         budget::{self, Budgets},
         client::Client,
         fetch, retry,
-        secret::Secret,
-        token::{self, Credentials},
+        secret::Sources,
+        token::{self, Credentials, gate},
     },
 };
 
@@ -67,7 +67,7 @@ use crate::{
 fn traffic(
     config: &Config,
     accounts: Arc<Accounts>,
-    credentials: Credentials,
+    credentials: &Arc<Credentials>,
     budgets: Budgets,
     registry: &Registry,
     traced: trace::Metrics,
@@ -86,9 +86,9 @@ fn traffic(
             fetch::Metrics::new(registry)?,
         ))
         // Signed last, so that no token grows old while its request waits.
-        .layer(token::layer(Arc::new(credentials), SystemTime::now))
+        .layer(token::layer(credentials.clone(), SystemTime::now))
         .service(Client::new(&config.upstream)?);
-    let upstream = sparingly(attempts, &accounts, budgets, registry)?;
+    let upstream = sparingly(attempts, &accounts, credentials, budgets, registry)?;
 
     let forced = Arc::new(Forced::new(config.cache.forced_per_minute));
     let held_lists = Arc::new(store::Lists::new(lists_bytes, of_lists.clone()));
@@ -155,6 +155,7 @@ fn traffic(
 fn sparingly<S: FetchPage>(
     attempts: S,
     accounts: &Accounts,
+    credentials: &Arc<Credentials>,
     budgets: Budgets,
     registry: &Registry,
 ) -> metrics::Result<impl FetchPage + use<S>> {
@@ -165,7 +166,9 @@ fn sparingly<S: FetchPage>(
             chance,
             retry::Metrics::new(registry, accounts.iter())?,
         ))
-        // Above the budget: what need not be tried need not wait for its turn.
+        // Above the budget: what need not be tried need not wait for its turn. First whether there is a credential for it,
+        .layer(gate::layer(credentials.clone(), SystemTime::now))
+        // then whether upstream is there at all.
         .layer(breaker.gate())
         // Each attempt has paid for itself; here it may wait a minute.
         .layer(budget::layer(Arc::new(budgets)))
@@ -262,6 +265,8 @@ pub struct App {
     pub admin: SocketAddr,
     serve_traffic: BoxFuture<'static, ()>,
     serve_admin: BoxFuture<'static, ()>,
+    watch_secrets: BoxFuture<'static, ()>,
+    credentials: Arc<Credentials>,
     stop_traffic: CancellationToken,
     stop_admin: CancellationToken,
     readiness: Readiness,
@@ -270,19 +275,27 @@ pub struct App {
 }
 
 impl App {
-    /// Builds the gateway and binds its listeners. `secrets` are those of `config.accounts`, in their order; an account
-    /// without one starts disabled.
+    /// Builds the gateway and binds its listeners. `secrets` are those of `config.accounts`, in their order, and are read
+    /// here, blocking; an account without one starts disabled.
     ///
     /// # Errors
     /// If a listener's address is taken, or the system lacks something that is needed.
-    pub async fn bind(config: &Config, secrets: Vec<Option<Secret>>) -> Result<Self, StartError> {
+    pub async fn bind(
+        config: &Config,
+        secrets: Vec<impl Into<Sources>>,
+    ) -> Result<Self, StartError> {
         let registry = Registry::new()?;
         let accounts = Arc::new(Accounts::new(&config.accounts)?);
-        let credentials = Credentials::new(
-            accounts.iter().zip(secrets),
+        let told = config.accounts.iter().zip(secrets);
+        let credentials = Arc::new(Credentials::new(
+            accounts
+                .iter()
+                .zip(told)
+                .map(|(account, (told, secrets))| (account, told, secrets.into())),
             &config.token,
+            chance,
             &token::Metrics::new(&registry)?,
-        );
+        ));
         let allowances = config
             .accounts
             .iter()
@@ -297,7 +310,7 @@ impl App {
         let (traffic, operate) = traffic(
             config,
             accounts,
-            credentials,
+            &credentials,
             budgets,
             &registry,
             by_callers,
@@ -346,6 +359,8 @@ impl App {
             admin: admin_at,
             serve_traffic: callers.serve(traffic, stop_traffic.clone()).boxed(),
             serve_admin: operators.serve(operations, stop_admin.clone()).boxed(),
+            watch_secrets: credentials.clone().watch(config.token.secret_poll).boxed(),
+            credentials,
             stop_traffic,
             stop_admin,
             readiness,
@@ -354,15 +369,22 @@ impl App {
         })
     }
 
+    /// The accounts' credentials, to have their secrets read again.
+    pub fn credentials(&self) -> &Arc<Credentials> {
+        &self.credentials
+    }
+
     /// Serves until `stop`, then stops accepting and finishes what is in flight, within the drain's timeout. The admin
     /// listener answers to the end.
     pub async fn run(self, stop: impl Future<Output = ()>) {
         let admin = tokio::spawn(self.serve_admin);
+        let watching = tokio::spawn(self.watch_secrets);
         let mut traffic = self.workers.spawn(self.serve_traffic);
         self.readiness.set(true);
         info!(traffic = %self.traffic, admin = %self.admin, "serving");
         stop.await;
         self.readiness.set(false);
+        watching.abort();
         info!("draining");
         self.stop_traffic.cancel();
         if time::timeout(self.drain_timeout, &mut traffic)

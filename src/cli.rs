@@ -109,6 +109,19 @@ fn wait_for(command: impl Future<Output = Result<(), Failure>>) -> Result<(), Fa
         .block_on(command)
 }
 
+/// Turns core dumps off: one of this process would hold every secret and every contact in memory, and lie about on a disk.
+///
+/// A core that is piped to a program (`core_pattern`) is that program's affair, which is told the limit; systemd-coredump
+/// keeps none.
+fn forbid_core_dumps() -> io::Result<()> {
+    use rustix::process::{Resource, Rlimit, setrlimit};
+    let none = Rlimit {
+        current: Some(0),
+        maximum: Some(0),
+    };
+    Ok(setrlimit(Resource::Core, none)?)
+}
+
 /// Ctrl-C, or the signal that a supervisor sends.
 async fn interrupted() -> io::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;

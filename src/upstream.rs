@@ -7,7 +7,7 @@ use bytesize::ByteSize;
 use http_body_util::Empty;
 use serde::Deserialize;
 
-use crate::{config::Rules, contacts::account::Account};
+use crate::{config::Rules, contacts::collection::Collection};
 
 mod body;
 pub mod breaker;
@@ -19,10 +19,10 @@ pub mod retry;
 pub mod secret;
 pub mod token;
 
-/// One request to upstream on behalf of an account, not yet signed.
+/// One request to upstream for a page of a collection, not yet signed.
 #[derive(Debug)]
 pub struct Attempt {
-    pub account: Arc<Account>,
+    pub collection: Arc<Collection>,
     pub request: http::Request<Empty<Bytes>>,
 }
 

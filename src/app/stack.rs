@@ -17,6 +17,7 @@ use crate::{
     },
     error::{Error, Result},
     service::{ServeList, ServePage},
+    upstream::secret::Secret,
 };
 
 pub(super) const SECOND: Duration = Duration::from_secs(1);
@@ -142,7 +143,21 @@ impl Stack {
             let upstream = upstream.clone();
             async move { upstream.answer(fetch).await }.boxed()
         });
-        sparingly(attempts, &self.accounts, budgets, &self.registry).unwrap()
+        let told = account::Config::default();
+        let credential = |account| {
+            let secret = Sources::from(Some(Secret::new("secret")));
+            (account, &told, secret)
+        };
+        let credentials = Arc::new(Credentials::new(
+            self.accounts.iter().map(credential),
+            &token::Config::default(),
+            dice,
+            &token::Metrics::new(&self.registry).unwrap(),
+        ));
+        let Self {
+            accounts, registry, ..
+        } = self;
+        sparingly(attempts, accounts, &credentials, budgets, registry).unwrap()
     }
 
     /// The pages' cache.

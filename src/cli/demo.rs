@@ -42,6 +42,7 @@ pub struct Args {
 
 /// Runs until a signal.
 pub(super) async fn run(args: Args) -> Result<(), Failure> {
+    super::forbid_core_dumps()?;
     let account = AccountSettings::demo();
     let secret = Secret::new(account.client_secret.expose_secret());
     let simulator = Simulator::start(Settings {

@@ -207,20 +207,22 @@ impl Breaker {
     fn refuse(&self, rest: Duration) -> Error {
         self.metrics.refused.inc();
         let detail = "upstream keeps failing; it is tried again in a moment";
-        Error::new(Kind::UpstreamUnavailable, detail).retry_after(rest)
+        Error::new(Kind::UpstreamUnavailable, detail)
+            .retry_after(rest)
+            .unsent()
     }
 
     fn learn(&self, pass: Pass, error: Option<&Error>, now: Instant) {
         // The gateway's own troubles say nothing of the host.
-        if let Some(error) = error
-            && matches!(
-                error.kind(),
-                Kind::CredentialsUnavailable
-                    | Kind::TokenServiceUnavailable
-                    | Kind::Overloaded
-                    | Kind::Internal
-            )
-        {
+        let own = |error: &Error| {
+            let kinds = [
+                Kind::TokenServiceUnavailable,
+                Kind::Overloaded,
+                Kind::Internal,
+            ];
+            error.is_unsent() || kinds.contains(&error.kind())
+        };
+        if error.is_some_and(own) {
             return self.change(|state| state.forget(pass));
         }
         self.change(|state| state.learn(pass, error.is_some_and(is_failure), now));
@@ -438,7 +440,11 @@ mod tests {
             assert!(breaker.look(later).is_ok());
             assert_eq!(breaker.admit(later).unwrap(), Pass::Probe, "{kind:?}");
             assert!(breaker.look(later).is_err() && breaker.admit(later).is_err());
-            breaker.learn(Pass::Probe, Some(&Error::new(kind, "")), later);
+            let error = match kind {
+                Kind::CredentialsUnavailable => Error::new(kind, "").unsent(),
+                _ => Error::new(kind, ""),
+            };
+            breaker.learn(Pass::Probe, Some(&error), later);
         }
     }
 

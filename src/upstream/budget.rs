@@ -181,7 +181,8 @@ impl Budget {
                 biased;
                 slot = &mut granted => {
                     self.metrics.waited.observe(asked.elapsed().as_secs_f64());
-                    return slot.map_err(|_| Error::new(Kind::Internal, "the budget lost a ticket"));
+                    let lost = |_| Error::new(Kind::Internal, "the budget lost a ticket").unsent();
+                    return slot.map_err(lost);
                 }
                 () = wake => {}
                 () = changed => {}
@@ -211,7 +212,9 @@ impl Budget {
         } else {
             "the account's calls in this minute are used up"
         };
-        Error::new(Kind::BudgetExhausted, detail).retry_after(at.saturating_duration_since(now))
+        Error::new(Kind::BudgetExhausted, detail)
+            .retry_after(at.saturating_duration_since(now))
+            .unsent()
     }
 
     /// Gives out whatever is open.
@@ -312,8 +315,9 @@ impl<S: FetchPage> Service<Fetch<PageKey>> for Spend<S> {
     fn call(&mut self, fetch: Fetch<PageKey>) -> Self::Future {
         let account = &fetch.key.collection.account;
         let Some(budget) = self.budgets.0.get(&account.id).cloned() else {
-            let error =
-                Error::new(Kind::Internal, "the account has no budget").because(&account.name);
+            let error = Error::new(Kind::Internal, "the account has no budget")
+                .because(&account.name)
+                .unsent();
             return async { Err(error) }.boxed();
         };
         let inner = self.inner.clone();
@@ -335,14 +339,9 @@ impl<S: FetchPage> Service<Fetch<PageKey>> for Spend<S> {
                     );
                     Err(error.retry_after(pause.unwrap_or_default()))
                 }
-                // Nothing was sent: a disabled account must go on saying so, and not that its calls are used up; and the
-                // breaker may have opened while this call waited.
-                Err(error)
-                    if matches!(
-                        error.kind(),
-                        Kind::CredentialsUnavailable | Kind::UpstreamUnavailable
-                    ) =>
-                {
+                // A disabled account must go on saying so, and not that its calls are used up; and the breaker may have
+                // opened while this call waited.
+                Err(error) if error.is_unsent() => {
                     slot.dispatched = None;
                     Err(error)
                 }

@@ -106,7 +106,7 @@ where
             request.extensions_mut().insert(Afresh);
         }
         let attempt = Attempt {
-            account: account.clone(),
+            collection: collection.clone(),
             request,
         };
         let (shared, inner) = (self.shared.clone(), self.inner.clone());
@@ -150,7 +150,9 @@ fn request(
         "{base}/agentassist/api/v1/public/{stream}/contacts?{query}"
     ));
     let unsendable = |cause: &dyn std::fmt::Display| {
-        Error::new(Kind::Internal, "no request to upstream could be made").because(cause)
+        Error::new(Kind::Internal, "no request to upstream could be made")
+            .because(cause)
+            .unsent()
     };
     Request::get(uri.map_err(|error| unsendable(&error))?)
         .header(ACCOUNT_ID, account)
@@ -322,8 +324,7 @@ impl Metrics {
     fn count(&self, account: &str, outcome: &Result<Page>, took: Duration) {
         let word = match outcome {
             Ok(_) => "ok",
-            // Nothing was sent.
-            Err(error) if error.kind() == Kind::CredentialsUnavailable => return,
+            Err(error) if error.is_unsent() => return,
             Err(error) => error.kind().code(),
         };
         self.attempts.with_label_values(&[account, word]).inc();

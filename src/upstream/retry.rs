@@ -18,7 +18,7 @@ use tracing::debug;
 
 use crate::{
     contacts::{account::Account, ids::AccountId, page::PageKey, request::Fetch},
-    error::{Again, Error, Kind, Result},
+    error::{Again, Error, Result},
     metrics::{self, Registry},
     minute::PerMinute,
     service::FetchPage,
@@ -46,14 +46,6 @@ fn wait_before(
     patience
         .is_none_or(|until| now + wait < until)
         .then_some(wait)
-}
-
-/// Whether the gateway refused a try before anything was sent.
-fn was_refused_here(error: &Error) -> bool {
-    matches!(
-        error.kind(),
-        Kind::UpstreamUnavailable | Kind::BudgetExhausted
-    )
 }
 
 /// The stage.
@@ -114,7 +106,7 @@ impl<S: FetchPage> Service<Fetch<PageKey>> for Retry<S> {
             };
             let outcome = again.oneshot(fetch).await;
             if let Err(second) = &outcome
-                && was_refused_here(second)
+                && second.is_unsent()
             {
                 // No call was made, and the first one's error says more.
                 return Err(error);
@@ -182,6 +174,7 @@ mod tests {
     use super::*;
     use crate::{
         contacts::{page::Page, testing},
+        error::Kind,
         minute::MINUTE,
     };
 
@@ -247,7 +240,7 @@ mod tests {
             let calls = Arc::new(AtomicUsize::new(0));
             let inner = service_fn(move |_: Fetch<PageKey>| {
                 let first = calls.fetch_add(1, Ordering::Relaxed) == 0;
-                let refused = Error::new(refusal, "not now");
+                let refused = Error::new(refusal, "not now").unsent();
                 let error = if first { failed(Again::Later) } else { refused };
                 std::future::ready(Err::<Page, _>(error))
             });

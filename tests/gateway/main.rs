@@ -20,6 +20,8 @@ mod paging;
 mod program;
 mod purges;
 mod records;
+mod rotation;
+mod signatures;
 mod sparing;
 mod support;
 mod walks;

@@ -401,6 +401,22 @@ async fn a_missing_secret_fails_the_check_but_not_the_start() {
     assert!(errors.contains("the account is disabled"), "{errors}");
 }
 
+/// Catches a process whose memory, with every secret in it, is left on a disk when it crashes.
+#[cfg(target_os = "linux")]
+#[test]
+fn no_core_is_dumped() {
+    let folder = tempfile::tempdir().unwrap();
+    let arguments = ["demo", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"];
+    let mut demo = Program::start(folder.path(), &arguments, &[]);
+    demo.says("_simulator/calls");
+    let limits = fs::read_to_string(format!("/proc/{}/limits", demo.child.id())).unwrap();
+    let core = limits
+        .lines()
+        .find(|line| line.starts_with("Max core file size"));
+    let words: Vec<_> = core.unwrap().split_whitespace().collect();
+    assert_eq!(words[4..], ["0", "0", "bytes"]);
+}
+
 /// Catches a listener that others on the network can reach, though nobody is told apart yet.
 #[test]
 fn only_loopback_addresses_are_listened_on_whoever_asks() {

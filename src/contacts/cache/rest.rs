@@ -40,6 +40,9 @@ const REFUSED_FOR: Duration = Duration::from_secs(1);
 
 /// How long a key rests after so many failures in a row, or `None` if it does not.
 fn length(error: &Error, failures: u32) -> Option<Duration> {
+    if error.is_unsent() {
+        return None;
+    }
     match error.kind() {
         // Nobody was asked; whether it is so still is found out at once and for nothing.
         Kind::Internal
