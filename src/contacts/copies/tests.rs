@@ -114,7 +114,8 @@ fn world() -> (World, impl ServePage) {
         stale_for: STALE_FOR,
     };
     let forced = Arc::new(Forced::new(6));
-    let stage = cache::layer(pages.clone(), forced, lifetime, || 0.0, metrics).layer(inner);
+    let cached = cache::layer(pages.clone(), forced, lifetime, || 0.0, metrics.clone());
+    let stage = slice::layer(metrics).layer(cached.layer(inner));
     let world = World {
         copies: Copies::new(accounts, pages, lists),
         collections,
@@ -237,6 +238,92 @@ async fn what_was_asked_for_before_a_soft_purge_is_stale_from_the_start() {
         time::sleep(Duration::from_secs(5)).await;
         let answer = ask(&stage, world.key(5)).await.unwrap();
         assert_eq!(answer.served, Served::Hit, "{width}");
+    }
+}
+
+/// Brings a world to where a request of its first page goes this way.
+async fn bring_about(outcome: Outcome, world: &World, stage: &impl ServePage) -> Directives {
+    let key = || world.key(0);
+    let no_cache = Directives {
+        no_cache: true,
+        ..Directives::default()
+    };
+    match outcome {
+        Outcome::Miss => {}
+        Outcome::OnlyIfCached => {
+            return Directives {
+                only_if_cached: true,
+                ..Directives::default()
+            };
+        }
+        Outcome::Resting => {
+            *world.upstream.fails.lock().unwrap() = true;
+            ask(stage, key()).await.unwrap_err();
+        }
+        Outcome::Joined => {
+            // The second call takes a while.
+            ask(stage, world.key(1)).await.unwrap();
+            tokio::spawn(ask_owned(stage.clone(), key()));
+            time::sleep(Duration::from_millis(1)).await;
+        }
+        Outcome::Slice => {
+            let key = key();
+            let now = Instant::now();
+            let list = testing::list(35, now);
+            key.collection.publish(testing::kept(list, now));
+            let page = testing::page(0, 10, 35, now);
+            key.collection.limits.learn(key.window, &page);
+        }
+        Outcome::Hit
+        | Outcome::RefreshFloor
+        | Outcome::Forced
+        | Outcome::Stale
+        | Outcome::Expired => {
+            ask(stage, key()).await.unwrap();
+            let wait = match outcome {
+                Outcome::Forced => Duration::from_secs(5),
+                Outcome::Stale => FRESH_FOR,
+                Outcome::Expired => FRESH_FOR + STALE_FOR,
+                _ => Duration::ZERO,
+            };
+            time::sleep(wait).await;
+            if matches!(outcome, Outcome::RefreshFloor | Outcome::Forced) {
+                return no_cache;
+            }
+        }
+    }
+    Directives::default()
+}
+
+async fn ask_owned(stage: impl ServePage, key: PageKey) {
+    let _ = ask(&stage, key).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_explanation_is_what_then_happens() {
+    use crate::served::Forward;
+    for outcome in Outcome::ALL {
+        let (world, stage) = world();
+        let directives = bring_about(*outcome, &world, &stage).await;
+        let mut request = testing::request(world.key(0));
+        request.terms.directives = directives;
+        let explained = world.copies.explain_page(&request, Instant::now());
+        assert_eq!(explained.outcome, *outcome);
+        let happened = match stage.oneshot(request).await {
+            Ok(answer) => match answer.served {
+                Served::Hit => Outcome::Hit,
+                Served::Slice => Outcome::Slice,
+                Served::Stale(_) => Outcome::Stale,
+                Served::Floor => Outcome::RefreshFloor,
+                Served::Fetched(Forward::Miss) => Outcome::Miss,
+                Served::Fetched(Forward::Stale) => Outcome::Expired,
+                Served::Fetched(Forward::Request) => Outcome::Forced,
+                Served::Joined(_) => Outcome::Joined,
+            },
+            Err(error) if error.kind() == Kind::OnlyIfCached => Outcome::OnlyIfCached,
+            Err(_) => Outcome::Resting,
+        };
+        assert_eq!(happened, *outcome);
     }
 }
 
