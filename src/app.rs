@@ -81,7 +81,7 @@ fn traffic(
         // A window becomes a request, and its answer a page: judged before anybody believes it.
         .layer(fetch::layer(
             config.upstream.clone(),
-            fetch::Metrics::new(registry)?,
+            fetch::Metrics::new(registry, accounts.iter())?,
         ))
         // Signed last, so that no token grows old while its request waits.
         .layer(token::layer(Arc::new(credentials), SystemTime::now))

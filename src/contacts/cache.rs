@@ -24,7 +24,7 @@ use tracing::{Instrument, info_span, warn};
 
 use self::{
     decision::{Decision, decide},
-    entry::{Entry, Freshness, Lifetime},
+    entry::{Cached, Entry, Freshness, Lifetime},
     flight::{Board, Boarded},
     forced::Forced,
     rest::Resting,
@@ -238,9 +238,9 @@ impl<T: Store, S> Shared<T, S> {
         served: Served,
         now: Instant,
     ) -> Result<Answer<T::Value>> {
-        // What is gone upstream is not answered any longer, and time goes on while one waits.
+        // Time goes on while one waits.
         let copy = copy.filter(|copy| {
-            error.kind() != Kind::StreamNotFound && copy.freshness(now) != Freshness::Expired
+            !ends_the_copy(error.kind()) && copy.freshness(now) != Freshness::Expired
         });
         match copy {
             Some(copy) => Ok(self.answer(copy, Served::Stale(Some(error.kind())), now)),
@@ -311,6 +311,14 @@ where
         let now = Instant::now();
         match outcome {
             Ok(value) => {
+                if value.foreign() > 0 {
+                    let (code, records) = (Kind::UpstreamTenantMismatch.code(), value.foreign());
+                    warn!(
+                        code,
+                        records,
+                        "answered and kept, although contacts in it say that they are another account's or stream's"
+                    );
+                }
                 let mut copy = Entry::new(value, now, self.lifetime, (self.chance)());
                 copy.kept = self.store.keeps(&copy);
                 let copy = Arc::new(copy);
@@ -324,8 +332,7 @@ where
                 // Logged here, once for the flight, and not once for each of its waiters.
                 let (code, cause) = (error.kind().code(), error.cause());
                 warn!(code, cause, "{}", error.detail());
-                // What is gone upstream must not go on being answered; whatever else failed leaves the copy alone.
-                if error.kind() == Kind::StreamNotFound {
+                if ends_the_copy(error.kind()) {
                     self.store.remove(&key);
                 }
                 self.resting.failed(key, &error, now);
@@ -333,6 +340,12 @@ where
             }
         }
     }
+}
+
+/// Whether a failure is the end of the copy too: what is gone upstream, or may be another tenant's, must not go on being
+/// answered. Whatever else fails leaves the copy alone.
+fn ends_the_copy(kind: Kind) -> bool {
+    matches!(kind, Kind::StreamNotFound | Kind::UpstreamTenantMismatch)
 }
 
 impl<T: Store, S> Clone for Cache<T, S> {

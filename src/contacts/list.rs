@@ -95,6 +95,10 @@ pub struct Walked {
     pub oldest: Instant,
     /// From the first call to the last answer.
     pub took: Duration,
+    /// How many records, those read twice included, say that they are another account's or stream's.
+    pub foreign: usize,
+    /// Upstream says of one of its pages that it must not be kept.
+    pub no_store: bool,
 }
 
 impl List {
@@ -200,6 +204,8 @@ impl List {
             total: Some(total),
             has_more: Some(numbers.has_more),
             records: Box::default(),
+            foreign: 0,
+            no_store: false,
             read_at: self.walked.oldest,
         }
     }
@@ -220,6 +226,10 @@ impl Cached for List {
 
     fn read_at(&self) -> Instant {
         self.walked.oldest
+    }
+
+    fn foreign(&self) -> usize {
+        self.walked.foreign
     }
 
     fn fresh_at_least(&self) -> Duration {

@@ -12,6 +12,7 @@ use super::{
     ids::Epoch,
 };
 
+pub mod contact;
 pub mod decode;
 pub mod envelope;
 
@@ -69,6 +70,10 @@ pub struct Page {
     pub has_more: Option<bool>,
     /// Where each record lies in the body, in upstream's order.
     pub records: Box<[Record]>,
+    /// How many records say that they are another account's or stream's.
+    pub foreign: usize,
+    /// Upstream says that it must not be kept (`Cache-Control: no-store`).
+    pub no_store: bool,
     /// When upstream was asked.
     pub read_at: Instant,
 }
@@ -105,5 +110,9 @@ impl Cached for Page {
 
     fn read_at(&self) -> Instant {
         self.read_at
+    }
+
+    fn foreign(&self) -> usize {
+        self.foreign
     }
 }

@@ -20,5 +20,6 @@ mod paging;
 mod program;
 mod records;
 mod support;
+mod tenancy;
 mod walks;
 mod wire;

@@ -14,6 +14,11 @@ pub trait Cached: Send + Sync + 'static {
     /// When upstream was asked for it; for its oldest part.
     fn read_at(&self) -> Instant;
 
+    /// How many of its records say that they are another account's or stream's.
+    fn foreign(&self) -> usize {
+        0
+    }
+
     /// The least time it must count as fresh, whatever is configured: what was dear to read is kept in proportion.
     fn fresh_at_least(&self) -> Duration {
         Duration::ZERO
