@@ -90,6 +90,14 @@ fn traffic(
 
     let forced = Arc::new(Forced::new(config.cache.forced_per_minute));
     let held_lists = Arc::new(store::Lists::new(lists_bytes, of_lists.clone()));
+    let of_a_page = Lifetime {
+        fresh_for: config.cache.fresh_for,
+        stale_for: config.cache.stale_for,
+    };
+    let held_pages = Arc::new(store::Pages::new(pages_bytes, of_a_page, of_pages.clone()));
+    // Until the stores are gone.
+    tokio::spawn(store::keep_swept(Arc::downgrade(&held_lists)));
+    tokio::spawn(store::keep_swept(Arc::downgrade(&held_pages)));
     let collections = Collections::new(config.edge.collections_max, held_lists.clone());
     let lists = ServiceBuilder::new()
         // One walk for all who ask, and none while its list is fresh.
@@ -120,14 +128,7 @@ fn traffic(
         .layer(slice::layer(of_pages.clone()))
         // One flight for all who ask, and none while its page is fresh.
         .layer(cache::layer(
-            Arc::new(store::Pages::new(pages_bytes, of_pages.clone())),
-            forced,
-            Lifetime {
-                fresh_for: config.cache.fresh_for,
-                stale_for: config.cache.stale_for,
-            },
-            chance,
-            of_pages,
+            held_pages, forced, of_a_page, chance, of_pages,
         ))
         .service(upstream);
 

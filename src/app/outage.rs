@@ -157,14 +157,15 @@ async fn outage(kind: Kind, more: Duration) {
         async move { upstream.answer(fetch).await }.boxed()
     });
     let of_pages = testing::metrics("pages");
+    let lifetime = Lifetime {
+        fresh_for: MINUTE,
+        stale_for: 60 * MINUTE,
+    };
     let pages = ServiceBuilder::new()
         .layer(cache::layer(
-            Arc::new(store::Pages::new(1 << 30, of_pages.clone())),
+            Arc::new(store::Pages::new(1 << 30, lifetime, of_pages.clone())),
             Arc::new(Forced::new(6)),
-            Lifetime {
-                fresh_for: MINUTE,
-                stale_for: 60 * MINUTE,
-            },
+            lifetime,
             dice,
             of_pages,
         ))

@@ -20,15 +20,16 @@ use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec};
 use serde::Deserialize;
 use tokio::time::Instant;
 use tower::{Layer, Service, ServiceExt, layer::layer_fn};
-use tracing::{Instrument, info_span, warn};
+use tracing::{Instrument, Span, info_span, warn};
 
 use self::{
     decision::{Decision, decide},
     entry::{Cached, Entry, Freshness, Lifetime},
-    flight::{Board, Boarded},
+    flight::{Board, Boarded, Waiter},
     forced::Forced,
     rest::Resting,
-    store::Store,
+    store::{Cause, Store},
+    unkept::Unkept,
 };
 use super::{
     collection::Collection,
@@ -47,6 +48,7 @@ pub mod flight;
 pub mod forced;
 mod rest;
 pub mod store;
+mod unkept;
 
 use crate::config::{Quantity, Rules};
 
@@ -123,6 +125,7 @@ struct Shared<T: Store, S> {
     store: Arc<T>,
     flights: Board<T::Key, T::Value>,
     resting: Resting<T::Key>,
+    unkept: Unkept<T::Key>,
     forced: Arc<Forced>,
     lifetime: Lifetime,
     chance: fn() -> f64,
@@ -143,6 +146,7 @@ pub fn layer<T: Store, S>(
             store: store.clone(),
             flights: Board::default(),
             resting: Resting::default(),
+            unkept: Unkept::default(),
             forced: forced.clone(),
             lifetime,
             chance,
@@ -195,7 +199,11 @@ where
                     return at_once(shared.fall_back(error, fallback, served, now));
                 }
                 let forced = copy.filter(|_| forward == Forward::Request);
-                let (waiter, served) = match shared.board(request, forced, now) {
+                let boarded = match shared.unkept.holds(&request.key, now) {
+                    true => Boarded::Leader(shared.alone(request)),
+                    false => shared.board(request, forced, now),
+                };
+                let (waiter, served) = match boarded {
                     Boarded::Landed(copy, served) => {
                         return at_once(Ok(shared.answer(copy, served, now)));
                     }
@@ -261,6 +269,18 @@ where
         + Sync
         + 'static,
 {
+    /// Waits for a flight of the request's own.
+    fn alone(self: &Arc<Self>, request: Request<T::Key>) -> Waiter<T::Value> {
+        let span = self.span(&request);
+        let fetch = |fetch| self.clone().fetch(fetch).instrument(span);
+        self.flights.alone(request, fetch)
+    }
+
+    /// What the log calls the flight that a request starts.
+    fn span(&self, request: &Request<T::Key>) -> Span {
+        info_span!("flight", request = request.terms.id.as_str(), key = ?request.key)
+    }
+
     /// Waits for the key's flight, and starts it if there is none. `forced` is the fresh copy that would not do.
     fn board(
         self: &Arc<Self>,
@@ -268,7 +288,7 @@ where
         forced: Option<Arc<Entry<T::Value>>>,
         now: Instant,
     ) -> Boarded<T::Value> {
-        let span = info_span!("flight", request = request.terms.id.as_str(), key = ?request.key);
+        let span = self.span(&request);
         let directives = request.terms.directives;
         self.flights.board(
             request,
@@ -320,11 +340,17 @@ where
                     );
                 }
                 let mut copy = Entry::new(value, now, self.lifetime, (self.chance)());
-                copy.kept = self.store.keeps(&copy);
+                let no_store = copy.no_store();
+                copy.kept = !no_store && self.store.keeps(&key, &copy);
                 let copy = Arc::new(copy);
                 self.resting.succeeded(&key);
+                self.unkept.learn(&key, no_store && !T::Value::IS_DEAR, now);
                 if copy.kept {
                     self.store.put(key, copy.clone());
+                } else {
+                    // It does not replace the older copy, but outdates it: to go on answering that one, for as long as
+                    // it may be stale, would hide from callers what upstream says now. RFC 9111 leaves it open.
+                    self.store.remove(&key);
                 }
                 Ok(copy)
             }
@@ -375,8 +401,8 @@ impl Families {
             entries: registry.gauge("cache_entries", "Copies held.", &["cache"])?,
             evictions: registry.counter(
                 "cache_evictions_total",
-                "Copies given up because the memory bound was reached.",
-                &["cache"],
+                "Copies given up, by cause: size (the memory bound), expired, replaced by a newer one, or removed.",
+                &["cache", "cause"],
             )?,
         })
     }
@@ -388,7 +414,8 @@ impl Families {
                 .map(|served| self.requests.with_label_values(&[cache, served.word()])),
             bytes: self.bytes.with_label_values(&[cache]),
             entries: self.entries.with_label_values(&[cache]),
-            evictions: self.evictions.with_label_values(&[cache]),
+            evictions: Cause::ALL
+                .map(|cause| self.evictions.with_label_values(&[cache, cause.word()])),
         }
     }
 }
@@ -399,7 +426,7 @@ pub struct Metrics {
     requests: [IntCounter; Served::ALL.len()],
     pub(super) bytes: IntGauge,
     pub(super) entries: IntGauge,
-    pub(super) evictions: IntCounter,
+    pub(super) evictions: [IntCounter; Cause::ALL.len()],
 }
 
 impl Metrics {
@@ -416,12 +443,10 @@ impl Metrics {
         self.entries.inc();
     }
 
-    fn removed(&self, bytes: usize, evicted: bool) {
+    fn removed(&self, bytes: usize, cause: Cause) {
         self.bytes.sub(i64::try_from(bytes).unwrap_or(i64::MAX));
         self.entries.dec();
-        if evicted {
-            self.evictions.inc();
-        }
+        self.evictions[cause as usize].inc();
     }
 }
 

@@ -9,7 +9,10 @@ use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::{
-    cache::{Key, entry::Cached},
+    cache::{
+        Key,
+        entry::{Cached, block, shared},
+    },
     collection::Collection,
     etag::ETag,
     ids::Epoch,
@@ -212,16 +215,18 @@ impl List {
 }
 
 impl Cached for List {
+    /// Walks side by side would take each other's calls.
+    const IS_DEAR: bool = true;
+
     fn weight(&self) -> usize {
         let ends = [self.document.first(), self.document.last()];
-        size_of::<Self>()
-            + self.pages.iter().map(Bytes::len).sum::<usize>()
-            + size_of_val(&*self.pages)
-            + size_of_val(&*self.records)
-            + size_of_val(&*self.document)
+        let bodies = self.pages.iter().chain(ends.into_iter().flatten());
+        bodies.map(|body| shared(body.len())).sum::<usize>()
+            + block(size_of_val(&*self.pages))
+            + block(size_of_val(&*self.records))
+            + block(size_of_val(&*self.document))
             + self.template.weight()
-            + ends.into_iter().flatten().map(Bytes::len).sum::<usize>()
-            + ETag::LENGTH
+            + ETag::WEIGHT
     }
 
     fn read_at(&self) -> Instant {
@@ -230,6 +235,10 @@ impl Cached for List {
 
     fn foreign(&self) -> usize {
         self.walked.foreign
+    }
+
+    fn no_store(&self) -> bool {
+        self.walked.no_store
     }
 
     fn fresh_at_least(&self) -> Duration {

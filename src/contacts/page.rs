@@ -6,7 +6,10 @@ use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::{
-    cache::{Key, entry::Cached},
+    cache::{
+        Key,
+        entry::{Cached, block, shared},
+    },
     collection::Collection,
     etag::ETag,
     ids::Epoch,
@@ -105,7 +108,8 @@ pub fn span(range: &Range<u32>) -> Range<usize> {
 
 impl Cached for Page {
     fn weight(&self) -> usize {
-        size_of::<Self>() + self.body.len() + size_of_val(&*self.records) + ETag::LENGTH
+        // A body that is read has no room to spare: `Bytes` would not tell.
+        shared(self.body.len()) + block(size_of_val(&*self.records)) + ETag::WEIGHT
     }
 
     fn read_at(&self) -> Instant {
@@ -114,5 +118,9 @@ impl Cached for Page {
 
     fn foreign(&self) -> usize {
         self.foreign
+    }
+
+    fn no_store(&self) -> bool {
+        self.no_store
     }
 }

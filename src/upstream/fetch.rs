@@ -13,7 +13,7 @@ use bytes::Bytes;
 use futures_util::{FutureExt, future::BoxFuture};
 use http::{
     HeaderMap, HeaderName, HeaderValue, Request, StatusCode, Uri,
-    header::{ACCEPT, ACCEPT_ENCODING, CONTENT_TYPE, RETRY_AFTER},
+    header::{ACCEPT, ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER},
 };
 use http_body::Body;
 use http_body_util::Empty;
@@ -214,7 +214,10 @@ where
                 Ok(page) if page.foreign > 0 && config.tenant_check == TenantCheck::Reject => {
                     return Err(foreign(&page));
                 }
-                Ok(page) => return Ok(page),
+                Ok(page) => {
+                    let no_store = forbids_to_keep(&head.headers);
+                    return Ok(Page { no_store, ..page });
+                }
                 Err(fault) => (fault, body),
             }
         }
@@ -285,6 +288,17 @@ fn judge(status: StatusCode, headers: &HeaderMap) -> Result<Coding> {
             "upstream's answer is not JSON",
         )),
     }
+}
+
+/// Whether `Cache-Control` says `no-store`: the one directive that is obeyed, since how long copies live is the operator's
+/// to say. A comma in quotes separates too: what is misread that way is not kept, which does no harm.
+fn forbids_to_keep(headers: &HeaderMap) -> bool {
+    let lines = headers.get_all(CACHE_CONTROL).iter();
+    let mut directives = lines.flat_map(|line| line.as_bytes().split(|byte| *byte == b','));
+    directives.any(|directive| {
+        let name = directive.split(|byte| *byte == b'=').next();
+        name.is_some_and(|name| name.trim_ascii().eq_ignore_ascii_case(b"no-store"))
+    })
 }
 
 /// `application/json`, whatever its parameters.

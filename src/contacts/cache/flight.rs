@@ -4,6 +4,8 @@
 //! goes on whoever leaves; one that still queues for a call when its last waiter leaves is dropped, and nothing is spent. All waiters get the flight's one outcome at once. What it fetched is stored *before* the flight is taken off
 //! the board, and whoever boards looks at the store once more under the board's lock: between the two there is no
 //! moment in which a second flight for the key could start.
+//!
+//! A flight [`alone`](Board::alone) is on no board: nobody joins it, so that several for one key go side by side.
 
 use std::{
     collections::{HashMap, hash_map},
@@ -84,7 +86,7 @@ impl<K: Clone + Eq + Hash + Send + 'static, V: Send + Sync + 'static> Board<K, V
         });
         drop(flights);
 
-        let mut strip = Strip {
+        let strip = Strip {
             board: self.0.clone(),
             key: Some(key.clone()),
         };
@@ -93,25 +95,26 @@ impl<K: Clone + Eq + Hash + Send + 'static, V: Send + Sync + 'static> Board<K, V
             urgency: urgency.clone(),
             afresh: false,
         });
-        tokio::spawn(async move {
-            let mut fetching = pin!(fetching);
-            loop {
-                select! {
-                    biased;
-                    outcome = &mut fetching => {
-                        drop(strip);
-                        landing.send_replace(Some(outcome));
-                        break;
-                    }
-                    () = landing.closed(), if !urgency.has_departed() => {
-                        if strip.abandon() {
-                            break;
-                        }
-                    }
-                }
-            }
-        });
+        tokio::spawn(fly(fetching, urgency, landing, Some(strip)));
         Boarded::Leader(waiter)
+    }
+
+    /// Waits for a flight of this request's own, beside any other for its key.
+    pub fn alone<F>(&self, request: Request<K>, fetch: impl FnOnce(Fetch<K>) -> F) -> Waiter<V>
+    where
+        F: Future<Output = Outcome<V>> + Send + 'static,
+    {
+        let Request { key, terms } = request;
+        let urgency = Urgency::of(&terms);
+        let (landing, outcome) = watch::channel(None);
+        let fetching = fetch(Fetch {
+            key,
+            urgency: urgency.clone(),
+            afresh: false,
+        });
+        let fly = fly::<K, V>(fetching, urgency, landing, None);
+        tokio::spawn(fly);
+        Waiter::new(outcome, &terms)
     }
 
     /// Whether one is on its way for this key.
@@ -124,6 +127,37 @@ impl<K: Clone + Eq + Hash + Send + 'static, V: Send + Sync + 'static> Board<K, V
     #[cfg(test)]
     pub(super) fn count(&self) -> usize {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).len()
+    }
+}
+
+/// A flight's task: to its landing, or to the moment in which nobody waits for it and no call was made. `strip` is its
+/// place on the board, if it has one.
+async fn fly<K: Eq + Hash, V>(
+    fetching: impl Future<Output = Outcome<V>>,
+    urgency: Arc<Urgency>,
+    landing: watch::Sender<Option<Outcome<V>>>,
+    mut strip: Option<Strip<K, V>>,
+) {
+    let mut fetching = pin!(fetching);
+    loop {
+        select! {
+            biased;
+            outcome = &mut fetching => {
+                drop(strip);
+                landing.send_replace(Some(outcome));
+                break;
+            }
+            () = landing.closed(), if !urgency.has_departed() => {
+                // Off the board nobody can come back; on it somebody may just have joined.
+                let abandoned = match &mut strip {
+                    Some(strip) => strip.abandon(),
+                    None => !urgency.has_departed(),
+                };
+                if abandoned {
+                    break;
+                }
+            }
+        }
     }
 }
 
