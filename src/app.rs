@@ -83,7 +83,7 @@ fn traffic(
         // A window becomes a request, and its answer a page: judged before anybody believes it.
         .layer(fetch::layer(
             config.upstream.clone(),
-            fetch::Metrics::new(registry)?,
+            fetch::Metrics::new(registry, accounts.iter())?,
         ))
         // Signed last, so that no token grows old while its request waits.
         .layer(token::layer(credentials.clone(), SystemTime::now))
@@ -92,9 +92,16 @@ fn traffic(
 
     let forced = Arc::new(Forced::new(config.cache.forced_per_minute));
     let held_lists = Arc::new(store::Lists::new(lists_bytes, of_lists.clone()));
+    let of_a_page = Lifetime {
+        fresh_for: config.cache.fresh_for,
+        stale_for: config.cache.stale_for,
+    };
+    let held_pages = Arc::new(store::Pages::new(pages_bytes, of_a_page, of_pages.clone()));
+    // Until the stores are gone.
+    tokio::spawn(store::keep_swept(Arc::downgrade(&held_lists)));
+    tokio::spawn(store::keep_swept(Arc::downgrade(&held_pages)));
     let collections = Collections::new(config.edge.collections_max, held_lists.clone());
-    let held_pages = store::Pages::new(pages_bytes, of_pages.clone());
-    let held_pages = Arc::new(cache::Held::new(Arc::new(held_pages)));
+    let held_pages = Arc::new(cache::Held::new(held_pages));
     let held_lists = Arc::new(cache::Held::new(held_lists));
     let copies = Copies::new(accounts.clone(), held_pages.clone(), held_lists.clone());
     let resolver = Resolver::new(config.edge.clone(), style, accounts, collections);
@@ -128,14 +135,7 @@ fn traffic(
         .layer(slice::layer(of_pages.clone()))
         // One flight for all who ask, and none while its page is fresh.
         .layer(cache::layer(
-            held_pages,
-            forced,
-            Lifetime {
-                fresh_for: config.cache.fresh_for,
-                stale_for: config.cache.stale_for,
-            },
-            chance,
-            of_pages,
+            held_pages, forced, of_a_page, chance, of_pages,
         ))
         .service(upstream);
 

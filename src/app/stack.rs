@@ -167,7 +167,7 @@ impl Stack {
         below: S,
     ) -> impl ServePage + use<S> {
         let metrics = testing::metrics("pages");
-        let held = store::Pages::new(1 << 30, metrics.clone());
+        let held = store::Pages::new(1 << 30, lifetime, metrics.clone());
         let held = Arc::new(cache::Held::new(Arc::new(held)));
         ServiceBuilder::new()
             .layer(cache::layer(held, forced(), lifetime, dice, metrics))

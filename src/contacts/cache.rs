@@ -20,16 +20,17 @@ use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec};
 use serde::Deserialize;
 use tokio::time::Instant;
 use tower::{Layer, Service, ServiceExt, layer::layer_fn};
-use tracing::{Instrument, debug, info_span, warn};
+use tracing::{Instrument, Span, debug, info_span, warn};
 
 use self::{
     decision::{Decision, decide},
-    entry::{Entry, Freshness, Lifetime},
+    entry::{Cached, Entry, Freshness, Lifetime},
     explanation::{Explanation, HeldCopy, Outcome},
-    flight::{Board, Boarded},
+    flight::{Board, Boarded, Waiter},
     forced::Forced,
     rest::Resting,
-    store::Store,
+    store::{Cause, Store},
+    unkept::Unkept,
 };
 use super::{
     collection::Collection,
@@ -50,6 +51,7 @@ pub mod flight;
 pub mod forced;
 mod rest;
 pub mod store;
+mod unkept;
 
 use crate::config::{Quantity, Rules};
 
@@ -138,6 +140,7 @@ pub struct Held<T: Store> {
     store: Arc<T>,
     flights: Board<T::Key, T::Value>,
     resting: Resting<T::Key>,
+    unkept: Unkept<T::Key>,
 }
 
 impl<T: Store> Held<T> {
@@ -146,6 +149,7 @@ impl<T: Store> Held<T> {
             store,
             flights: Board::default(),
             resting: Resting::default(),
+            unkept: Unkept::default(),
         }
     }
 
@@ -208,14 +212,21 @@ impl<T: Store> Held<T> {
         }
     }
 
-    /// Keeps what a flight has brought, unless its epoch has ended meanwhile or there is no room for it.
+    /// Keeps what a flight has brought, unless its epoch has ended meanwhile.
     fn keep(&self, key: T::Key, copy: Arc<Entry<T::Value>>, outdated: bool) {
         if outdated {
             copy.outdate(Instant::now());
         }
-        if copy.is_current() && self.store.keeps(&copy) {
+        if !copy.is_current() {
+            return;
+        }
+        if !copy.no_store() && self.store.keeps(&key, &copy) {
             copy.keep();
             self.store.put(key, copy);
+        } else {
+            // It does not replace the older copy, but outdates it: to go on answering that one, for as long as it may be
+            // stale, would hide from callers what upstream says now. RFC 9111 leaves it open.
+            self.store.remove(&key);
         }
     }
 }
@@ -284,7 +295,11 @@ where
                     return at_once(shared.fall_back(error, fallback, served, now));
                 }
                 let forced = copy.filter(|_| forward == Forward::Request);
-                let (waiter, served) = match shared.board(request, forced, now) {
+                let boarded = match shared.held.unkept.holds(&request.key, now) {
+                    true => Boarded::Leader(shared.alone(request)),
+                    false => shared.board(request, forced, now),
+                };
+                let (waiter, served) = match boarded {
                     Boarded::Landed(copy, served) => {
                         return at_once(Ok(shared.answer(copy, served, now)));
                     }
@@ -327,9 +342,9 @@ impl<T: Store, S> Shared<T, S> {
         served: Served,
         now: Instant,
     ) -> Result<Answer<T::Value>> {
-        // What is gone upstream is not answered any longer, and time goes on while one waits.
+        // Time goes on while one waits.
         let copy = copy.filter(|copy| {
-            error.kind() != Kind::StreamNotFound && copy.freshness(now) != Freshness::Expired
+            !ends_the_copy(error.kind()) && copy.freshness(now) != Freshness::Expired
         });
         match copy {
             Some(copy) => Ok(self.answer(copy, Served::Stale(Some(error.kind())), now)),
@@ -350,6 +365,20 @@ where
         + Sync
         + 'static,
 {
+    /// Waits for a flight of the request's own.
+    fn alone(self: &Arc<Self>, request: Request<T::Key>) -> Waiter<T::Value> {
+        let span = self.span(&request);
+        let fetch = |fetch| self.clone().fetch(fetch).instrument(span);
+        let held = self.held.clone();
+        let keep = move |key, copy| held.keep(key, copy, false);
+        self.held.flights.alone(request, fetch, keep)
+    }
+
+    /// What the log calls the flight that a request starts.
+    fn span(&self, request: &Request<T::Key>) -> Span {
+        info_span!("flight", request = request.terms.id.as_str(), key = ?request.key)
+    }
+
     /// Waits for the key's flight, and starts it if there is none. `forced` is the fresh copy that would not do.
     fn board(
         self: &Arc<Self>,
@@ -357,7 +386,7 @@ where
         forced: Option<Arc<Entry<T::Value>>>,
         now: Instant,
     ) -> Boarded<T::Value> {
-        let span = info_span!("flight", request = request.terms.id.as_str(), key = ?request.key);
+        let span = self.span(&request);
         let directives = request.terms.directives;
         self.held.flights.board(
             request,
@@ -404,8 +433,18 @@ where
         let now = Instant::now();
         match outcome {
             Ok(value) => {
+                if value.foreign() > 0 {
+                    let (code, records) = (Kind::UpstreamTenantMismatch.code(), value.foreign());
+                    warn!(
+                        code,
+                        records,
+                        "answered and kept, although contacts in it say that they are another account's or stream's"
+                    );
+                }
                 let copy = Entry::new(value, &key, now, self.lifetime, (self.chance)());
                 self.held.resting.succeeded(&key);
+                let unkept = copy.no_store() && !T::Value::IS_DEAR;
+                self.held.unkept.learn(&key, unkept, now);
                 Ok(Arc::new(copy))
             }
             Err(error) => {
@@ -418,8 +457,7 @@ where
                     }
                     _ => warn!(code, cause, "{}", error.detail()),
                 }
-                // What is gone upstream must not go on being answered; whatever else failed leaves the copy alone.
-                if error.kind() == Kind::StreamNotFound {
+                if ends_the_copy(error.kind()) {
                     self.held.store.remove(&key);
                 }
                 self.held.resting.failed(key, &error, now);
@@ -427,6 +465,12 @@ where
             }
         }
     }
+}
+
+/// Whether a failure is the end of the copy too: what is gone upstream, or may be another tenant's, must not go on being
+/// answered. Whatever else fails leaves the copy alone.
+fn ends_the_copy(kind: Kind) -> bool {
+    matches!(kind, Kind::StreamNotFound | Kind::UpstreamTenantMismatch)
 }
 
 impl<T: Store, S> Clone for Cache<T, S> {
@@ -456,8 +500,8 @@ impl Families {
             entries: registry.gauge("cache_entries", "Copies held.", &["cache"])?,
             evictions: registry.counter(
                 "cache_evictions_total",
-                "Copies given up because the memory bound was reached.",
-                &["cache"],
+                "Copies given up, by cause: size (the memory bound), expired, replaced by a newer one, or removed.",
+                &["cache", "cause"],
             )?,
         })
     }
@@ -469,7 +513,8 @@ impl Families {
                 .map(|served| self.requests.with_label_values(&[cache, served.word()])),
             bytes: self.bytes.with_label_values(&[cache]),
             entries: self.entries.with_label_values(&[cache]),
-            evictions: self.evictions.with_label_values(&[cache]),
+            evictions: Cause::ALL
+                .map(|cause| self.evictions.with_label_values(&[cache, cause.word()])),
         }
     }
 }
@@ -480,7 +525,7 @@ pub struct Metrics {
     requests: [IntCounter; Served::ALL.len()],
     pub(super) bytes: IntGauge,
     pub(super) entries: IntGauge,
-    pub(super) evictions: IntCounter,
+    pub(super) evictions: [IntCounter; Cause::ALL.len()],
 }
 
 impl Metrics {
@@ -497,12 +542,10 @@ impl Metrics {
         self.entries.inc();
     }
 
-    fn removed(&self, bytes: usize, evicted: bool) {
+    fn removed(&self, bytes: usize, cause: Cause) {
         self.bytes.sub(i64::try_from(bytes).unwrap_or(i64::MAX));
         self.entries.dec();
-        if evicted {
-            self.evictions.inc();
-        }
+        self.evictions[cause as usize].inc();
     }
 }
 

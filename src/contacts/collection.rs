@@ -10,7 +10,7 @@ use arc_swap::{ArcSwapOption, Guard};
 
 use super::{
     account::Account,
-    cache::entry::Entry,
+    cache::entry::{Entry, block},
     ids::{Epoch, StreamId},
     limits::Limits,
     list::List,
@@ -65,6 +65,12 @@ impl Collection {
         self.list.compare_and_swap(list, None);
     }
 
+    /// What it holds, in bytes; the account is everybody's.
+    pub fn weight(&self) -> usize {
+        let counts = 2 * size_of::<usize>();
+        block(counts + size_of::<Self>()) + block(counts + self.stream.as_str().len())
+    }
+
     /// A number that tells collections apart within an account, nearly always.
     pub fn number(&self) -> u64 {
         self.hash
@@ -107,11 +113,15 @@ mod tests {
 
     use proptest::prelude::*;
 
+    use tokio::time::Instant;
+
     use super::*;
     use crate::contacts::{
+        cache::store::{Lists, Pages, Store},
         ids::{AccountId, ClientId},
         list::ListKey,
         page::{PageKey, Window},
+        testing,
     };
 
     /// One of two values for each part of a key.
@@ -146,6 +156,53 @@ mod tests {
             window,
         };
         (page, list)
+    }
+
+    /// Collections of one hash and different identities, as an unlucky or a searching caller would meet them.
+    #[test]
+    fn a_store_compares_whole_keys_and_not_their_hashes() {
+        let collection = |account: &str, client: &str, stream: &str| Collection {
+            account: Arc::new(Account::new(
+                "name",
+                "label",
+                AccountId::parse(account).unwrap(),
+                ClientId::parse(client).unwrap(),
+                &[],
+            )),
+            stream: StreamId::parse(stream).unwrap(),
+            scope: Arc::default(),
+            hash: 7,
+            limits: Limits::default(),
+            list: ArcSwapOption::empty(),
+        };
+        let (epoch, window) = (Epoch::begin(), Window { skip: 0, limit: 10 });
+        let page_key = |collection: &Arc<Collection>| PageKey {
+            collection: collection.clone(),
+            epoch,
+            window,
+        };
+        let list_key = |collection: &Arc<Collection>| ListKey {
+            collection: collection.clone(),
+            epoch,
+        };
+        let pages = Pages::new(1 << 20, testing::LIFETIME, testing::metrics("pages"));
+        let lists = Lists::new(1 << 20, testing::metrics("lists"));
+        let now = Instant::now();
+        let own = Arc::new(collection("1", "1", "1"));
+        let page = testing::kept(testing::page(0, 10, 5, now), now);
+        pages.put(page_key(&own), page);
+        lists.put(list_key(&own), testing::kept(testing::list(5, now), now));
+        let again = Arc::new(collection("1", "1", "1"));
+        assert!(pages.get(&page_key(&again)).is_some());
+        assert!(lists.get(&list_key(&again)).is_some());
+        for other in [("2", "1", "1"), ("1", "2", "1"), ("1", "1", "2")] {
+            let other = Arc::new(collection(other.0, other.1, other.2));
+            let hasher = RandomState::new();
+            let hashes = [&own, &other].map(|one| hasher.hash_one(page_key(one)));
+            assert_eq!(hashes[0], hashes[1]);
+            assert!(pages.get(&page_key(&other)).is_none(), "{other:?}");
+            assert!(lists.get(&list_key(&other)).is_none(), "{other:?}");
+        }
     }
 
     proptest! {

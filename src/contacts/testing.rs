@@ -15,7 +15,7 @@ use super::{
     directives::Directives,
     ids::{AccountId, ClientId, StreamId},
     list::{List, ListKey, Verdict, Walked},
-    page::{Page, PageKey, Window, envelope::Envelope},
+    page::{Page, PageKey, Window, contact::Tenant, decode::Asked, envelope::Envelope},
     request::{Class, Fetch, Request, RequestId, Terms, Urgency},
 };
 use crate::metrics::Registry;
@@ -83,9 +83,23 @@ pub(crate) fn body(skip: u64, limit: u32, total: u64) -> String {
     )
 }
 
+/// A window of the collection that all tests are about.
+pub(crate) fn asked(window: Window, pages: bool) -> Asked<'static> {
+    let tenant = Tenant {
+        account: "acme",
+        stream: "st-1",
+    };
+    Asked {
+        window,
+        pages,
+        tenant,
+    }
+}
+
 pub(crate) fn decode(body: &str, skip: u64, limit: u32) -> Page {
     let body = Bytes::copy_from_slice(body.as_bytes());
-    Page::decode(body, Window { skip, limit }, false, Instant::now()).unwrap()
+    let asked = asked(Window { skip, limit }, false);
+    Page::decode(body, asked, Instant::now()).unwrap()
 }
 
 pub(crate) fn page(skip: u64, limit: u32, total: u64, read_at: Instant) -> Page {
@@ -104,6 +118,8 @@ pub(crate) fn splice(pages: Vec<Page>, oldest: Instant) -> List {
         calls: pages.len(),
         oldest,
         took: Duration::ZERO,
+        foreign: 0,
+        no_store: false,
     };
     let parts = pages
         .into_iter()

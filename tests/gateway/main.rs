@@ -24,5 +24,6 @@ mod rotation;
 mod signatures;
 mod sparing;
 mod support;
+mod tenancy;
 mod walks;
 mod wire;

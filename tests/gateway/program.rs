@@ -107,7 +107,7 @@ impl Drop for Program {
 }
 
 /// One line as a newcomer would paste it.
-fn paste(folder: &Path, line: &str) -> String {
+pub(crate) fn paste(folder: &Path, line: &str) -> String {
     let output = Command::new("bash")
         .args(["-c", line])
         .current_dir(folder)

@@ -20,7 +20,11 @@ pub(crate) fn operate() -> Operate {
     };
     let accounts = Arc::new(Accounts::new(&[config]).unwrap());
     let lists = Arc::new(store::Lists::new(1 << 20, testing::metrics("lists")));
-    let pages = Arc::new(store::Pages::new(1 << 20, testing::metrics("pages")));
+    let pages = Arc::new(store::Pages::new(
+        1 << 20,
+        testing::LIFETIME,
+        testing::metrics("pages"),
+    ));
     let collections = Collections::new(100, lists.clone());
     let copies = Copies::new(
         accounts.clone(),

@@ -18,16 +18,43 @@ use crate::contacts::{ids::Epoch, scope::Scope};
 
 /// What can be kept.
 pub trait Cached: Send + Sync + 'static {
-    /// What it really holds, in bytes: content, and whatever was made beside it.
+    /// Whether fetching it costs so many calls that requests share a flight even where its result may not be kept.
+    const IS_DEAR: bool = false;
+
+    /// What it holds in blocks of its own, each as [`block`] says: content, and whatever was made beside it.
     fn weight(&self) -> usize;
 
     /// When upstream was asked for it; for its oldest part.
     fn read_at(&self) -> Instant;
 
+    /// How many of its records say that they are another account's or stream's.
+    fn foreign(&self) -> usize {
+        0
+    }
+
+    /// Whether upstream forbids to keep it.
+    fn no_store(&self) -> bool {
+        false
+    }
+
     /// The least time it must count as fresh, whatever is configured: what was dear to read is kept in proportion.
     fn fresh_at_least(&self) -> Duration {
         Duration::ZERO
     }
+}
+
+/// What a block of so many bytes takes of the heap, as glibc lays it out: a word more, in steps of 16, from 32.
+pub const fn block(bytes: usize) -> usize {
+    match bytes {
+        0 => 0,
+        1..=24 => 32,
+        _ => (bytes + 8).next_multiple_of(16),
+    }
+}
+
+/// What [`Bytes`](bytes::Bytes) of so many bytes take: their block, and the one in which they count their clones.
+pub const fn shared(bytes: usize) -> usize {
+    block(bytes) + block(24)
 }
 
 /// How long copies are of use.

@@ -7,6 +7,9 @@
 //!
 //! A purge may disown a flight: its waiters, who asked before, still get its outcome, but it is not stored, and whoever asks
 //! next has a flight of its own.
+//!
+//! A flight [`alone`](Board::alone) is on no board: nobody joins it, so that several for one key go side by side. No purge
+//! can disown it, so it stores nothing if there was one meanwhile, of whatever key.
 
 use std::{
     collections::{HashMap, hash_map},
@@ -31,7 +34,11 @@ use crate::{
 pub type Outcome<V> = Result<Arc<Entry<V>>>;
 
 /// The flights that are on their way.
-pub struct Board<K, V>(Arc<Mutex<HashMap<K, Flight<V>>>>);
+pub struct Board<K, V> {
+    flights: Arc<Mutex<HashMap<K, Flight<V>>>>,
+    /// How often a key was purged.
+    purges: Arc<AtomicU64>,
+}
 
 struct Flight<V> {
     /// Tells it from another one for the same key.
@@ -59,7 +66,10 @@ pub enum Boarded<V> {
 
 impl<K, V> Default for Board<K, V> {
     fn default() -> Self {
-        Self(Arc::default())
+        Self {
+            flights: Arc::default(),
+            purges: Arc::default(),
+        }
     }
 }
 
@@ -78,7 +88,7 @@ impl<K: Clone + Eq + Hash + Send + 'static, V: Send + Sync + 'static> Board<K, V
         F: Future<Output = Outcome<V>> + Send + 'static,
     {
         let Request { key, terms } = request;
-        let mut flights = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut flights = self.flights.lock().unwrap_or_else(PoisonError::into_inner);
         let slot = match flights.entry(key) {
             hash_map::Entry::Occupied(flight) => {
                 let flight = flight.get();
@@ -103,8 +113,8 @@ impl<K: Clone + Eq + Hash + Send + 'static, V: Send + Sync + 'static> Board<K, V
         });
         drop(flights);
 
-        let mut strip = Strip {
-            board: self.0.clone(),
+        let strip = Strip {
+            board: self.flights.clone(),
             number,
             key: Some(key.clone()),
         };
@@ -113,42 +123,64 @@ impl<K: Clone + Eq + Hash + Send + 'static, V: Send + Sync + 'static> Board<K, V
             urgency: urgency.clone(),
             afresh: false,
         });
-        tokio::spawn(async move {
-            let mut fetching = pin!(fetching);
-            loop {
-                select! {
-                    biased;
-                    outcome = &mut fetching => {
-                        strip.land(&outcome, keep);
-                        landing.send_replace(Some(outcome));
-                        break;
-                    }
-                    () = landing.closed(), if !urgency.has_departed() => {
-                        if strip.abandon() {
-                            break;
-                        }
-                    }
-                }
-            }
-        });
+        tokio::spawn(fly(fetching, urgency, landing, Some((strip, keep))));
         Boarded::Leader(waiter)
+    }
+
+    /// Waits for a flight of this request's own, beside any other for its key.
+    pub fn alone<F>(
+        &self,
+        request: Request<K>,
+        fetch: impl FnOnce(Fetch<K>) -> F,
+        keep: impl FnOnce(K, Arc<Entry<V>>) + Send + 'static,
+    ) -> Waiter<V>
+    where
+        F: Future<Output = Outcome<V>> + Send + 'static,
+    {
+        let Request { key, terms } = request;
+        let urgency = Urgency::of(&terms);
+        let (landing, outcome) = watch::channel(None);
+        let (flights, purges) = (self.flights.clone(), self.purges.clone());
+        let before = purges.load(Ordering::Relaxed);
+        let kept_as = key.clone();
+        let fetching = fetch(Fetch {
+            key,
+            urgency: urgency.clone(),
+            afresh: false,
+        });
+        let fetching = async move {
+            let outcome = fetching.await;
+            // Under the lock that purges take as well.
+            let _no_purge = flights.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Ok(copy) = &outcome
+                && purges.load(Ordering::Relaxed) == before
+            {
+                keep(kept_as, copy.clone());
+            }
+            outcome
+        };
+        let off_the_board = None::<(Strip<K, V>, fn(K, Arc<Entry<V>>, bool))>;
+        tokio::spawn(fly(fetching, urgency, landing, off_the_board));
+        Waiter::new(outcome, &terms)
     }
 
     /// Whether one is on its way for this key.
     pub fn has(&self, key: &K) -> bool {
-        let flights = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let flights = self.flights.lock().unwrap_or_else(PoisonError::into_inner);
         flights.contains_key(key)
     }
 
     /// Disowns the key's flight, if there is one.
     pub fn disown(&self, key: &K) {
-        let mut flights = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut flights = self.flights.lock().unwrap_or_else(PoisonError::into_inner);
+        self.purges.fetch_add(1, Ordering::Relaxed);
         flights.remove(key);
     }
 
     /// Makes stale what the key's flight will bring, if there is one.
     pub fn outdate(&self, key: &K) {
-        let mut flights = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut flights = self.flights.lock().unwrap_or_else(PoisonError::into_inner);
+        self.purges.fetch_add(1, Ordering::Relaxed);
         if let Some(flight) = flights.get_mut(key) {
             flight.outdated = true;
         }
@@ -157,7 +189,43 @@ impl<K: Clone + Eq + Hash + Send + 'static, V: Send + Sync + 'static> Board<K, V
     /// How many are on their way.
     #[cfg(test)]
     pub(super) fn count(&self) -> usize {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).len()
+        self.flights
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .len()
+    }
+}
+
+/// A flight's task: to its landing, or to the moment in which nobody waits for it and no call was made. `place` is its
+/// place on the board, if it has one, and what then stores what it brings.
+async fn fly<K: Eq + Hash, V>(
+    fetching: impl Future<Output = Outcome<V>>,
+    urgency: Arc<Urgency>,
+    landing: watch::Sender<Option<Outcome<V>>>,
+    mut place: Option<(Strip<K, V>, impl FnOnce(K, Arc<Entry<V>>, bool))>,
+) {
+    let mut fetching = pin!(fetching);
+    loop {
+        select! {
+            biased;
+            outcome = &mut fetching => {
+                if let Some((strip, keep)) = place {
+                    strip.land(&outcome, keep);
+                }
+                landing.send_replace(Some(outcome));
+                break;
+            }
+            () = landing.closed(), if !urgency.has_departed() => {
+                // Off the board nobody can come back; on it somebody may just have joined.
+                let abandoned = match &mut place {
+                    Some((strip, _)) => strip.abandon(),
+                    None => !urgency.has_departed(),
+                };
+                if abandoned {
+                    break;
+                }
+            }
+        }
     }
 }
 

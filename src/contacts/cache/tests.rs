@@ -21,6 +21,8 @@ use crate::{
     error::Kind,
 };
 
+mod unkept;
+
 const FRESH_FOR: Duration = Duration::from_secs(60);
 
 /// What the stage below answers with: for which key, and when it was whole.
@@ -28,6 +30,7 @@ const FRESH_FOR: Duration = Duration::from_secs(60);
 struct Value {
     key: u8,
     whole_at: Instant,
+    no_store: bool,
 }
 
 impl Value {
@@ -35,6 +38,7 @@ impl Value {
         Self {
             key,
             whole_at: Instant::now(),
+            no_store: false,
         }
     }
 }
@@ -46,6 +50,10 @@ impl Cached for Value {
 
     fn read_at(&self) -> Instant {
         self.whole_at
+    }
+
+    fn no_store(&self) -> bool {
+        self.no_store
     }
 }
 
@@ -71,7 +79,7 @@ impl Store for Shelf {
         self.copies.lock().unwrap().get(key).cloned()
     }
 
-    fn keeps(&self, _: &Entry<Value>) -> bool {
+    fn keeps(&self, _: &u8, _: &Entry<Value>) -> bool {
         true
     }
 
@@ -88,6 +96,8 @@ impl Store for Shelf {
             see(key, copy);
         }
     }
+
+    fn sweep(&self, _: Instant) {}
 }
 
 impl Key for u8 {

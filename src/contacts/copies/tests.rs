@@ -87,7 +87,12 @@ fn world() -> (World, impl ServePage) {
     });
     let collections = collections.collect();
     let metrics = testing::metrics("pages");
-    let pages = Arc::new(Held::new(Arc::new(Pages::new(1 << 30, metrics.clone()))));
+    let lifetime = Lifetime {
+        fresh_for: FRESH_FOR,
+        stale_for: STALE_FOR,
+    };
+    let pages = Pages::new(1 << 30, lifetime, metrics.clone());
+    let pages = Arc::new(Held::new(Arc::new(pages)));
     let lists = Arc::new(Held::new(Arc::new(Lists::new(
         1 << 30,
         testing::metrics("lists"),
@@ -109,10 +114,6 @@ fn world() -> (World, impl ServePage) {
         }
         .boxed()
     });
-    let lifetime = Lifetime {
-        fresh_for: FRESH_FOR,
-        stale_for: STALE_FOR,
-    };
     let forced = Arc::new(Forced::new(6));
     let cached = cache::layer(pages.clone(), forced, lifetime, || 0.0, metrics.clone());
     let stage = slice::layer(metrics).layer(cached.layer(inner));

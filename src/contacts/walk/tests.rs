@@ -12,6 +12,7 @@ use tower::service_fn;
 
 use super::*;
 use crate::contacts::{
+    list::Walked,
     page::{Page, Window},
     request::Urgency,
     testing,
@@ -137,6 +138,37 @@ async fn the_width_is_reached_and_never_exceeded() {
         assert_eq!(list.walked.took, began.elapsed());
         assert_eq!(list.walked.oldest, began);
     }
+}
+
+/// Catches a walk that forgets what one of its pages said.
+#[tokio::test(start_paused = true)]
+async fn what_one_page_says_about_itself_holds_for_the_list() {
+    for skip in [0, 9, 81] {
+        let upstream = Arc::new(Upstream::new(90));
+        let inner = service_fn(move |fetch: Fetch<PageKey>| {
+            let upstream = upstream.clone();
+            async move {
+                let said = fetch.key.window.skip == skip;
+                let page = upstream.page(fetch).await?;
+                Ok::<_, Error>(Page {
+                    no_store: said,
+                    foreign: usize::from(said),
+                    ..page
+                })
+            }
+        });
+        let stage = layer(config(4, 10), false, metrics()).layer(inner);
+        let list = stage.oneshot(fetch(testing::list_key("st-1"))).await;
+        let Walked {
+            no_store, foreign, ..
+        } = list.unwrap().walked;
+        // The first page is read twice.
+        let times = if skip == 0 { 2 } else { 1 };
+        assert_eq!((no_store, foreign), (true, times), "{skip}");
+    }
+    let list = walk(config(4, 10), &Arc::new(Upstream::new(90))).await;
+    let walked = list.unwrap().walked;
+    assert_eq!((walked.no_store, walked.foreign), (false, 0));
 }
 
 #[tokio::test(start_paused = true)]
