@@ -128,6 +128,7 @@ struct Inner {
     retry_after: Option<Duration>,
     again: Option<Again>,
     unsent: bool,
+    host_is_well: bool,
 }
 
 /// What every stage returns.
@@ -144,6 +145,7 @@ impl Error {
                 retry_after: None,
                 again: None,
                 unsent: false,
+                host_is_well: false,
             }),
             served: None,
         }
@@ -167,6 +169,13 @@ impl Error {
     #[must_use]
     pub fn again_by(mut self, again: Again) -> Self {
         Arc::make_mut(&mut self.inner).again = Some(again);
+        self
+    }
+
+    /// Adds that the host answers, if not with what was asked for: the error says nothing of its health.
+    #[must_use]
+    pub fn from_a_host_that_is_well(mut self) -> Self {
+        Arc::make_mut(&mut self.inner).host_is_well = true;
         self
     }
 
@@ -207,6 +216,11 @@ impl Error {
     /// How the same call may be tried once more; `None` if that would not help.
     pub fn again(&self) -> Option<Again> {
         self.inner.again
+    }
+
+    /// Whether the host answers, if not with what was asked for.
+    pub fn host_is_well(&self) -> bool {
+        self.inner.host_is_well
     }
 
     /// Whether upstream was not even asked.

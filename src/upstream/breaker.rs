@@ -95,14 +95,15 @@ impl State {
 
 /// Whether an error says that the host is in trouble.
 fn is_failure(error: &Error) -> bool {
-    matches!(
+    let counts = matches!(
         error.kind(),
         Kind::UpstreamUnreachable
             | Kind::UpstreamTimeout
             | Kind::Upstream5xx
             | Kind::UpstreamTruncated
             | Kind::UpstreamProtocol
-    )
+    );
+    counts && !error.host_is_well()
 }
 
 /// What is known about one upstream host.
@@ -405,6 +406,13 @@ mod tests {
         assert_eq!(ask().await.kind(), Kind::Upstream5xx);
         assert_eq!(ask().await.kind(), Kind::UpstreamUnavailable);
         assert_eq!(CALLS.load(Ordering::Relaxed), 6);
+    }
+
+    #[test]
+    fn an_odd_answer_says_nothing_of_the_hosts_health() {
+        let odd = Error::new(Kind::UpstreamProtocol, "204");
+        assert!(is_failure(&odd));
+        assert!(!is_failure(&odd.from_a_host_that_is_well()));
     }
 
     #[tokio::test(start_paused = true)]

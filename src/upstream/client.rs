@@ -198,7 +198,8 @@ fn misframed<B>(response: &http::Response<B>) -> Option<Error> {
         StatusCode::OK => None,
         // No request of ours asks for it: some of them end at once, whatever their headers say.
         status if status.as_u16() < 300 || status == StatusCode::NOT_MODIFIED => {
-            Some(protocol("upstream answered with an unexpected status"))
+            let odd = protocol("upstream answered with an unexpected status");
+            Some(odd.from_a_host_that_is_well())
         }
         _ => None,
     }

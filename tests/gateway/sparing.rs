@@ -176,6 +176,8 @@ async fn refusals_never_open_the_breaker() {
         ("status=401", "upstream_auth_rejected"),
         ("status=404", "stream_not_found"),
         ("status=429;header=retry-after: 1", "upstream_rate_limited"),
+        ("status=204", "upstream_protocol"),
+        ("informational=100", "upstream_protocol"),
     ] {
         let world = World::new().await;
         // A credential that has worked does not rest because of streams that never did.

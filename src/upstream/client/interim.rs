@@ -56,4 +56,5 @@ fn flooded() -> Error {
         "upstream sends interim answers without end",
     )
     .because(format!("more than {INTERIM_MAX} answers 1xx"))
+    .from_a_host_that_is_well()
 }
