@@ -49,8 +49,9 @@ fn length(error: &Error, failures: u32) -> Option<Duration> {
         | Kind::BudgetExhausted
         | Kind::CredentialsUnavailable
         | Kind::UpstreamUnavailable
-        | Kind::MergeBusy
-        | Kind::MergeTooLarge => None,
+        | Kind::MergeBusy => None,
+        // The credential's gate knows how long, for nothing, and when another secret has ended it.
+        Kind::UpstreamAuthRejected if error.told_to_wait().is_some() => None,
         Kind::StreamNotFound => Some(Duration::from_secs(10)),
         Kind::UpstreamRateLimited => Some(error.told_to_wait().unwrap_or(Duration::from_secs(60))),
         _ => {
@@ -187,5 +188,23 @@ mod tests {
             assert!(resting.rests(&1, now + REFUSED_FOR / 2));
             assert!(!resting.rests(&1, now + REFUSED_FOR));
         }
+    }
+
+    #[test]
+    fn a_key_does_not_outlast_the_rest_of_its_credential() {
+        let (resting, now) = (Resting::default(), Instant::now());
+        let rejected = error(Kind::UpstreamAuthRejected);
+        resting.failed(1, &rejected.clone().retry_after(seconds(300)), now);
+        assert!(resting.of(&1, now).is_none());
+        // Refused once and not tried again, so that no rest began below.
+        resting.failed(2, &rejected, now);
+        assert!(resting.of(&2, now).is_some());
+    }
+
+    #[test]
+    fn a_list_that_is_too_large_costs_no_call_for_each_who_asks() {
+        let (resting, now) = (Resting::default(), Instant::now());
+        resting.failed(1, &error(Kind::MergeTooLarge), now);
+        assert!(resting.of(&1, now).is_some());
     }
 }
