@@ -342,9 +342,11 @@ impl<T: Store, S> Shared<T, S> {
         served: Served,
         now: Instant,
     ) -> Result<Answer<T::Value>> {
-        // Time goes on while one waits.
+        // Time goes on while one waits, and purges happen.
         let copy = copy.filter(|copy| {
-            !ends_the_copy(error.kind()) && copy.freshness(now) != Freshness::Expired
+            !ends_the_copy(error.kind())
+                && copy.is_current()
+                && copy.freshness(now) != Freshness::Expired
         });
         match copy {
             Some(copy) => Ok(self.answer(copy, Served::Stale(Some(error.kind())), now)),
@@ -469,7 +471,7 @@ where
 
 /// Whether a failure is the end of the copy too: what is gone upstream, or may be another tenant's, must not go on being
 /// answered. Whatever else fails leaves the copy alone.
-fn ends_the_copy(kind: Kind) -> bool {
+pub(super) fn ends_the_copy(kind: Kind) -> bool {
     matches!(kind, Kind::StreamNotFound | Kind::UpstreamTenantMismatch)
 }
 

@@ -24,7 +24,7 @@ pub enum Subject {
     All,
     Account(Arc<Account>),
     Collection(Arc<Collection>),
-    /// One page's own copy. The collection's list, from which the page might be cut, becomes stale.
+    /// One page's own copy, and the collection's list, from which the page might be cut.
     Page(PageKey),
 }
 
@@ -67,15 +67,21 @@ impl Copies {
             Subject::Account(account) => vec![&account.scope],
             Subject::Collection(collection) => vec![&collection.scope],
             Subject::Page(key) => {
-                match purge {
-                    Purge::Hard => self.pages.purge(key),
-                    Purge::Soft => self.pages.outdate(key, now),
-                }
                 let list = ListKey {
                     collection: key.collection.clone(),
                     epoch: key.epoch,
                 };
-                return self.lists.outdate(&list, now);
+                match purge {
+                    Purge::Hard => {
+                        self.pages.purge(key);
+                        self.lists.purge(&list);
+                    }
+                    Purge::Soft => {
+                        self.pages.outdate(key, now);
+                        self.lists.outdate(&list, now);
+                    }
+                }
+                return;
             }
         };
         for scope in scopes {

@@ -16,7 +16,7 @@ use tower::{Layer, Service, layer::layer_fn};
 
 use super::{
     cache::{
-        Metrics,
+        Metrics, ends_the_copy,
         entry::{Entry, Freshness},
     },
     list::{List, Verdict},
@@ -24,7 +24,7 @@ use super::{
     request::Request,
 };
 use crate::{
-    error::{Error, Kind, Result},
+    error::{Error, Result},
     served::{Answer, Served},
     service::ServePage,
 };
@@ -73,7 +73,7 @@ impl<S: ServePage> Service<Request<PageKey>> for Slice<S> {
         let answer = self.inner.call(request);
         let after_all = async move {
             match answer.await {
-                Err(error) if error.kind() != Kind::StreamNotFound && list.is_current() => {
+                Err(error) if !ends_the_copy(error.kind()) && list.is_current() => {
                     let (now, served) = (Instant::now(), Served::Stale(Some(error.kind())));
                     match list.freshness(now) {
                         Freshness::Expired => Err(error),
@@ -116,12 +116,21 @@ mod tests {
     use tower::{ServiceExt, service_fn};
 
     use super::*;
-    use crate::contacts::{cache::entry::Lifetime, testing};
+    use crate::{
+        contacts::{cache::entry::Lifetime, testing},
+        error::Kind,
+    };
 
     /// The stage over pages that cannot be had, so that only slices answer.
     async fn ask(key: &PageKey) -> Result<Answer<Page>> {
-        let refuse =
-            service_fn(async |_: Request<PageKey>| Err(Error::new(Kind::Internal, "no page here")));
+        ask_where(key, Kind::Internal).await
+    }
+
+    /// The same, with what fails them.
+    async fn ask_where(key: &PageKey, fails: Kind) -> Result<Answer<Page>> {
+        let refuse = service_fn(move |_: Request<PageKey>| {
+            ready(Err::<Answer<Page>, _>(Error::new(fails, "no page here")))
+        });
         let stage = layer(testing::metrics("pages")).layer(refuse);
         stage.oneshot(testing::request(key.clone())).await
     }
@@ -187,6 +196,10 @@ mod tests {
         assert_eq!(answer.copy.body, testing::body(20, 10, 35));
         assert_eq!(answer.served, Served::Stale(Some(Kind::Internal)));
         assert_eq!((answer.age, answer.ttl), (Duration::from_secs(60), -1));
+        // But not than the word that there is nothing, or nothing that may be shown.
+        for end in [Kind::StreamNotFound, Kind::UpstreamTenantMismatch] {
+            assert_eq!(ask_where(&key, end).await.unwrap_err().kind(), end);
+        }
         time::advance(Duration::from_secs(30)).await;
         assert!(ask(&key).await.is_err());
     }

@@ -19,7 +19,12 @@ use super::*;
 use crate::{
     contacts::{
         account,
-        cache::{self, entry::Lifetime, forced::Forced},
+        cache::{
+            self,
+            entry::{Entry, Lifetime},
+            forced::Forced,
+            store::Store,
+        },
         directives::Directives,
         ids::StreamId,
         page::{Page, Window},
@@ -66,6 +71,7 @@ impl Drop for Running<'_> {
 /// Two accounts of two streams each.
 struct World {
     copies: Copies,
+    lists: Arc<Lists>,
     collections: Vec<Arc<Collection>>,
     upstream: Arc<Upstream>,
 }
@@ -93,10 +99,7 @@ fn world() -> (World, impl ServePage) {
     };
     let pages = Pages::new(1 << 30, lifetime, metrics.clone());
     let pages = Arc::new(Held::new(Arc::new(pages)));
-    let lists = Arc::new(Held::new(Arc::new(Lists::new(
-        1 << 30,
-        testing::metrics("lists"),
-    ))));
+    let lists = Arc::new(Lists::new(1 << 30, testing::metrics("lists")));
     let upstream = Arc::new(Upstream::default());
     let below = upstream.clone();
     let inner = service_fn(move |fetch: Fetch<PageKey>| {
@@ -118,7 +121,8 @@ fn world() -> (World, impl ServePage) {
     let cached = cache::layer(pages.clone(), forced, lifetime, || 0.0, metrics.clone());
     let stage = slice::layer(metrics).layer(cached.layer(inner));
     let world = World {
-        copies: Copies::new(accounts, pages, lists),
+        copies: Copies::new(accounts, pages, Arc::new(Held::new(lists.clone()))),
+        lists,
         collections,
         upstream,
     };
@@ -239,6 +243,62 @@ async fn what_was_asked_for_before_a_soft_purge_is_stale_from_the_start() {
         time::sleep(Duration::from_secs(5)).await;
         let answer = ask(&stage, world.key(5)).await.unwrap();
         assert_eq!(answer.served, Served::Hit, "{width}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_page_that_was_purged_is_not_cut_from_a_list_that_was_not() {
+    for (purge, expected) in [
+        (Purge::Soft, Ok(Served::Stale(Some(Kind::Upstream5xx)))),
+        (Purge::Hard, Err(Kind::Upstream5xx)),
+    ] {
+        let (world, stage) = world();
+        let (key, now) = (world.key(0), Instant::now());
+        let list = ListKey {
+            collection: key.collection.clone(),
+            epoch: key.epoch,
+        };
+        let lifetime = Lifetime {
+            fresh_for: FRESH_FOR,
+            stale_for: STALE_FOR,
+        };
+        let copy = Entry::new(testing::list(35, now), &list, now, lifetime, 0.0);
+        world.lists.put(list, Arc::new(copy));
+        let page = testing::page(0, 10, 35, now);
+        key.collection.limits.learn(key.window, &page);
+        let before = ask(&stage, key.clone()).await.unwrap();
+        assert_eq!(before.served, Served::Slice);
+        world
+            .copies
+            .purge(&Subject::Page(key.clone()), purge, Instant::now());
+        *world.upstream.fails.lock().unwrap() = true;
+        let after = ask(&stage, key).await;
+        let after = after.map(|answer| answer.served);
+        assert_eq!(after.map_err(|error| error.kind()), expected);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_copy_that_was_purged_meanwhile_is_nobodys_last_resort() {
+    for (purge, served) in [(Purge::Soft, true), (Purge::Hard, false)] {
+        let (world, stage) = world();
+        ask(&stage, world.key(0)).await.unwrap();
+        *world.upstream.fails.lock().unwrap() = true;
+        time::sleep(FRESH_FOR).await;
+        let mut request = testing::request(world.key(0));
+        request.terms.directives = Directives {
+            no_cache: true,
+            stale_if_error: Some(STALE_FOR),
+            ..Directives::default()
+        };
+        let purging = async {
+            time::sleep(Duration::from_millis(1)).await;
+            world
+                .copies
+                .purge(&world.subject(0, 1), purge, Instant::now());
+        };
+        let (answer, ()) = tokio::join!(stage.oneshot(request), purging);
+        assert_eq!(answer.is_ok(), served, "{purge:?}");
     }
 }
 
