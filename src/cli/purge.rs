@@ -2,12 +2,14 @@
 
 use std::io::{self, Write};
 
+use clap::ArgGroup;
 use http::Method;
 
 use super::{
     Failure,
     ask::{Admin, Question},
 };
+use crate::contacts::ids::is_plain;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -16,22 +18,22 @@ Examples:
   contacts-gateway purge --account acme --stream st-1
       all copies of a stream; nobody sees them again
   contacts-gateway purge --account acme --stream st-1 --skip 20 --limit 10
-      one page
+      one page, and the whole list that it might be cut from
   contacts-gateway purge --all --soft
       everything is stale: fetched anew when asked for, and answered while that fails";
 
 /// Makes copies go: hard, or with --soft stale.
 #[derive(Clone, Debug, clap::Args)]
-#[command(after_help = EXAMPLES)]
+#[command(after_help = EXAMPLES, group(ArgGroup::new("whose").required(true)))]
 pub struct Args {
     /// The copies of all accounts.
-    #[arg(long, conflicts_with = "account", required_unless_present = "account")]
+    #[arg(long, group = "whose")]
     pub all: bool,
     /// The copies of one account, by its name or id.
-    #[arg(long, value_name = "ACCOUNT")]
+    #[arg(long, value_name = "ACCOUNT", group = "whose", value_parser = plain)]
     pub account: Option<String>,
     /// Only those of one stream, by its id.
-    #[arg(long, value_name = "ID", requires = "account")]
+    #[arg(long, value_name = "ID", requires = "account", conflicts_with = "all", value_parser = plain)]
     pub stream: Option<String>,
     /// Only the page at this place.
     #[arg(long, value_name = "N", requires = "stream")]
@@ -47,6 +49,12 @@ pub struct Args {
     pub dry_run: bool,
     #[command(flatten)]
     pub admin: Admin,
+}
+
+/// What stands in a query as it is. A `#` would end it there, and more would be purged than was meant.
+fn plain(text: &str) -> Result<String, &'static str> {
+    let plain = is_plain(text).then(|| text.to_owned());
+    plain.ok_or("1 to 128 of A-Z, a-z, 0-9, - and _")
 }
 
 impl Args {
@@ -85,4 +93,53 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
     let document = args.admin.ask(question).await?;
     writeln!(io::stdout(), "{document:#}")?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Purge {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    fn target(words: &[&str]) -> Result<String, clap::Error> {
+        let words = std::iter::once(&"purge").chain(words);
+        Ok(Purge::try_parse_from(words)?.args.target())
+    }
+
+    #[test]
+    fn nothing_wider_is_purged_than_was_meant() {
+        let page = [
+            "--account",
+            "acme",
+            "--stream",
+            "st-1",
+            "--skip",
+            "20",
+            "--dry-run",
+        ];
+        let expected = "/api/purge?account=acme&stream=st-1&skip=20&dry_run=true";
+        assert_eq!(target(&page).unwrap(), expected);
+        for bad in ["st-1#", "st-1&soft=true", "st%2d1", "", "st 1"] {
+            assert!(target(&["--account", bad, "--dry-run"]).is_err(), "{bad}");
+            assert!(
+                target(&["--account", "acme", "--stream", bad]).is_err(),
+                "{bad}"
+            );
+        }
+        assert!(target(&["--all", "--account", "acme"]).is_err());
+        assert!(target(&["--all", "--stream", "st-1"]).is_err());
+    }
+
+    /// Whoever says nothing is not told to purge everything.
+    #[test]
+    fn both_ways_to_say_whose_are_named() {
+        let error = target(&[]).unwrap_err().to_string();
+        assert!(error.contains("<--all|--account <ACCOUNT>>"), "{error}");
+    }
 }
