@@ -87,7 +87,13 @@ impl Watched {
                 continue;
             }
             place.seen = identity.filter(|identity| identity.is_settled(wall));
-            if self.read(at) {
+            let has_another = self.read(at);
+            let place = &mut self.places[at];
+            if place.complaint.is_some() {
+                // For want of descriptors, say, which tells nothing about the file.
+                place.seen = None;
+            }
+            if has_another {
                 info!(
                     account = &*self.account.name,
                     "the account has another secret, which is tried"

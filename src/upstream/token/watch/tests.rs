@@ -73,6 +73,15 @@ fn a_file_that_has_just_been_written_is_read_until_its_times_can_tell() {
     assert!(watch.seen());
 }
 
+#[test]
+fn a_file_that_could_not_be_read_is_read_again_although_it_has_not_changed() {
+    let watch = Watch::new("old");
+    let later = SystemTime::now() + SETTLED;
+    fs::write(&watch.path, b"\xff").unwrap();
+    assert!(!watch.look(later));
+    assert!(!watch.seen());
+}
+
 #[cfg(unix)]
 #[test]
 fn a_link_that_is_turned_elsewhere_is_seen() {
