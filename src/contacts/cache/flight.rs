@@ -216,12 +216,12 @@ async fn fly<K: Eq + Hash, V>(
                 break;
             }
             () = landing.closed(), if !urgency.has_departed() => {
+                // It may have departed in this very poll.
+                if urgency.has_departed() {
+                    continue;
+                }
                 // Off the board nobody can come back; on it somebody may just have joined.
-                let abandoned = match &mut place {
-                    Some((strip, _)) => strip.abandon(),
-                    None => !urgency.has_departed(),
-                };
-                if abandoned {
+                if place.as_mut().is_none_or(|(strip, _)| strip.abandon()) {
                     break;
                 }
             }

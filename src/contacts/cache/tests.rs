@@ -8,7 +8,7 @@ use std::{
 
 use futures_util::future::join_all;
 use proptest::prelude::*;
-use tokio::{task, time};
+use tokio::{sync::Notify, task, time};
 use tower::{BoxError, service_fn, util::MapErr};
 use tower_test::mock::{self, Handle, Mock, SendResponse};
 
@@ -237,6 +237,30 @@ async fn a_thousand_waiters_share_one_call_and_one_copy() {
     }
     assert_eq!(counted(&cache, Served::Fetched(Forward::Miss)), 1);
     assert_eq!(counted(&cache, Served::Joined(Forward::Miss)), 999);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_flight_that_was_purged_and_departs_as_its_waiter_leaves_comes_to_its_end() {
+    let (calls, go) = (Arc::new(AtomicUsize::new(0)), Arc::new(Notify::new()));
+    let (landed, turn) = (calls.clone(), go.clone());
+    let inner = service_fn(move |fetch: Fetch<u8>| {
+        let (landed, turn) = (landed.clone(), turn.clone());
+        async move {
+            turn.notified().await;
+            fetch.urgency.depart();
+            time::sleep(seconds(1)).await;
+            landed.fetch_add(1, Ordering::Relaxed);
+            Ok::<_, Error>(Value::of(fetch.key))
+        }
+    });
+    let mut cache = over(inner);
+    let waiter = cache.call(testing::request(1));
+    settle().await;
+    cache.0.held.purge(&1);
+    drop(waiter);
+    go.notify_one();
+    time::sleep(seconds(2)).await;
+    assert_eq!(calls.load(Ordering::Relaxed), 1);
 }
 
 #[tokio::test(start_paused = true)]
