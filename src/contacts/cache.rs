@@ -164,14 +164,14 @@ impl<T: Store> Held<T> {
     /// Makes one key's copy stale, and what its flight will bring.
     pub fn outdate(&self, key: &T::Key, now: Instant) {
         self.flights.outdate(key);
-        if let Some(copy) = self.store.get(key) {
+        if let Some(copy) = self.store.peek(key) {
             copy.outdate(now);
         }
     }
 
     /// Whether a copy can still be found.
     pub fn holds(&self, key: &T::Key) -> bool {
-        self.store.get(key).is_some_and(|copy| copy.is_current())
+        self.store.peek(key).is_some_and(|copy| copy.is_current())
     }
 
     /// How many copies are about such a collection and can still be found. Looks at all of them.
@@ -185,7 +185,7 @@ impl<T: Store> Held<T> {
 
     /// What would become of a request now, without anything coming of it.
     pub fn explain(&self, request: &Request<T::Key>, now: Instant) -> Explanation {
-        let copy = self.store.get(&request.key);
+        let copy = self.store.peek(&request.key);
         let standing = copy.as_ref().map(|copy| copy.standing(now));
         let rest = self.resting.of(&request.key, now);
         let in_flight = self.flights.has(&request.key);

@@ -76,7 +76,7 @@ outcomes! {
     Forced       "forced"         "the copy is fresh, but the request will not have it: one call, if the account has one of these left in this minute";
     RefreshFloor "refresh_floor"  "the copy is fresh and young, so that it is the answer although the request will not have it: no call";
     Joined       "joined"         "another request's call is on its way, and is waited for";
-    Resting      "resting"        "the last call failed a moment ago, and its error is the answer: no call";
+    Resting      "resting"        "the last call failed a moment ago, and its error is the answer, or the copy where the request forgives that: no call";
     OnlyIfCached "only_if_cached" "no copy will do, and the request wants nothing else: 504, no call";
 }
 

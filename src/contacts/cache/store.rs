@@ -27,6 +27,11 @@ pub trait Store: Send + Sync + 'static {
 
     fn get(&self, key: &Self::Key) -> Option<Arc<Entry<Self::Value>>>;
 
+    /// The same for whoever only looks, and should not keep a copy from being given up.
+    fn peek(&self, key: &Self::Key) -> Option<Arc<Entry<Self::Value>>> {
+        self.get(key)
+    }
+
     /// Whether a copy is small enough to be kept at all.
     fn keeps(&self, key: &Self::Key, entry: &Entry<Self::Value>) -> bool;
 
@@ -243,6 +248,11 @@ impl Store for Lists {
         held.lists.get(key).cloned()
     }
 
+    fn peek(&self, key: &ListKey) -> Option<Arc<Entry<List>>> {
+        let held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        held.lists.peek(key).cloned()
+    }
+
     fn keeps(&self, key: &ListKey, entry: &Entry<List>) -> bool {
         weight(key, entry) as u64 <= self.bytes_max
     }
@@ -332,6 +342,8 @@ mod tests {
         store.put(a.clone(), one.clone());
         store.put(b.clone(), entry(10));
         assert!(store.get(&a).is_some());
+        // Who only looks has not asked for it.
+        assert!(store.peek(&b).is_some());
         store.put(c.clone(), entry(10));
         assert!(store.get(&b).is_none());
         assert!(store.get(&a).is_some() && store.get(&c).is_some());
