@@ -10,7 +10,7 @@ use crate::{
         account::Account,
         cache::explanation::{Explanation, HeldCopy},
         copies::{Copies, Count, Purge, Subject},
-        page::{LIMIT_DEFAULT, PageKey, Window},
+        page::{PageKey, Window},
     },
     edge::{
         Inbound,
@@ -134,7 +134,7 @@ impl Operate {
         let Some(skip) = wanted.skip else {
             return Ok((Subject::Collection(collection), "collection"));
         };
-        let limit = wanted.limit.unwrap_or(LIMIT_DEFAULT);
+        let limit = wanted.limit.unwrap_or(self.resolver.limit_default());
         let key = PageKey {
             epoch: collection.epoch(),
             collection,
@@ -204,7 +204,7 @@ impl Wanted {
                 _ => Err(bad("all, soft and dry_run are true or false")),
             };
             let text = || match value {
-                "" => Err(bad("account and stream are ids or names")),
+                "" => Err(bad("account is a name or an id, and stream is an id")),
                 text => Ok(Some(text.to_owned())),
             };
             match name {

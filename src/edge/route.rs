@@ -29,7 +29,7 @@ use crate::{
         collections::Collections,
         ids::is_plain,
         list::{List, ListKey},
-        page::{Page, PageKey},
+        page::{LIMIT_DEFAULT, Page, PageKey},
         request::{Class, Request, Terms},
     },
     error::{Error, Kind, Result},
@@ -170,6 +170,11 @@ impl Resolver {
     /// The accounts that requests may be about.
     pub fn accounts(&self) -> &Accounts {
         &self.accounts
+    }
+
+    /// The size of a page for which none was said.
+    pub fn limit_default(&self) -> u32 {
+        LIMIT_DEFAULT.min(self.config.limit_max)
     }
 
     /// The collection of an account's stream, if the account has such a stream.

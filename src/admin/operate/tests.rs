@@ -12,6 +12,10 @@ use crate::{
 
 /// Over one open account, with no copies.
 pub(crate) fn operate() -> Operate {
+    operate_where(route::Config::default())
+}
+
+fn operate_where(edge: route::Config) -> Operate {
     let config = account::Config {
         name: "acme".to_owned(),
         account_id: "a1".to_owned(),
@@ -31,8 +35,7 @@ pub(crate) fn operate() -> Operate {
         Arc::new(Held::new(pages)),
         Arc::new(Held::new(lists)),
     );
-    let config = route::Config::default();
-    let resolver = Resolver::new(config, Style::Skip, accounts, collections);
+    let resolver = Resolver::new(edge, Style::Skip, accounts, collections);
     Operate::new(Arc::new(resolver), copies)
 }
 
@@ -81,6 +84,22 @@ fn a_purge_says_what_it_is_about() {
             expected.as_ref().map(|text| *text),
             "{query}"
         );
+    }
+}
+
+#[test]
+fn a_page_without_a_size_is_the_one_that_callers_get_without_saying_one() {
+    for (limit_max, expected) in [(1000, 10), (5, 5)] {
+        let edge = route::Config {
+            limit_max,
+            ..route::Config::default()
+        };
+        let wanted = Wanted::read("account=acme&stream=st-1&skip=0").unwrap();
+        let (subject, _) = operate_where(edge).subject(&wanted).unwrap();
+        let Subject::Page(key) = subject else {
+            panic!("{subject:?}");
+        };
+        assert_eq!(key.window.limit, expected);
     }
 }
 
