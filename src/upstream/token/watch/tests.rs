@@ -76,8 +76,8 @@ fn a_file_that_has_just_been_written_is_read_until_its_times_can_tell() {
 #[test]
 fn a_file_that_could_not_be_read_is_read_again_although_it_has_not_changed() {
     let watch = Watch::new("old");
-    let later = SystemTime::now() + SETTLED;
     fs::write(&watch.path, b"\xff").unwrap();
+    let later = SystemTime::now() + SETTLED;
     assert!(!watch.look(later));
     assert!(!watch.seen());
 }
