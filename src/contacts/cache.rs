@@ -189,19 +189,23 @@ impl<T: Store> Held<T> {
         let standing = copy.as_ref().map(|copy| copy.standing(now));
         let rest = self.resting.of(&request.key, now);
         let in_flight = self.flights.has(&request.key);
-        let young = copy.as_ref().is_some_and(|copy| copy.is_young(now));
         let outcome = match decide(standing.as_ref(), &request.terms.directives) {
             Decision::Serve if copy.as_ref().is_some_and(|copy| copy.is_fresh(now)) => Outcome::Hit,
             Decision::Serve | Decision::Revalidate => Outcome::Stale,
             Decision::Refuse => Outcome::OnlyIfCached,
             Decision::Fetch { .. } if rest.is_some() => Outcome::Resting,
             Decision::Fetch { .. } if in_flight => Outcome::Joined,
-            Decision::Fetch { forward, .. } => match forward {
-                Forward::Request if young => Outcome::RefreshFloor,
-                Forward::Request => Outcome::Forced,
-                Forward::Stale => Outcome::Expired,
-                Forward::Miss => Outcome::Miss,
-            },
+            Decision::Fetch { forward, .. } => {
+                match (
+                    self.refused(forward, copy.clone(), &request.key, now),
+                    forward,
+                ) {
+                    (Some(refused), _) if refused.is_young(now) => Outcome::RefreshFloor,
+                    (Some(_), _) | (None, Forward::Request) => Outcome::Forced,
+                    (None, Forward::Stale) => Outcome::Expired,
+                    (None, Forward::Miss) => Outcome::Miss,
+                }
+            }
         };
         Explanation {
             outcome,
@@ -209,6 +213,20 @@ impl<T: Store> Held<T> {
             rest: rest.map(|error| (error.kind(), error.wait().unwrap_or_default())),
             last_failure: self.resting.last(&request.key),
             in_flight,
+        }
+    }
+
+    /// The fresh copy that a request will not have: the key's own, or what is as good.
+    fn refused(
+        &self,
+        forward: Forward,
+        copy: Option<Arc<Entry<T::Value>>>,
+        key: &T::Key,
+        now: Instant,
+    ) -> Option<Arc<Entry<T::Value>>> {
+        match forward {
+            Forward::Request => copy,
+            Forward::Stale | Forward::Miss => self.store.in_place_of(key, now),
         }
     }
 
@@ -290,14 +308,18 @@ where
             }
             (Decision::Fetch { forward, fallback }, copy) => {
                 let fallback = copy.clone().filter(|_| fallback);
+                let refused = shared.held.refused(forward, copy, &request.key, now);
+                let forward = match refused {
+                    Some(_) => Forward::Request,
+                    None => forward,
+                };
                 if let Some(error) = shared.held.resting.of(&request.key, now) {
                     let served = Served::Fetched(forward);
                     return at_once(shared.fall_back(error, fallback, served, now));
                 }
-                let forced = copy.filter(|_| forward == Forward::Request);
                 let boarded = match shared.held.unkept.holds(&request.key, now) {
                     true => Boarded::Leader(shared.alone(request)),
-                    false => shared.board(request, forced, now),
+                    false => shared.board(request, refused, now),
                 };
                 let (waiter, served) = match boarded {
                     Boarded::Landed(copy, served) => {

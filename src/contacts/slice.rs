@@ -96,16 +96,29 @@ fn cut(list: &Entry<List>, window: Window, served: Served, now: Instant) -> Answ
 /// The list that a window may be cut from, fresh or stale, and the limit that upstream would echo.
 pub fn source(request: &Request<PageKey>, now: Instant) -> Option<(Arc<Entry<List>>, u32)> {
     let Request { key, terms } = request;
+    usable(key, now).filter(|(list, _)| terms.directives.accept(&list.standing(now)))
+}
+
+/// The same, whatever a request says about copies.
+fn usable(key: &PageKey, now: Instant) -> Option<(Arc<Entry<List>>, u32)> {
     let list = key.collection.list();
     let list = list.as_ref()?;
-    let standing = list.standing(now);
     let usable = list.verdict == Verdict::Verified
-        && standing.freshness != Freshness::Expired
-        && list.is_current()
-        && terms.directives.accept(&standing);
+        && list.freshness(now) != Freshness::Expired
+        && list.is_current();
     // Where it is not known yet how upstream clamps such a limit, it is asked, once.
     let limit = key.collection.limits.echo_of(key.window.limit)?;
     usable.then(|| (list.clone(), limit))
+}
+
+/// A window of a fresh list, for a request that would rather have it from upstream.
+pub(super) fn in_place_of(key: &PageKey, now: Instant) -> Option<Arc<Entry<Page>>> {
+    let (list, limit) = usable(key, now).filter(|(list, _)| list.is_fresh(now))?;
+    let window = Window {
+        limit,
+        ..key.window
+    };
+    Some(cut(&list, window, Served::Floor, now).copy)
 }
 
 #[cfg(test)]

@@ -18,6 +18,7 @@ use crate::contacts::{
     collection::Collection,
     list::{List, ListKey},
     page::{Page, PageKey},
+    slice,
 };
 
 /// Bounded memory for copies. Whether one is fresh is not its business.
@@ -30,6 +31,11 @@ pub trait Store: Send + Sync + 'static {
     /// The same for whoever only looks, and should not keep a copy from being given up.
     fn peek(&self, key: &Self::Key) -> Option<Arc<Entry<Self::Value>>> {
         self.get(key)
+    }
+
+    /// What is fresh and as good as a copy for this key, although it is not kept under it.
+    fn in_place_of(&self, _: &Self::Key, _: Instant) -> Option<Arc<Entry<Self::Value>>> {
+        None
     }
 
     /// Whether a copy is small enough to be kept at all.
@@ -157,6 +163,10 @@ impl Store for Pages {
 
     fn get(&self, key: &PageKey) -> Option<Arc<Entry<Page>>> {
         self.held.get(key)
+    }
+
+    fn in_place_of(&self, key: &PageKey, now: Instant) -> Option<Arc<Entry<Page>>> {
+        slice::in_place_of(key, now)
     }
 
     fn keeps(&self, key: &PageKey, entry: &Entry<Page>) -> bool {

@@ -246,6 +246,49 @@ async fn what_was_asked_for_before_a_soft_purge_is_stale_from_the_start() {
     }
 }
 
+/// Catches a caller that has fetched one by one, and for as many calls, what the list that is held says.
+#[tokio::test(start_paused = true)]
+async fn insisting_on_windows_of_a_fresh_list_costs_six_calls_a_minute() {
+    let (world, stage) = world();
+    let (key, now) = (world.key(0), Instant::now());
+    let list = ListKey {
+        collection: key.collection.clone(),
+        epoch: key.epoch,
+    };
+    let lifetime = Lifetime {
+        fresh_for: FRESH_FOR,
+        stale_for: STALE_FOR,
+    };
+    let copy = Entry::new(testing::list(100, now), &list, now, lifetime, 0.0);
+    world.lists.put(list, Arc::new(copy));
+    let page = testing::page(0, 10, 100, now);
+    key.collection.limits.learn(key.window, &page);
+    let insist = async |skip: u64| {
+        let window = Window { skip, limit: 10 };
+        let mut request = testing::request(PageKey {
+            window,
+            ..key.clone()
+        });
+        request.terms.directives.no_cache = true;
+        let explained = world.copies.explain_page(&request, Instant::now()).outcome;
+        let answer = stage.clone().oneshot(request).await.unwrap();
+        assert_eq!(answer.copy.body, testing::body(skip, 10, 100));
+        (explained, answer.served)
+    };
+    assert_eq!(insist(0).await, (Outcome::RefreshFloor, Served::Floor));
+    time::sleep(Duration::from_secs(5)).await;
+    for place in 0..9 {
+        let (explained, served) = insist(place * 10).await;
+        assert_eq!(explained, Outcome::Forced);
+        let expected = match place {
+            0..6 => Served::Fetched(crate::served::Forward::Request),
+            _ => Served::Floor,
+        };
+        assert_eq!(served, expected, "{place}");
+    }
+    assert_eq!(world.upstream.calls.load(Ordering::Relaxed), 6);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_page_that_was_purged_is_not_cut_from_a_list_that_was_not() {
     for (purge, expected) in [
