@@ -18,6 +18,7 @@ mod refusal;
 pub mod retry;
 pub mod secret;
 pub mod token;
+pub mod witness;
 
 /// One request to upstream for a page of a collection, not yet signed.
 #[derive(Debug)]
