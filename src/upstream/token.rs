@@ -24,12 +24,12 @@ use tokio::{
 use tower::{Layer, Service, ServiceExt, layer::layer_fn};
 use tracing::warn;
 
-pub use self::{metrics::Metrics, words::Reason};
 pub(crate) use self::sign::Signer;
 use self::{
     credential::{Credential, Settings},
     watch::Watched,
 };
+pub use self::{metrics::Metrics, words::Reason};
 use super::{
     Attempt,
     body::{self, Bounds, Coding},

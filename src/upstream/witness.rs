@@ -44,6 +44,13 @@ impl Witness {
         })
     }
 
+    /// Forgets what was seen of clocks. Returns how many requests were sent so far.
+    pub fn begin(&self) -> u32 {
+        let mut notes = self.lock();
+        notes.ahead = None;
+        notes.sent
+    }
+
     pub fn notes(&self) -> Notes {
         *self.lock()
     }
@@ -55,7 +62,12 @@ impl Witness {
 
 impl<S, A, B> Service<http::Request<A>> for Watched<S>
 where
-    S: Service<http::Request<A>, Response = http::Response<B>, Error = Error, Future: Send + 'static>,
+    S: Service<
+            http::Request<A>,
+            Response = http::Response<B>,
+            Error = Error,
+            Future: Send + 'static,
+        >,
 {
     type Response = http::Response<B>;
     type Error = Error;
@@ -70,7 +82,10 @@ where
         let (witness, answer) = (self.witness.clone(), self.inner.call(request));
         async move {
             let answer = answer.await?;
-            let date = answer.headers().get(DATE).and_then(|date| date.to_str().ok());
+            let date = answer
+                .headers()
+                .get(DATE)
+                .and_then(|date| date.to_str().ok());
             if let Some(date) = date.and_then(|date| httpdate::parse_http_date(date).ok()) {
                 witness.lock().ahead = Some(ahead(date, SystemTime::now()));
             }
@@ -84,7 +99,9 @@ where
 fn ahead(date: SystemTime, now: SystemTime) -> i64 {
     let seconds = |time: SystemTime| {
         let since = time.duration_since(SystemTime::UNIX_EPOCH);
-        since.map_or(0, |since| i64::try_from(since.as_secs()).unwrap_or(i64::MAX))
+        since.map_or(0, |since| {
+            i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
+        })
     };
     seconds(date) - seconds(now)
 }

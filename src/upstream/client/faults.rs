@@ -70,7 +70,8 @@ pub(crate) fn classify(error: &(dyn StdError + 'static)) -> Error {
 
 /// Whether an error is or stands on one of this kind.
 pub(super) fn is_io(error: &(dyn StdError + 'static), kind: io::ErrorKind) -> bool {
-    let mut kinds = causes(error).filter_map(|cause| Some(cause.downcast_ref::<io::Error>()?.kind()));
+    let mut kinds =
+        causes(error).filter_map(|cause| Some(cause.downcast_ref::<io::Error>()?.kind()));
     kinds.any(|found| found == kind)
 }
 

@@ -73,7 +73,10 @@ impl Client {
             }
         })?;
         let address = stream.inner().peer_addr();
-        Ok(address.map_or_else(|_| "connected".to_owned(), |at| format!("connected to {at}")))
+        Ok(address.map_or_else(
+            |_| "connected".to_owned(),
+            |at| format!("connected to {at}"),
+        ))
     }
 
     async fn shake_hands(&self, to: &http::Uri) -> Result<String, Unreached> {
@@ -141,7 +144,10 @@ mod tests {
                 Unreached::NotTls,
             ),
             (certificate(CertificateError::Expired), Unreached::Expired),
-            (certificate(CertificateError::NotValidYet), Unreached::Expired),
+            (
+                certificate(CertificateError::NotValidYet),
+                Unreached::Expired,
+            ),
             (
                 certificate(CertificateError::NotValidForName),
                 Unreached::WrongName,

@@ -102,7 +102,10 @@ impl Watched {
 
     /// What is wrong with its places.
     pub(super) fn complaints(&self) -> Vec<String> {
-        let complaints = self.places.iter().filter_map(|place| place.complaint.clone());
+        let complaints = self
+            .places
+            .iter()
+            .filter_map(|place| place.complaint.clone());
         complaints.collect()
     }
 

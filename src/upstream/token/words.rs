@@ -24,7 +24,7 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason there is.
-    pub(super) const ALL: [Self; 8] = [
+    pub const ALL: [Self; 8] = [
         Self::Jti,
         Self::Replay,
         Self::Lifetime,
