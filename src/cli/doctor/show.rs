@@ -121,7 +121,7 @@ impl Examined<'_> {
         let verdict = if any(self.host, Status::Failed) {
             "Kore.ai is not reached, so no account could be examined".to_owned()
         } else if failed > 0 || usage > 0 {
-            format!("of {all} accounts, {failed} failed and {usage} were not examined")
+            format!("accounts: {all}, failed: {failed}, without a stream to ask for: {usage}")
         } else if self.any(Status::Warning) {
             "everything works, with warnings".to_owned()
         } else {
@@ -136,7 +136,8 @@ impl Examined<'_> {
         let accounts = self.records.iter().map(|record| {
             json!({
                 "account": record.account,
-                "ok": good(&record.findings),
+                // What was not reached is not known to be well.
+                "ok": good(self.host) && good(&record.findings),
                 "calls_max": record.calls_max,
                 "calls": record.calls,
                 "largest_limit": record.largest,
