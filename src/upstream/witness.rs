@@ -108,7 +108,7 @@ fn ahead(date: SystemTime, now: SystemTime) -> i64 {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
+    use std::{future::ready, time::Duration};
 
     use http::{Request, Response};
     use tower::{ServiceExt, service_fn};
@@ -132,8 +132,9 @@ mod tests {
         let witness = Witness::default();
         let year = "Sun, 06 Nov 1994 08:49:37 GMT";
         for (date, known) in [("", false), (year, true), ("yesterday", true)] {
-            let inner = service_fn(async |_: Request<()>| {
-                Ok::<_, Error>(Response::builder().header(DATE, date).body(()).unwrap())
+            let inner = service_fn(move |_: Request<()>| {
+                let answer = Response::builder().header(DATE, date).body(());
+                ready(Ok::<_, Error>(answer.unwrap()))
             });
             let stage = witness.layer().layer(inner);
             stage.oneshot(Request::new(())).await.unwrap();

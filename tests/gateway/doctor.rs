@@ -275,6 +275,31 @@ async fn each_trouble_is_found_where_it_is() {
             1,
         ),
         (
+            "always the first records",
+            faulty("stuck"),
+            listed.clone(),
+            &["paging failed paging_records"],
+            2,
+        ),
+        (
+            "pages without records",
+            faulty("no-records"),
+            listed.clone(),
+            &[
+                "page warning page_short",
+                "paging warning paging_unproven",
+                "limit warning page_short",
+            ],
+            3,
+        ),
+        (
+            "encrypted payloads",
+            faulty("encrypted"),
+            listed.clone(),
+            &["page failed upstream_schema"],
+            1,
+        ),
+        (
             "a stream with one contact",
             demo(|account| *account = account.clone().stream("st-one", 1)),
             stream("one", "st-one"),

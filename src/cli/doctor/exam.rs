@@ -372,15 +372,19 @@ impl<S: FetchPage> Exam<S> {
         let blamed = blamed.map(|finding| finding.step);
         for (stream, outcome, _) in outcomes {
             let finding = match (outcome, blamed) {
-                (Ok(page), _) => {
-                    let total = page
-                        .total
-                        .map_or("an unknown number".to_owned(), |total| total.to_string());
-                    Finding::ok(
-                        Step::Page,
-                        format!("{} of {total} contacts", page.records.len()),
-                    )
-                }
+                (Ok(page), _) => match (short(page), page.total) {
+                    (Some(detail), _) => Finding::warning(Step::Page, Code::Short, detail).advise(
+                        "Compare with the console: lists whose pages are short cannot be verified.",
+                    ),
+                    (None, Some(total)) => {
+                        let came = page.records.len();
+                        Finding::ok(Step::Page, format!("{came} of {total} contacts"))
+                    }
+                    (None, None) => {
+                        let came = page.records.len();
+                        Finding::ok(Step::Page, format!("{came} contacts, and no total"))
+                    }
+                },
                 (Err(error), Some(step)) if error.kind() == Kind::UpstreamAuthRejected => {
                     Finding::after(Step::Page, step)
                 }
@@ -505,11 +509,8 @@ impl<S: FetchPage> Exam<S> {
 
     fn judged_limit(&self, limit: u32, refused: Option<u32>, page: &Page) -> Finding {
         let (walks, callers) = (self.config.merge.page_limit_max, self.config.edge.limit_max);
-        let due = page.total.unwrap_or(u64::MAX).min(page.limit.into());
-        let came = page.records.len();
-        if (came as u64) < due && page.total.is_some() {
-            let detail = format!("{came} contacts came, where limit and total promise {due}");
-            return Finding::warning(Step::Limit, Code::LimitShort, detail)
+        if let Some(detail) = short(page) {
+            return Finding::warning(Step::Limit, Code::Short, detail)
                 .advise("Lower merge.page_limit_max until as many come as are asked for.");
         }
         match refused {
@@ -627,6 +628,14 @@ fn compared(first: &Page, page: &Page) -> Finding {
         )
         .advise("Ask for a stream with more contacts, with --stream."),
     }
+}
+
+/// What a page lacks that begins at the first record.
+fn short(page: &Page) -> Option<String> {
+    let due = page.total?.min(page.limit.into());
+    let came = page.records.len();
+    let short = u64::try_from(came).is_ok_and(|came| came < due);
+    short.then(|| format!("{came} contacts came, where limit and total promise {due}"))
 }
 
 fn raise(limit: u32) -> String {

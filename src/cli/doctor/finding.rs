@@ -135,7 +135,7 @@ codes! {
     TooShort "paging_unproven" "fewer than two contacts: only the echo could be compared";
     Clamped "limit_clamped" "larger limits are cut down to limit_max";
     LimitRefused "limit_refused" "larger limits are refused";
-    LimitShort "limit_short" "fewer records than the echoed limit and the total say";
+    Short "page_short" "fewer contacts came than limit and total promise";
     ClockBehind "clock_behind" "this machine's clock is behind upstream's";
     ClockAhead "clock_ahead" "this machine's clock is ahead of upstream's";
 }
