@@ -19,6 +19,7 @@ pub mod check;
 pub mod demo;
 pub mod doctor;
 pub mod explain;
+pub mod print;
 pub mod purge;
 pub mod serve;
 pub mod simulate;
@@ -47,6 +48,9 @@ enum Command {
     Serve(serve::Args),
     /// Report everything that is wrong with a configuration
     Check(check::Args),
+    /// Show what a configuration comes to
+    #[command(subcommand)]
+    Config(print::Command),
     /// Examine each account: connection, token, scope, a real page, paging, limits, clock
     Doctor(doctor::Args),
     /// Ask a running gateway why it would answer a request as it would
@@ -63,6 +67,7 @@ impl Cli {
         let outcome = match self.command {
             Command::Check(args) => return check::run(&args),
             Command::Doctor(args) => return ended(wait_for(doctor::run(args))),
+            Command::Config(command) => print::run(&command),
             Command::Demo(args) => wait_for(demo::run(args)),
             Command::Serve(args) => wait_for(serve::run(args)),
             Command::Explain(args) => wait_for(explain::run(args)),

@@ -16,7 +16,7 @@ use futures_util::{FutureExt, future::BoxFuture};
 use http::{HeaderName, StatusCode};
 use http_body::Body;
 use http_body_util::Empty;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use tokio::{
     task,
     time::{self, Instant},
@@ -56,7 +56,7 @@ mod watch;
 mod words;
 
 /// `[token]`: the JWTs signed for upstream.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// From `now` to `exp`; 10 s to 1 h (Kore.ai refuses more when `jti` is enforced).
