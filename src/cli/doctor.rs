@@ -19,6 +19,8 @@ use crate::config::{self, Config};
 mod diagnosis;
 mod exam;
 mod finding;
+mod pages;
+mod plan;
 mod show;
 
 /// How long is waited for a running gateway's admin listener.
@@ -88,8 +90,8 @@ pub(super) async fn run(args: Args) -> Result<ExitCode, Failure> {
     let (base_url, admin) = (config.upstream.base_url.clone(), config.admin.address);
     let plans: Vec<_> = told
         .iter()
-        .filter_map(|account| exam::streams(account, args.stream.as_deref()).ok())
-        .map(|streams| exam::calls_max(&config, streams.len()))
+        .filter_map(|account| plan::streams(account, args.stream.as_deref()).ok())
+        .map(|streams| plan::calls_max(&config, streams.len()))
         .collect();
     let no_colour = env
         .iter()

@@ -15,13 +15,14 @@ use tower::ServiceExt;
 use super::{
     diagnosis::{self, Told},
     finding::{Code, Finding, Largest, Record, Status, Step},
+    pages, plan,
     show::Show,
 };
 use crate::{
     app::{self, StartError},
     config::Config,
     contacts::{
-        account::{self, Account, Accounts, Jti},
+        account::{self, Account, Accounts},
         collection::Collection,
         directives::Directives,
         ids::StreamId,
@@ -40,18 +41,12 @@ use crate::{
     },
 };
 
-/// Calls for one page: with the shared token, with a new one (or the second secret), and with one that has a `jti`.
-const TRIES: u32 = 3;
-
 /// How long one call may wait for its turn: an account with one call a minute gives the next one out after a minute, and
 /// a refusal pauses for as long again.
 const PATIENCE: Duration = Duration::from_secs(150);
 
 /// After so long a wait is told.
 const TOLD_AFTER: Duration = Duration::from_secs(2);
-
-/// Streams that are tried while each of them is refused.
-const REFUSED_MAX: usize = 3;
 
 /// What examines: the gateway's stages, built for this alone.
 pub(super) struct Exam<S> {
@@ -98,69 +93,6 @@ pub(super) fn prepare(
         client,
         witness,
     })
-}
-
-/// The limits that are tried, largest first: what a caller may ask for, what a walk asks for, and what is known of Kore.ai.
-fn limits(config: &Config) -> Vec<u32> {
-    let walks = config.merge.page_limit_max;
-    let mut limits = vec![walks.max(config.edge.limit_max), walks, 100, 50, 10];
-    limits.sort_unstable_by(|one, other| other.cmp(one));
-    limits.dedup();
-    let most = walks.max(config.edge.limit_max);
-    limits.retain(|limit| *limit <= most);
-    limits
-}
-
-/// The most calls that an account with so many streams can cost.
-pub(super) fn calls_max(config: &Config, streams: usize) -> u32 {
-    let pages = TRIES * u32::try_from(streams).unwrap_or(u32::MAX / TRIES);
-    // The second page, and then either the same in the other style or the limits.
-    let more = 1 + u32::try_from(limits(config).len())
-        .unwrap_or(u32::MAX)
-        .max(1);
-    if streams == 0 {
-        0
-    } else {
-        pages.saturating_add(more)
-    }
-}
-
-/// The streams of an account that are asked for: those it lists, or of them the one that was named; else what was named.
-pub(super) fn streams(
-    told: &account::Config,
-    named: Option<&str>,
-) -> Result<Vec<StreamId>, Finding> {
-    let usage = |code, detail: &str, advice: &str| {
-        Err(Finding::new(Step::Stream, Status::Usage, code, detail).advise(advice))
-    };
-    let listed = told.streams.iter();
-    let wanted = listed.filter(|stream| {
-        named.is_none_or(|named| named == stream.name || named == stream.stream_id)
-    });
-    let found: Vec<_> = wanted
-        .filter_map(|stream| StreamId::parse(&stream.stream_id))
-        .collect();
-    match (&found[..], named) {
-        ([_, ..], _) => Ok(found),
-        ([], Some(id)) if told.streams.is_empty() => match StreamId::parse(id) {
-            Some(id) => Ok(vec![id]),
-            None => usage(
-                Code::NoStream,
-                "--stream is no stream id: 1 to 128 of A-Z, a-z, 0-9, _ and -",
-                "Copy the stream id (st-...) from the console.",
-            ),
-        },
-        ([], Some(_)) => usage(
-            Code::OtherStream,
-            "--stream names none of the streams that the account lists",
-            "Name one of them, by name or id, or leave --stream out to ask for each.",
-        ),
-        ([], None) => usage(
-            Code::NoStream,
-            "the account lists no streams, so that there is none to ask for",
-            "Name one with --stream ID.",
-        ),
-    }
 }
 
 impl<S: FetchPage> Exam<S> {
@@ -216,7 +148,7 @@ impl<S: FetchPage> Exam<S> {
             ahead: None,
         };
         let sent = self.witness.begin();
-        let streams = match streams(told, named) {
+        let streams = match plan::streams(told, named) {
             Ok(streams) => streams,
             Err(usage) => {
                 show.step(&usage);
@@ -224,7 +156,7 @@ impl<S: FetchPage> Exam<S> {
                 return record;
             }
         };
-        record.calls_max = calls_max(&self.config, streams.len());
+        record.calls_max = plan::calls_max(&self.config, streams.len());
         if let Some(account) = self.accounts.get(&told.account_id) {
             let of = Of {
                 account,
@@ -316,7 +248,7 @@ impl<S: FetchPage> Exam<S> {
         for stream in streams {
             let collection = Arc::new(Collection::new(of.account.clone(), stream.clone()));
             let mut outcome = self.ask(&self.asked, &collection, window, of.show).await;
-            for _ in 1..TRIES {
+            for _ in 1..plan::TRIES {
                 let again = outcome.as_ref().err().and_then(Error::again);
                 if again != Some(Again::Resigned) {
                     break;
@@ -328,11 +260,17 @@ impl<S: FetchPage> Exam<S> {
                 read = Some((collection, page.clone()));
             }
             outcomes.push((stream, outcome, reason));
-            if ends(&outcomes) {
+            if pages::end(&outcomes) {
                 break;
             }
         }
-        for finding in self.judged(of, &outcomes, self.witness.notes().ahead) {
+        let condition = self.condition(of.account);
+        let ahead = self.witness.notes().ahead;
+        for (stream, finding) in pages::judged(&outcomes, &condition, of.told, ahead) {
+            let finding = match stream {
+                Some(stream) => finding.of_stream(of.account.stream_name(stream)),
+                None => finding,
+            };
             of.say(finding);
         }
         for stream in &streams[outcomes.len()..] {
@@ -341,80 +279,6 @@ impl<S: FetchPage> Exam<S> {
             of.say(finding.of_stream(of.account.stream_name(stream)));
         }
         read
-    }
-
-    /// What the outcomes of all streams say of the credential, its scope and each stream.
-    fn judged(&self, of: &Of<'_>, outcomes: &[Outcome<'_>], ahead: Option<i64>) -> Vec<Finding> {
-        let works = outcomes.iter().any(|(_, outcome, _)| outcome.is_ok());
-        let refusal = outcomes.iter().find_map(|(_, outcome, reason)| {
-            let error = outcome.as_ref().err()?;
-            reason.filter(|_| error.kind() == Kind::UpstreamAuthRejected)
-        });
-        let mut findings = match refusal {
-            _ if works => [
-                self.accepted(of),
-                Finding::ok(Step::Scope, "contacts may be read"),
-            ],
-            Some(reason) => diagnosis::refused(reason, of.told, ahead),
-            None => [Step::Accepted, Step::Scope].map(|step| {
-                Finding::new(
-                    step,
-                    Status::Skipped,
-                    Code::Unsaid,
-                    "no answer tells: see `page`",
-                )
-            }),
-        }
-        .to_vec();
-        let blamed = findings
-            .iter()
-            .find(|finding| finding.status == Status::Failed);
-        let blamed = blamed.map(|finding| finding.step);
-        for (stream, outcome, _) in outcomes {
-            let finding = match (outcome, blamed) {
-                (Ok(page), _) => match (short(page), page.total) {
-                    (Some(detail), _) => Finding::warning(Step::Page, Code::Short, detail).advise(
-                        "Compare with the console: lists whose pages are short cannot be verified.",
-                    ),
-                    (None, Some(total)) => {
-                        let came = page.records.len();
-                        Finding::ok(Step::Page, format!("{came} of {total} contacts"))
-                    }
-                    (None, None) => {
-                        let came = page.records.len();
-                        Finding::ok(Step::Page, format!("{came} contacts, and no total"))
-                    }
-                },
-                (Err(error), Some(step)) if error.kind() == Kind::UpstreamAuthRejected => {
-                    Finding::after(Step::Page, step)
-                }
-                (Err(error), None) if error.kind() == Kind::UpstreamAuthRejected => {
-                    let detail = "this stream is refused, and another one of the account is read";
-                    Finding::failed(Step::Page, Code::SomeStreams, detail).advise(
-                        "Compare this stream's id (st-...), and see that the JWT app is mapped to this stream too.",
-                    )
-                }
-                (Err(error), _) => diagnosis::broken(Step::Page, error),
-            };
-            findings.push(finding.of_stream(of.account.stream_name(stream)));
-        }
-        findings
-    }
-
-    /// The token was taken; perhaps not at once.
-    fn accepted(&self, of: &Of<'_>) -> Finding {
-        let condition = self.condition(of.account);
-        if condition.second {
-            let detail = "Kore.ai refuses the first secret and takes the second one";
-            Finding::warning(Step::Accepted, Code::SecondSecret, detail)
-                .advise("Make the second secret the first one, and remove it from its place.")
-        } else if condition.once && of.told.jti == Jti::Auto {
-            let detail = "Kore.ai takes tokens with a jti only: each call gets a token of its own";
-            Finding::warning(Step::Accepted, Code::JtiWanted, detail)
-                .advise("Set jti = \"per_request\" for this account, which saves a refused call after each start.")
-        } else {
-            Finding::ok(Step::Accepted, "Kore.ai takes the token")
-        }
     }
 
     /// Whether the second record is where it was asked for. `first` begins with the first one.
@@ -429,14 +293,14 @@ impl<S: FetchPage> Exam<S> {
             )
             .await;
         let finding = match outcome {
-            Ok(page) => compared(first, &page),
+            Ok(page) => pages::compared(first, &page),
             Err(error) if error.kind() == Kind::UpstreamSchema => {
                 let other = match self.config.upstream.paging {
                     Paging::SkipLimit => (Paging::PageLimit, "page_limit"),
                     Paging::PageLimit => (Paging::SkipLimit, "skip_limit"),
                 };
                 let again = self.second(&self.other, other.0, collection, of.show).await;
-                match again.map(|page| compared(first, &page)) {
+                match again.map(|page| pages::compared(first, &page)) {
                     Ok(found) if found.status != Status::Failed => {
                         let detail = format!(
                             "upstream ignores how pages are asked for, and obeys {}",
@@ -479,7 +343,7 @@ impl<S: FetchPage> Exam<S> {
         let stream = of.account.stream_name(&collection.stream);
         let mut refused = None;
         let mut last = None;
-        for limit in limits(&self.config) {
+        for limit in plan::limits(&self.config) {
             let window = Window { skip: 0, limit };
             match self.ask(&self.asked, collection, window, of.show).await {
                 Ok(page) => {
@@ -488,7 +352,8 @@ impl<S: FetchPage> Exam<S> {
                         limit: page.limit,
                         exact,
                     });
-                    let finding = self.judged_limit(limit, refused, &page);
+                    let finding =
+                        pages::limit(limit, refused, &page, self.config.merge.page_limit_max);
                     return of.say(finding.of_stream(stream));
                 }
                 Err(error)
@@ -504,43 +369,6 @@ impl<S: FetchPage> Exam<S> {
         }
         if let Some(error) = last {
             of.say(diagnosis::broken(Step::Limit, &error).of_stream(stream));
-        }
-    }
-
-    fn judged_limit(&self, limit: u32, refused: Option<u32>, page: &Page) -> Finding {
-        let (walks, callers) = (self.config.merge.page_limit_max, self.config.edge.limit_max);
-        if let Some(detail) = short(page) {
-            return Finding::warning(Step::Limit, Code::Short, detail)
-                .advise("Lower merge.page_limit_max until as many come as are asked for.");
-        }
-        match refused {
-            Some(refused) => {
-                let detail = format!("{limit} is obeyed, {refused} is refused");
-                let finding = Finding::warning(Step::Limit, Code::LimitRefused, detail);
-                finding.advise(format!(
-                    "Set edge.limit_max = {limit} and merge.page_limit_max = {limit}, which saves the calls that are refused."
-                ))
-            }
-            None if page.limit < limit => {
-                let detail = format!("larger ones are cut down to {}", page.limit);
-                let finding = Finding::new(Step::Limit, Status::Ok, Code::Clamped, detail);
-                if page.limit > walks {
-                    finding.advise(raise(page.limit))
-                } else {
-                    finding
-                }
-            }
-            None => {
-                let finding = Finding::ok(
-                    Step::Limit,
-                    format!("{limit} is obeyed; larger ones were not tried"),
-                );
-                if limit > walks && callers >= walks {
-                    finding.advise(raise(limit))
-                } else {
-                    finding
-                }
-            }
         }
     }
 
@@ -586,60 +414,6 @@ impl<S: FetchPage> Exam<S> {
             }
         }
     }
-}
-
-/// One stream, what came of its page, and why the token was refused, if it was.
-type Outcome<'a> = (&'a StreamId, Result<Page, Error>, Option<Reason>);
-
-/// Whether the streams that are left would fare no better.
-fn ends(outcomes: &[Outcome<'_>]) -> bool {
-    let Some((_, Err(error), reason)) = outcomes.last() else {
-        return false;
-    };
-    match error.kind() {
-        Kind::UpstreamAuthRejected if outcomes.iter().any(|(_, outcome, _)| outcome.is_ok()) => {
-            false
-        }
-        Kind::UpstreamAuthRejected => {
-            *reason != Some(Reason::Unsaid) || outcomes.len() >= REFUSED_MAX
-        }
-        // Those are about one stream, or one answer.
-        Kind::StreamNotFound | Kind::Upstream4xx | Kind::UpstreamSchema => false,
-        _ => true,
-    }
-}
-
-/// Whether a page begins with the second record of `first`.
-fn compared(first: &Page, page: &Page) -> Finding {
-    match (first.records.get(1), page.records.first()) {
-        (Some(expected), Some(found)) if first.id(expected) == page.id(found) => {
-            Finding::ok(Step::Paging, "the echo is right, and the second contact is where it should be")
-        }
-        (Some(_), _) => Finding::failed(
-            Step::Paging,
-            Code::RecordsMove,
-            "the echo is right, but the contacts are not those of that window",
-        )
-        .advise("Ask again, in case the list was just changed; if it stays so, ask Kore.ai's support: no list can be relied on."),
-        (None, _) => Finding::warning(
-            Step::Paging,
-            Code::TooShort,
-            "the echo is right; the stream has fewer than two contacts, so that no more can be compared",
-        )
-        .advise("Ask for a stream with more contacts, with --stream."),
-    }
-}
-
-/// What a page lacks that begins at the first record.
-fn short(page: &Page) -> Option<String> {
-    let due = page.total?.min(page.limit.into());
-    let came = page.records.len();
-    let short = u64::try_from(came).is_ok_and(|came| came < due);
-    short.then(|| format!("{came} contacts came, where limit and total promise {due}"))
-}
-
-fn raise(limit: u32) -> String {
-    format!("Set merge.page_limit_max = {limit}: whole lists then cost fewer calls.")
 }
 
 /// The account under examination, and where findings go.
