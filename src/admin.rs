@@ -11,7 +11,7 @@ use std::{
 
 use futures_util::future::{Ready, ready};
 use http::{Method, Uri};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use tower::Service;
 
 use self::operate::Operate;
@@ -25,7 +25,7 @@ use crate::{
 pub mod operate;
 
 /// `[admin]`: the second listener.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// Where operators, probes and Prometheus connect. Loopback only.

@@ -53,13 +53,14 @@ use crate::{
     metrics::{self, Registry},
     service::FetchPage,
     upstream::{
-        Paging,
+        self, Paging,
         breaker::{self, Breaker},
         budget::{self, Budgets},
         client::Client,
         fetch, retry,
         secret::Sources,
         token::{self, Credentials, gate},
+        witness::Witness,
     },
 };
 
@@ -177,6 +178,63 @@ fn sparingly<S: FetchPage>(
         .service(attempts))
 }
 
+/// What `doctor` sends its calls through: the stages that every attempt goes through, without those above it that would
+/// try again or refuse to.
+pub(crate) fn examined(
+    config: &upstream::Config,
+    credentials: &Arc<Credentials>,
+    budgets: &Arc<Budgets>,
+    client: Client,
+    witness: &Witness,
+) -> metrics::Result<impl FetchPage + use<>> {
+    Ok(ServiceBuilder::new()
+        // Paid for like any other call.
+        .layer(budget::layer(budgets.clone()))
+        .layer(fetch::layer(
+            config.clone(),
+            fetch::Metrics::new(&Registry::new()?)?,
+        ))
+        .layer(token::layer(credentials.clone(), SystemTime::now))
+        // Last, so that it counts what is really sent, and sees answers that the others refuse.
+        .layer(witness.layer())
+        .service(client))
+}
+
+/// The accounts' credentials. `secrets` are in the order of `config.accounts`, and are read here, blocking.
+pub(crate) fn credentials(
+    config: &Config,
+    accounts: &Accounts,
+    secrets: Vec<impl Into<Sources>>,
+    registry: &Registry,
+) -> metrics::Result<Arc<Credentials>> {
+    let told = config.accounts.iter().zip(secrets);
+    Ok(Arc::new(Credentials::new(
+        accounts
+            .iter()
+            .zip(told)
+            .map(|(account, (told, secrets))| (account, told, secrets.into())),
+        &config.token,
+        chance,
+        &token::Metrics::new(registry)?,
+    )))
+}
+
+/// The accounts' budgets, from now on.
+pub(crate) fn budgets(
+    config: &Config,
+    accounts: &Accounts,
+    registry: &Registry,
+) -> metrics::Result<Budgets> {
+    let told = config.accounts.iter();
+    let allowances = told.map(|account| account.calls_per_minute);
+    Ok(Budgets::new(
+        accounts.iter().zip(allowances),
+        &config.budget,
+        &budget::Metrics::new(registry)?,
+        Instant::now(),
+    ))
+}
+
 /// What operators reach, through the same edge.
 fn operations(admin: Admin, traced: trace::Metrics) -> impl Traffic {
     ServiceBuilder::new()
@@ -286,26 +344,8 @@ impl App {
     ) -> Result<Self, StartError> {
         let registry = Registry::new()?;
         let accounts = Arc::new(Accounts::new(&config.accounts)?);
-        let told = config.accounts.iter().zip(secrets);
-        let credentials = Arc::new(Credentials::new(
-            accounts
-                .iter()
-                .zip(told)
-                .map(|(account, (told, secrets))| (account, told, secrets.into())),
-            &config.token,
-            chance,
-            &token::Metrics::new(&registry)?,
-        ));
-        let allowances = config
-            .accounts
-            .iter()
-            .map(|account| account.calls_per_minute);
-        let budgets = Budgets::new(
-            accounts.iter().zip(allowances),
-            &config.budget,
-            &budget::Metrics::new(&registry)?,
-            Instant::now(),
-        );
+        let credentials = credentials(config, &accounts, secrets, &registry)?;
+        let budgets = budgets(config, &accounts, &registry)?;
         let [by_callers, by_operators] = trace::Metrics::new(&registry)?;
         let (traffic, operate) = traffic(
             config,

@@ -17,10 +17,15 @@ use crate::{app::StartError, config::Problems};
 pub mod ask;
 pub mod check;
 pub mod demo;
+pub mod doctor;
 pub mod explain;
+pub mod print;
 pub mod purge;
 pub mod serve;
 pub mod simulate;
+
+/// The exit code of what was asked for wrongly, as clap has it.
+const EXIT_USAGE: u8 = 2;
 
 /// A caching reverse proxy in front of Kore.ai's contacts API.
 #[derive(Debug, Parser)]
@@ -43,6 +48,11 @@ enum Command {
     Serve(serve::Args),
     /// Report everything that is wrong with a configuration
     Check(check::Args),
+    /// Show what a configuration comes to
+    #[command(subcommand)]
+    Config(print::Command),
+    /// Examine each account: connection, token, scope, a real page, paging, limits, clock
+    Doctor(doctor::Args),
     /// Ask a running gateway why it would answer a request as it would
     Explain(explain::Args),
     /// Make copies of a running gateway go
@@ -56,21 +66,25 @@ impl Cli {
     pub fn run(self) -> ExitCode {
         let outcome = match self.command {
             Command::Check(args) => return check::run(&args),
+            Command::Doctor(args) => return ended(wait_for(doctor::run(args))),
+            Command::Config(command) => print::run(&command),
             Command::Demo(args) => wait_for(demo::run(args)),
             Command::Serve(args) => wait_for(serve::run(args)),
             Command::Explain(args) => wait_for(explain::run(args)),
             Command::Purge(args) => wait_for(purge::run(args)),
             Command::Simulate(args) => wait_for(async { Ok(simulate::run(*args).await?) }),
         };
-        match outcome {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(failure) => {
-                // With standard error closed, the exit code still tells.
-                let _ = writeln!(io::stderr(), "{failure}");
-                failure.exit_code()
-            }
-        }
+        ended(outcome.map(|()| ExitCode::SUCCESS))
     }
+}
+
+/// The exit code; of a failure, after it was told.
+fn ended(outcome: Result<ExitCode, Failure>) -> ExitCode {
+    outcome.unwrap_or_else(|failure| {
+        // With standard error closed, the exit code still tells.
+        let _ = writeln!(io::stderr(), "{failure}");
+        failure.exit_code()
+    })
 }
 
 /// Why a command failed, in words for the one who typed it.
@@ -84,6 +98,8 @@ pub enum Failure {
     Simulate(#[from] simulate::SimulateError),
     #[error("contacts-gateway: {0}")]
     Simulator(#[from] crate::simulator::StartError),
+    #[error(transparent)]
+    Usage(#[from] clap::Error),
     #[error("contacts-gateway: {0}")]
     Ask(#[from] ask::AskError),
     #[error("contacts-gateway: {0}")]
@@ -96,13 +112,14 @@ impl Failure {
     fn exit_code(&self) -> ExitCode {
         match self {
             Self::Config(_) => ExitCode::from(check::EXIT_CONFIG),
+            Self::Usage(_) => ExitCode::from(EXIT_USAGE),
             _ => ExitCode::FAILURE,
         }
     }
 }
 
 /// Runs a command on the main thread. Callers are served by threads of their own.
-fn wait_for(command: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
+fn wait_for<T>(command: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
     Builder::new_current_thread()
         .enable_all()
         .build()?

@@ -14,19 +14,20 @@
 
 use std::{ffi::OsString, fs::File, io::Read, path::Path};
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::{
     admin, contacts, edge, telemetry, upstream,
     upstream::secret::{Secret, Source, Sources},
 };
 
-use examine::{Secrets, examine};
+use examine::{Examined, Secrets, examine};
 use problem::{Fault, Place};
 use variables::Variables;
 
 mod document;
 pub mod duration;
+mod effective;
 mod examine;
 mod excerpt;
 mod findings;
@@ -34,6 +35,7 @@ mod keys;
 mod kind;
 mod problem;
 mod rules;
+pub mod size;
 mod variables;
 
 #[cfg(test)]
@@ -50,7 +52,7 @@ pub use rules::{Quantity, Rules};
 const FILE_BYTES_MAX: u64 = 1 << 20;
 
 /// Everything the gateway can be told, made of each module's own part.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     pub listen: edge::server::Config,
@@ -128,7 +130,7 @@ pub fn parse(
     content: &[u8],
     env: impl IntoIterator<Item = (impl Into<OsString>, impl Into<OsString>)>,
 ) -> Result<Config, Problems> {
-    examine(path, content, &Variables::new(env), Secrets::Unread)
+    examine(path, content, &Variables::new(env), Secrets::Unread).map(|examined| examined.config)
 }
 
 /// As [`load`], and reads every secret too, so that a missing one is found before the start and not at it.
@@ -139,7 +141,29 @@ pub fn check(
     path: &Path,
     env: impl IntoIterator<Item = (impl Into<OsString>, impl Into<OsString>)>,
 ) -> Result<Config, Problems> {
-    examine(path, &read(path)?, &Variables::new(env), Secrets::Read)
+    examine(path, &read(path)?, &Variables::new(env), Secrets::Read).map(|examined| examined.config)
+}
+
+/// What a configuration comes to, as TOML that [`load`] reads as the same: with every default, and where each value is from.
+/// No secret is in it, and no claims are.
+///
+/// # Errors
+/// As [`load`].
+pub fn effective(
+    path: &Path,
+    env: impl IntoIterator<Item = (impl Into<OsString>, impl Into<OsString>)>,
+) -> Result<String, Problems> {
+    let content = read(path)?;
+    let Examined { config, places } =
+        examine(path, &content, &Variables::new(env), Secrets::Unread)?;
+    let origins = effective::Origins::new(places, &content);
+    effective::write(&config, &origins, path).map_err(|error| {
+        Problems::one(Problem {
+            place: Place::File(path.to_owned()),
+            key: String::new(),
+            fault: Fault::Rule(format!("cannot be written as TOML: {error}")),
+        })
+    })
 }
 
 /// Where each account's secrets are, in the order of `config.accounts`. Files are relative to `folder` (that of the

@@ -2,7 +2,7 @@
 
 use std::io::{self, IsTerminal};
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use tracing_subscriber::{
     Layer,
     filter::{LevelFilter, Targets},
@@ -15,7 +15,7 @@ use tracing_subscriber::{
 pub const ACCESS: &str = "access";
 
 /// `[log]`: what the process writes to standard error.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// The least important events that are written.
@@ -27,7 +27,7 @@ pub struct Config {
 }
 
 /// The importance of an event.
-#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Deserialize, Serialize, PartialEq, Eq)]
 #[serde(rename_all = "snake_case")]
 pub enum Level {
     Error,
@@ -38,7 +38,7 @@ pub enum Level {
 }
 
 /// How events are written.
-#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Deserialize, Serialize, PartialEq, Eq)]
 #[serde(rename_all = "snake_case")]
 pub enum Format {
     Auto,

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use bytes::Bytes;
 use bytesize::ByteSize;
 use http_body_util::Empty;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::{config::Rules, contacts::collection::Collection};
 
@@ -18,6 +18,7 @@ mod refusal;
 pub mod retry;
 pub mod secret;
 pub mod token;
+pub mod witness;
 
 /// One request to upstream for a page of a collection, not yet signed.
 #[derive(Debug)]
@@ -27,7 +28,7 @@ pub struct Attempt {
 }
 
 /// `[upstream]`: Kore.ai, as this gateway reaches it.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// Scheme, host and port; no path. `http` only with `allow_plaintext`.
@@ -51,6 +52,7 @@ pub struct Config {
     #[serde(with = "crate::config::duration")]
     pub page_timeout: Duration,
     /// The largest body of a page that is read; 1 KiB to 256 MiB.
+    #[serde(serialize_with = "crate::config::size::serialize")]
     pub page_bytes_max: ByteSize,
     /// Calls at once, all accounts together, and so connections in use; 1 to 10,000. Others wait.
     pub calls_max: usize,
@@ -123,7 +125,7 @@ impl Config {
 }
 
 /// How upstream wants a page named. Not documented for this endpoint, so a setting.
-#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, Serialize, PartialEq, Eq, Hash)]
 #[serde(rename_all = "snake_case")]
 pub enum Paging {
     /// `?skip=N&limit=N`

@@ -3,7 +3,7 @@
 use std::{fmt, time::Duration};
 
 use serde::{
-    Deserializer,
+    Deserializer, Serializer,
     de::{Error, Visitor},
 };
 
@@ -28,4 +28,10 @@ pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duratio
     }
 
     deserializer.deserialize_str(Text)
+}
+
+/// # Errors
+/// As the serializer does.
+pub fn serialize<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(&humantime::format_duration(*duration))
 }

@@ -1,7 +1,7 @@
 //! From a file's content and the variables to a `Config`, or to everything that is wrong: the steps in their order.
 
 use std::{
-    collections::HashSet,
+    collections::{HashMap, HashSet},
     path::{Path, PathBuf},
 };
 
@@ -23,12 +23,19 @@ pub(crate) enum Secrets {
     Unread,
 }
 
+/// A configuration without problems, and where each key of it was set.
+#[derive(Debug)]
+pub(crate) struct Examined {
+    pub(crate) config: Config,
+    pub(crate) places: HashMap<String, At>,
+}
+
 pub(crate) fn examine(
     path: &Path,
     content: &[u8],
     env: &Variables,
     secrets: Secrets,
-) -> Result<Config, Problems> {
+) -> Result<Examined, Problems> {
     let file = || path.to_owned();
     let Ok(source) = std::str::from_utf8(content) else {
         let place = Place::File(file());
@@ -53,7 +60,10 @@ pub(crate) fn examine(
         .problems
         .sort_by(|one, other| one.at.cmp(&other.at));
     match config {
-        Some(config) if findings.problems.is_empty() => Ok(config),
+        Some(config) if findings.problems.is_empty() => Ok(Examined {
+            config,
+            places: findings.places,
+        }),
         _ => Err(Problems::new(
             findings.problems,
             |Raw { at, key, fault }| {

@@ -17,7 +17,7 @@ use futures_util::{
     future::{BoxFuture, Either, Ready, ready},
 };
 use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 use tower::{Layer, Service, ServiceExt, layer::layer_fn};
 use tracing::{Instrument, Span, debug, info_span, warn};
@@ -56,7 +56,7 @@ mod unkept;
 use crate::config::{Quantity, Rules};
 
 /// `[cache]`: how long copies are fresh, and how much memory they may hold.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// How long a page is answered from memory; 1 s to 24 h.
@@ -68,8 +68,10 @@ pub struct Config {
     /// Fetches in a minute, for each account, of copies that are fresh but that a caller would not have; 0 to 60.
     pub forced_per_minute: usize,
     /// Pages and lists together; 1 MiB to 1 TiB.
+    #[serde(serialize_with = "crate::config::size::serialize")]
     pub max_bytes: ByteSize,
     /// The lists' part of `max_bytes`; 0 B to `max_bytes`.
+    #[serde(serialize_with = "crate::config::size::serialize")]
     pub lists_max_bytes: ByteSize,
 }
 

@@ -13,7 +13,7 @@ use std::{
 use bytesize::ByteSize;
 use futures_util::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use prometheus::{Histogram, IntCounterVec};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use tokio::{select, sync::Semaphore, task, time::Instant};
 use tokio_util::sync::CancellationToken;
 use tower::{Layer, Service, ServiceExt, layer::layer_fn};
@@ -35,7 +35,7 @@ pub mod plan;
 mod verdict;
 
 /// `[merge]`: how a whole list is read.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// Lists read at once; one more is refused. 1 to 1,000.
@@ -50,6 +50,7 @@ pub struct Config {
     /// The longest list that is kept; 1 to 10,000,000 records.
     pub records_max: u64,
     /// The largest list that is kept; 1 KiB to 16 GiB.
+    #[serde(serialize_with = "crate::config::size::serialize")]
     pub bytes_max: ByteSize,
 }
 

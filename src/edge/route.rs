@@ -15,7 +15,7 @@ use futures_util::{
     future::{Either, MapOk, Ready, ready},
 };
 use http::{HeaderMap, Method, request::Parts};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 use tower::Service;
 
@@ -43,12 +43,13 @@ mod path;
 pub mod query;
 
 /// `[edge]`: what a caller may send, and how long it may wait.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// The largest `limit` a caller may ask for; 1 to 10,000 records.
     pub limit_max: u32,
     /// The longest request target, in bytes; beyond it 414. 256 B to 60 KiB.
+    #[serde(serialize_with = "crate::config::size::serialize")]
     pub uri_max: ByteSize,
     /// How long a caller's request may wait for its answer; 100 ms to 10 min.
     #[serde(with = "crate::config::duration")]

@@ -20,7 +20,7 @@ use hyper_util::{
     service::TowerToHyperService,
 };
 use prometheus::IntCounter;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use tokio::{
     net::{TcpListener, TcpStream},
     select,
@@ -38,7 +38,7 @@ use crate::{
 };
 
 /// `[listen]`: the traffic listener.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// Where callers connect. Loopback only, until callers can be configured.

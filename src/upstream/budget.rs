@@ -12,7 +12,7 @@ use std::{
 };
 
 use futures_util::{FutureExt, future::BoxFuture};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use tokio::{
     select,
     sync::{Notify, oneshot},
@@ -40,7 +40,7 @@ mod queue;
 mod window;
 
 /// `[budget]`: how an account's calls a minute are spent.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// The share of the allowance that can be taken in the minute after a start, when calls before it are unknown;

@@ -44,8 +44,10 @@ use crate::{
 mod connector;
 mod faults;
 mod interim;
+mod reach;
 
 pub(super) use faults::classify;
+pub use reach::{Hop, Unreached};
 
 /// The header lines of a response, at most.
 const HEADERS_MAX: usize = 100;
@@ -113,8 +115,8 @@ impl Client {
         } else {
             builder.https_only()
         };
-        let https = builder.enable_http1().wrap_connector(tcp);
-        let connector = Connector::new(https, config.connect_timeout);
+        let https = builder.enable_http1().wrap_connector(tcp.clone());
+        let connector = Connector::new(tcp, https, config.connect_timeout);
         Ok(Self {
             lanes: Arc::new(Mutex::new(LruCache::new(LANES_MAX))),
             unpooled: pool(connector.clone(), 0),

@@ -16,7 +16,7 @@ use futures_util::{FutureExt, future::BoxFuture};
 use http::{HeaderName, StatusCode};
 use http_body::Body;
 use http_body_util::Empty;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use tokio::{
     task,
     time::{self, Instant},
@@ -24,13 +24,12 @@ use tokio::{
 use tower::{Layer, Service, ServiceExt, layer::layer_fn};
 use tracing::warn;
 
-pub use self::metrics::Metrics;
 pub(crate) use self::sign::Signer;
 use self::{
     credential::{Credential, Settings},
     watch::Watched,
-    words::Reason,
 };
+pub use self::{metrics::Metrics, words::Reason};
 use super::{
     Attempt,
     body::{self, Bounds, Coding},
@@ -40,7 +39,7 @@ use crate::{
     config::Rules,
     contacts::{
         account::{self, Account},
-        ids::AccountId,
+        ids::{AccountId, StreamId},
     },
     error::{Error, Kind, Result},
 };
@@ -57,7 +56,7 @@ mod watch;
 mod words;
 
 /// `[token]`: the JWTs signed for upstream.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// From `now` to `exp`; 10 s to 1 h (Kore.ai refuses more when `jti` is enforced).
@@ -176,6 +175,31 @@ impl Credentials {
         }
     }
 
+    /// Has a token ready for the stream, without sending it.
+    ///
+    /// # Errors
+    /// As an attempt would have it.
+    pub async fn prepare(
+        &self,
+        account: &Account,
+        stream: &StreamId,
+        clock: fn() -> SystemTime,
+    ) -> Result<()> {
+        self.of(account)?.token(stream, clock).await.map(drop)
+    }
+
+    /// How an account's credential is.
+    ///
+    /// # Errors
+    /// If there is no such account.
+    pub fn condition(&self, account: &Account) -> Result<Condition> {
+        let mut condition = self.of(account)?.condition();
+        let watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
+        let places = watched.iter().find(|watched| watched.is_of(account));
+        condition.complaints = places.map(Watched::complaints).unwrap_or_default();
+        Ok(condition)
+    }
+
     fn of(&self, account: &Account) -> Result<&Arc<Credential>> {
         self.by_account.get(&account.id).ok_or_else(|| {
             Error::new(Kind::Internal, "the account has no credential")
@@ -183,6 +207,19 @@ impl Credentials {
                 .unsent()
         })
     }
+}
+
+/// How one credential is, for whoever looks into it.
+#[derive(Clone, Debug, Default)]
+pub struct Condition {
+    /// What is wrong with where its secrets are. Names places, never contents.
+    pub complaints: Vec<String>,
+    /// Whether each call gets a token of its own, with a `jti`.
+    pub once: bool,
+    /// Why upstream refused its last token, if it did.
+    pub refused: Option<Reason>,
+    /// Whether it is the account's second secret that signs.
+    pub second: bool,
 }
 
 /// The stage.

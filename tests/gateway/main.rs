@@ -10,6 +10,7 @@
 
 mod callers;
 mod credentials;
+mod doctor;
 mod faults;
 mod herd;
 mod keys;

@@ -327,6 +327,52 @@ async fn a_second_signal_ends_it_at_once() {
     let _ = caller.wait();
 }
 
+/// Catches a secret in what is printed, and a print that says something else than the file and the variables.
+#[test]
+fn the_configuration_is_printed_without_its_secrets_and_read_as_the_same() {
+    let folder = tempfile::tempdir().unwrap();
+    let account = AccountSettings::demo();
+    let more = "page_timeout = \"90s\"";
+    let file = configured(folder.path(), "http://127.0.0.1:9", &account, more);
+    let claims = "claims = { aud = \"CANARY-7f3a\" }\n";
+    fs::write(&file, fs::read_to_string(&file).unwrap() + claims).unwrap();
+    let print = |file: &str, variables: &[(&str, &str)]| {
+        let print = Program::start(
+            folder.path(),
+            &["config", "print", "--config", file],
+            variables,
+        );
+        let (status, said, errors) = print.ends();
+        assert_eq!((status.code(), errors.as_str()), (Some(0), ""));
+        said
+    };
+    let variables = [
+        ("CONTACTS_GATEWAY__MERGE__WIDTH", "3"),
+        ("ACME_SECRET", "CANARY-7f3a"),
+    ];
+    let once = print(&file, &variables);
+    for line in [
+        "page_timeout = \"1m 30s\"  # line 9",
+        "width = 3  # CONTACTS_GATEWAY__MERGE__WIDTH",
+        "fresh_for = \"5m\"  # default",
+    ] {
+        assert!(once.lines().any(|told| told == line), "{line}\n{once}");
+    }
+    let secret = account.client_secret.expose_secret();
+    assert!(!once.contains("CANARY") && !once.contains(secret), "{once}");
+    let whole = folder.path().join("whole.toml");
+    fs::write(&whole, &once).unwrap();
+    let twice = print(whole.to_str().unwrap(), &[]);
+    let values = |text: &str| -> Vec<String> {
+        let lines = text.lines().filter_map(|line| line.split_once("  # "));
+        lines
+            .map(|(value, _)| value.to_owned())
+            .filter(|value| !value.starts_with('#'))
+            .collect()
+    };
+    assert_eq!(values(&twice), values(&once));
+}
+
 /// Catches exit codes that a supervisor cannot tell apart, and a message that has no place in it.
 #[test]
 fn wrong_configuration_is_78_and_wrong_usage_is_2() {

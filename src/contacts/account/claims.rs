@@ -36,6 +36,11 @@ pub enum Claim {
 }
 
 impl Claims {
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.0.len()
+    }
+
     pub fn contains(&self, name: &str) -> bool {
         self.0.contains_key(name)
     }

@@ -2,13 +2,13 @@
 
 use std::path::PathBuf;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::claims::Claims;
 use crate::config::Rules;
 
 /// One `[[accounts]]` table: a Kore.ai account and the credential that reads it.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// What logs and metrics call it: `[a-z0-9_-]{1,64}`, unique. Required.
@@ -29,7 +29,8 @@ pub struct Config {
     pub algorithm: Algorithm,
     /// Whether tokens are good for one call each.
     pub jti: Jti,
-    /// More claims for each token, or another `sub`.
+    /// More claims for each token, or another `sub`. Not shown, since somebody may have put a secret here.
+    #[serde(skip_serializing)]
     pub claims: Claims,
     /// Calls that Kore.ai allows the account in a minute; 1 to 60,000.
     pub calls_per_minute: u32,
@@ -134,7 +135,7 @@ impl Default for Config {
 }
 
 /// The signature of the JWTs. HS256 is the one that Kore.ai documents for this API.
-#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, Serialize, PartialEq, Eq)]
 pub enum Algorithm {
     #[default]
     HS256,
@@ -145,7 +146,7 @@ pub enum Algorithm {
 }
 
 /// Whether tokens carry a `jti`, and so are good for one call each.
-#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, Serialize, PartialEq, Eq)]
 #[serde(rename_all = "snake_case")]
 pub enum Jti {
     /// As soon as upstream asks for it.
@@ -156,7 +157,7 @@ pub enum Jti {
 }
 
 /// One `[[accounts.streams]]` table.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct StreamConfig {
     /// What logs call it: `[a-z0-9_-]{1,64}`, unique within the account. Required.

@@ -51,14 +51,37 @@ pub(super) struct Aging<I> {
 /// Makes connections.
 #[derive(Clone, Debug)]
 pub(super) struct Connector {
+    tcp: HttpConnector,
     https: HttpsConnector<HttpConnector>,
     timeout: Duration,
 }
 
 impl Connector {
     /// Each connection has so long for its name, TCP and TLS together.
-    pub(super) fn new(https: HttpsConnector<HttpConnector>, timeout: Duration) -> Self {
-        Self { https, timeout }
+    pub(super) fn new(
+        tcp: HttpConnector,
+        https: HttpsConnector<HttpConnector>,
+        timeout: Duration,
+    ) -> Self {
+        Self {
+            tcp,
+            https,
+            timeout,
+        }
+    }
+
+    /// What makes a connection of TCP alone.
+    pub(super) fn tcp(&self) -> HttpConnector {
+        self.tcp.clone()
+    }
+
+    /// What makes a whole connection, however long that takes.
+    pub(super) fn https(&self) -> HttpsConnector<HttpConnector> {
+        self.https.clone()
+    }
+
+    pub(super) fn timeout(&self) -> Duration {
+        self.timeout
     }
 }
 

@@ -18,7 +18,7 @@ pub(super) fn curable(error: Error) -> Error {
 
 /// What an error of the client or of a response's body means.
 pub(crate) fn classify(error: &(dyn StdError + 'static)) -> Error {
-    let causes: Vec<_> = std::iter::successors(Some(error), |&cause| within(cause)).collect();
+    let causes: Vec<_> = causes(error).collect();
     let io = |wanted: &[io::ErrorKind]| {
         let mut kinds = causes
             .iter()
@@ -66,6 +66,25 @@ pub(crate) fn classify(error: &(dyn StdError + 'static)) -> Error {
     // A wrapper that adds no words of its own.
     told.dedup();
     Error::new(kind, detail).because(told.join(": "))
+}
+
+/// Whether an error is or stands on one of this kind.
+pub(super) fn is_io(error: &(dyn StdError + 'static), kind: io::ErrorKind) -> bool {
+    let mut kinds =
+        causes(error).filter_map(|cause| Some(cause.downcast_ref::<io::Error>()?.kind()));
+    kinds.any(|found| found == kind)
+}
+
+/// What TLS complains about, if it does.
+pub(super) fn tls<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a rustls::Error> {
+    causes(error).find_map(|cause| cause.downcast_ref())
+}
+
+/// An error, and then each one that it stands on.
+fn causes<'a>(
+    error: &'a (dyn StdError + 'static),
+) -> impl Iterator<Item = &'a (dyn StdError + 'static)> {
+    std::iter::successors(Some(error), |&cause| within(cause))
 }
 
 /// The error that an error stands on. An `io::Error` that wraps another passes over it, and names only what is behind it.

@@ -12,7 +12,7 @@ use tokio::{sync, time::Instant};
 use tracing::{info, warn};
 
 use super::{
-    Config,
+    Condition, Config,
     keyring::{Keyring, Slot},
     metrics::{AccountMetrics, Health},
     refusals::{Refusals, Resting, Verdict},
@@ -70,6 +70,8 @@ struct State {
     token: Option<Token>,
     /// Whether each call gets a token of its own.
     once: bool,
+    /// Why the last token that upstream judged was refused, if it was.
+    refused: Option<Reason>,
     health: Health,
     last: Option<Now>,
 }
@@ -89,6 +91,7 @@ impl Credential {
                 refusals: Refusals::default(),
                 token: None,
                 once,
+                refused: None,
                 health: Health::Disabled,
                 last: None,
             }),
@@ -114,6 +117,17 @@ impl Credential {
 
     pub(super) fn is_disabled(&self) -> bool {
         self.lock().keyring.is_empty()
+    }
+
+    /// How it is, but for its places.
+    pub(super) fn condition(&self) -> Condition {
+        let state = self.lock();
+        Condition {
+            complaints: Vec::new(),
+            once: state.once,
+            refused: state.refused,
+            second: state.keyring.serves_from(Slot::Next),
+        }
     }
 
     /// How many keys were ever made.
@@ -148,6 +162,7 @@ impl Credential {
             );
         }
         state.refusals.read(stream);
+        state.refused = None;
         self.feel(&mut state);
     }
 
@@ -161,6 +176,7 @@ impl Credential {
     ) -> Error {
         self.metrics.refused(reason);
         let mut state = self.lock();
+        state.refused = Some(reason);
         let again = Error::new(Kind::UpstreamAuthRejected, reason.detail())
             .because(reason.word())
             .again_by(Again::Resigned);

@@ -71,6 +71,11 @@ impl Keyring {
         self.keys.first().map(|key| key.number)
     }
 
+    /// Whether the serving key stands in this slot, and in no other.
+    pub(super) fn serves_from(&self, slot: Slot) -> bool {
+        self.keys.first().is_some_and(|key| key.slots == [slot])
+    }
+
     /// Whether the serving key ever signed what upstream took.
     pub(super) fn has_worked(&self) -> bool {
         self.keys.first().is_some_and(|key| key.worked)

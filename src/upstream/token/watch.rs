@@ -102,6 +102,19 @@ impl Watched {
         }
     }
 
+    pub(super) fn is_of(&self, account: &Account) -> bool {
+        self.account.id == account.id
+    }
+
+    /// What is wrong with its places.
+    pub(super) fn complaints(&self) -> Vec<String> {
+        let complaints = self
+            .places
+            .iter()
+            .filter_map(|place| place.complaint.clone());
+        complaints.collect()
+    }
+
     /// Reads one place. Returns whether it had another secret.
     fn read(&mut self, at: usize) -> bool {
         let place = &mut self.places[at];

@@ -2,7 +2,7 @@
 
 /// Why upstream refused a token, as far as it said.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub(super) enum Reason {
+pub enum Reason {
     /// A `jti` is wanted and was not there.
     Jti,
     /// The `jti` was seen before.
@@ -24,7 +24,7 @@ pub(super) enum Reason {
 
 impl Reason {
     /// Every reason there is.
-    pub(super) const ALL: [Self; 8] = [
+    pub const ALL: [Self; 8] = [
         Self::Jti,
         Self::Replay,
         Self::Lifetime,
@@ -60,7 +60,7 @@ impl Reason {
     }
 
     /// The word in logs and metrics.
-    pub(super) const fn word(self) -> &'static str {
+    pub const fn word(self) -> &'static str {
         match self {
             Self::Jti => "jti",
             Self::Replay => "replay",
