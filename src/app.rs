@@ -192,7 +192,7 @@ pub(crate) fn examined(
         .layer(budget::layer(budgets.clone()))
         .layer(fetch::layer(
             config.clone(),
-            fetch::Metrics::new(&Registry::new()?)?,
+            fetch::Metrics::new(&Registry::new()?, [])?,
         ))
         .layer(token::layer(credentials.clone(), SystemTime::now))
         // Last, so that it counts what is really sent, and sees answers that the others refuse.

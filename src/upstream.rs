@@ -137,7 +137,7 @@ pub enum Paging {
 
 /// What becomes of an answer with records whose `accountId` or `instanceBotId` is not the one asked for. That upstream
 /// always writes them as they are asked for is not documented, so it is watched before it is relied on.
-#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, Serialize, PartialEq, Eq)]
 #[serde(rename_all = "snake_case")]
 pub enum TenantCheck {
     /// It is answered like any other; counted and logged.
