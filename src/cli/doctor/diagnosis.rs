@@ -195,6 +195,9 @@ fn advice(kind: Kind) -> Option<&'static str> {
             "Compare upstream.paging and base_url: what answers is no page as it was asked for; encrypted payloads are not supported."
         }
         Kind::UpstreamTooLarge => "Raise upstream.page_bytes_max.",
+        Kind::UpstreamTenantMismatch => {
+            "Compare account_id and the stream id with what the records say; until that is understood, upstream.tenant_check = \"observe\" counts and answers them."
+        }
         Kind::UpstreamTls => "See whether something between here and there opens or filters TLS.",
         Kind::TokenServiceUnavailable => {
             "See that the token service runs and can be reached from here."
