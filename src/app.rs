@@ -39,7 +39,7 @@ use crate::{
         account::{Accounts, Malformed},
         cache::{self, entry::Lifetime, forced::Forced, store},
         collections::Collections,
-        slice, walk,
+        compress, slice, walk,
     },
     edge::{
         body::Body,
@@ -92,6 +92,8 @@ fn traffic(
     let held_lists = Arc::new(store::Lists::new(lists_bytes, of_lists.clone()));
     let collections = Collections::new(config.edge.collections_max, held_lists.clone());
     let lists = ServiceBuilder::new()
+        // Above the copies, since an encoding is made once for each and kept beside it.
+        .layer(compress::layer(held_lists.clone(), &of_lists))
         // One walk for all who ask, and none while its list is fresh.
         .layer(cache::layer(
             held_lists.clone(),
@@ -115,12 +117,15 @@ fn traffic(
         ))
         .service(upstream.clone());
 
+    let held_pages = Arc::new(store::Pages::new(pages_bytes, of_pages.clone()));
     let pages = ServiceBuilder::new()
         // Above the pages' copies: what a list can answer need not be kept twice.
         .layer(slice::layer(of_pages.clone()))
+        // Below the slices, which are not kept and so not compressed.
+        .layer(compress::layer(held_pages.clone(), &of_pages))
         // One flight for all who ask, and none while its page is fresh.
         .layer(cache::layer(
-            Arc::new(store::Pages::new(pages_bytes, of_pages.clone())),
+            held_pages,
             forced,
             Lifetime {
                 fresh_for: config.cache.fresh_for,

@@ -4,6 +4,7 @@ pub mod account;
 pub mod cache;
 pub mod collection;
 pub mod collections;
+pub mod compress;
 pub mod directives;
 pub mod etag;
 pub mod ids;
@@ -12,6 +13,7 @@ pub mod list;
 pub mod page;
 pub mod request;
 pub mod slice;
+pub mod spent;
 pub mod walk;
 
 #[cfg(test)]

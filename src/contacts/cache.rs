@@ -42,6 +42,7 @@ use crate::{
 };
 
 pub mod decision;
+pub mod encoding;
 pub mod entry;
 pub mod flight;
 pub mod forced;
@@ -62,7 +63,7 @@ pub struct Config {
     pub stale_for: Duration,
     /// Fetches in a minute, for each account, of copies that are fresh but that a caller would not have; 0 to 60.
     pub forced_per_minute: usize,
-    /// Pages and lists together; 1 MiB to 1 TiB.
+    /// Pages and lists together, compressed ones included; 1 MiB to 1 TiB.
     pub max_bytes: ByteSize,
     /// The lists' part of `max_bytes`; 0 B to `max_bytes`.
     pub lists_max_bytes: ByteSize,
@@ -306,13 +307,14 @@ where
 
     /// One flight, from dispatch to the store.
     async fn fetch(self: Arc<Self>, fetch: Fetch<T::Key>) -> Result<Arc<Entry<T::Value>>> {
-        let key = fetch.key.clone();
+        let (key, spent) = (fetch.key.clone(), fetch.spent.clone());
         let outcome = self.inner.clone().oneshot(fetch).await;
         let now = Instant::now();
         match outcome {
             Ok(value) => {
                 let mut copy = Entry::new(value, now, self.lifetime, (self.chance)());
                 copy.kept = self.store.keeps(&copy);
+                copy.timing = spent.timing();
                 let copy = Arc::new(copy);
                 self.resting.succeeded(&key);
                 if copy.kept {
@@ -348,6 +350,7 @@ pub struct Families {
     bytes: IntGaugeVec,
     entries: IntGaugeVec,
     evictions: IntCounterVec,
+    encodings: IntCounterVec,
 }
 
 impl Families {
@@ -365,6 +368,11 @@ impl Families {
                 "Copies given up because the memory bound was reached.",
                 &["cache"],
             )?,
+            encodings: registry.counter(
+                "cache_encodings_total",
+                "Copies compressed, each when a caller first wanted it so.",
+                &["cache"],
+            )?,
         })
     }
 
@@ -376,6 +384,7 @@ impl Families {
             bytes: self.bytes.with_label_values(&[cache]),
             entries: self.entries.with_label_values(&[cache]),
             evictions: self.evictions.with_label_values(&[cache]),
+            encodings: self.encodings.with_label_values(&[cache]),
         }
     }
 }
@@ -387,6 +396,7 @@ pub struct Metrics {
     pub(super) bytes: IntGauge,
     pub(super) entries: IntGauge,
     pub(super) evictions: IntCounter,
+    pub(super) encodings: IntCounter,
 }
 
 impl Metrics {
@@ -399,8 +409,12 @@ impl Metrics {
     }
 
     fn added(&self, bytes: usize) {
-        self.bytes.add(i64::try_from(bytes).unwrap_or(i64::MAX));
+        self.grew(bytes);
         self.entries.inc();
+    }
+
+    fn grew(&self, bytes: usize) {
+        self.bytes.add(i64::try_from(bytes).unwrap_or(i64::MAX));
     }
 
     fn removed(&self, bytes: usize, evicted: bool) {

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::{
-    cache::{Key, entry::Cached},
+    cache::{Key, encoding::Content, entry::Cached},
     collection::Collection,
     etag::ETag,
     ids::Epoch,
@@ -224,6 +224,16 @@ impl Cached for List {
 
     fn fresh_at_least(&self) -> Duration {
         4 * self.walked.took
+    }
+}
+
+impl Content for List {
+    fn pieces(&self) -> &[Bytes] {
+        self.document()
+    }
+
+    fn etag(&self) -> &ETag {
+        &self.etag
     }
 }
 

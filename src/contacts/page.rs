@@ -1,12 +1,12 @@
 //! One page of a collection: the window that names it, and what upstream sent for it.
 
-use std::{ops::Range, sync::Arc};
+use std::{ops::Range, slice, sync::Arc};
 
 use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::{
-    cache::{Key, entry::Cached},
+    cache::{Key, encoding::Content, entry::Cached},
     collection::Collection,
     etag::ETag,
     ids::Epoch,
@@ -105,5 +105,15 @@ impl Cached for Page {
 
     fn read_at(&self) -> Instant {
         self.read_at
+    }
+}
+
+impl Content for Page {
+    fn pieces(&self) -> &[Bytes] {
+        slice::from_ref(&self.body)
+    }
+
+    fn etag(&self) -> &ETag {
+        &self.etag
     }
 }

@@ -21,6 +21,7 @@ use super::{
     list::{List, ListKey, Verdict},
     page::{LIMIT_DEFAULT, PageKey},
     request::Fetch,
+    spent::Phase,
 };
 use crate::{
     config,
@@ -129,11 +130,12 @@ impl<S: FetchPage> Service<Fetch<ListKey>> for Walk<S> {
     fn call(&mut self, fetch: Fetch<ListKey>) -> Self::Future {
         let (shared, inner) = (self.shared.clone(), self.inner.clone());
         async move {
-            let started = Instant::now();
+            let (started, spent) = (Instant::now(), fetch.spent.clone());
             let outcome = match shared.walks.try_acquire() {
                 Ok(_walking) => shared.walk(inner, fetch, started).await,
                 Err(_) => Err(busy()),
             };
+            spent.add(Phase::Merge, started.elapsed());
             shared.metrics.count(&outcome, started.elapsed());
             outcome
         }
@@ -169,6 +171,7 @@ impl Shared {
                         window: ask.window,
                     },
                     urgency: fetch.urgency.clone(),
+                    spent: fetch.spent.clone(),
                     afresh: false,
                 };
                 asked.push(inner.clone().oneshot(page).map(move |page| (ask, page)));

@@ -13,8 +13,8 @@ use bytes::{Bytes, BytesMut};
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode,
     header::{
-        AGE, ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, ETAG, RETRY_AFTER,
-        VARY,
+        AGE, ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE,
+        ETAG, RETRY_AFTER, VARY,
     },
 };
 use pin_project_lite::pin_project;
@@ -24,17 +24,19 @@ use tower::{Layer, Service, layer::layer_fn};
 use self::conditions::Conditions;
 use super::{Inbound, Reply, Resource, body::Body};
 use crate::{
-    contacts::{cache::entry::Cached, etag::ETag, list::List, request::RequestId},
+    contacts::{cache::encoding::Content, list::List, request::RequestId, spent::Timing},
     error::{Error, Kind, Result, Side},
     served::{Answer, Served},
 };
 
 const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
 const MERGE_STATUS: HeaderName = HeaderName::from_static("merge-status");
+const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const PROBLEM: HeaderValue = HeaderValue::from_static("application/problem+json");
+const GZIP: HeaderValue = HeaderValue::from_static("gzip");
 const PRIVATE: HeaderValue = HeaderValue::from_static("private, no-cache");
 const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
 const VARY_BY: HeaderValue = HeaderValue::from_static("Accept, Accept-Encoding, Prefer");
@@ -124,23 +126,19 @@ fn succeed(reply: Reply) -> Responded {
     let mut headers = HeaderMap::with_capacity(16);
     let body = match reply {
         Reply::Page(answer) => {
-            describe(
-                &mut headers,
-                &answer,
-                &answer.copy.etag,
-                answer.copy.body.len() as u64,
-            );
-            Body::Whole(answer.copy.body.clone())
+            describe(&mut headers, &answer);
+            match answer.encoded() {
+                Some(encoded) => Body::Whole(encoded.body.clone()),
+                None => Body::Whole(answer.copy.body.clone()),
+            }
         }
         Reply::List(answer) => {
-            describe(
-                &mut headers,
-                &answer,
-                &answer.copy.etag,
-                answer.copy.document_length(),
-            );
+            describe(&mut headers, &answer);
             headers.insert(MERGE_STATUS, merge_status(&answer));
-            Body::document(answer.copy)
+            match answer.encoded() {
+                Some(encoded) => Body::Whole(encoded.body.clone()),
+                None => Body::document(answer.copy),
+            }
         }
         Reply::Text(media_type, text) => {
             headers.insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
@@ -160,7 +158,14 @@ fn succeed(reply: Reply) -> Responded {
 }
 
 /// The headers that every answer from the cache has.
-fn describe<V: Cached>(headers: &mut HeaderMap, answer: &Answer<V>, etag: &ETag, length: u64) {
+fn describe<V: Content>(headers: &mut HeaderMap, answer: &Answer<V>) {
+    let (etag, length) = match answer.encoded() {
+        Some(encoded) => {
+            headers.insert(CONTENT_ENCODING, GZIP);
+            (&encoded.etag, encoded.body.len() as u64)
+        }
+        None => (answer.copy.etag(), answer.copy.length()),
+    };
     headers.insert(CONTENT_TYPE, JSON);
     headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
     if let Ok(etag) = HeaderValue::from_maybe_shared(etag.as_bytes().clone()) {
@@ -170,6 +175,9 @@ fn describe<V: Cached>(headers: &mut HeaderMap, answer: &Answer<V>, etag: &ETag,
     headers.insert(CACHE_CONTROL, PRIVATE);
     headers.insert(CACHE_STATUS, cache_status(answer));
     headers.insert(VARY, VARY_BY);
+    if let Served::Fetched(_) | Served::Joined(_) = answer.served {
+        headers.insert(SERVER_TIMING, server_timing(answer.copy.timing));
+    }
 }
 
 /// RFC 9211, as far as one cache can tell.
@@ -202,6 +210,15 @@ fn cache_status<V>(answer: &Answer<V>) -> HeaderValue {
             forward.word()
         )),
     }
+}
+
+/// What the flight that fetched it spent its time on, in milliseconds (W3C Server Timing).
+fn server_timing(timing: Timing) -> HeaderValue {
+    let told: Vec<_> = timing
+        .phases()
+        .map(|(phase, tenths)| format!("{};dur={}.{}", phase.word(), tenths / 10, tenths % 10))
+        .collect();
+    text(format_args!("{}", told.join(", ")))
 }
 
 fn merge_status(answer: &Answer<List>) -> HeaderValue {

@@ -37,6 +37,7 @@ use crate::{
 };
 
 mod accept;
+mod coding;
 mod directives;
 mod path;
 pub mod query;
@@ -187,10 +188,12 @@ impl Shared {
             .ok_or_else(path::bad_stream)?;
         let epoch = collection.epoch();
         let directives = directives::read(&head.headers);
+        let coding = coding::wanted(&head.headers);
         let terms = |class| Terms {
             deadline: now + self.config.request_timeout,
             class,
             directives,
+            coding,
             id,
         };
         Ok(match query {

@@ -17,6 +17,7 @@ use http_body_util::Empty;
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use prometheus::{IntCounter, IntCounterVec};
 use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
 use tower::{Layer, Service, layer::layer_fn};
 
 use super::{Attempt, secret::Secret};
@@ -25,6 +26,7 @@ use crate::{
     contacts::{
         account::Account,
         ids::{AccountId, ClientId},
+        spent::{Phase, Spent},
     },
     error::{Error, Kind, Result},
     metrics::{self, Registry},
@@ -236,7 +238,7 @@ where
             account,
             mut request,
         } = attempt;
-        let now = (self.clock)();
+        let (now, began) = ((self.clock)(), Instant::now());
         let token = match self
             .credentials
             .of(&account)
@@ -245,6 +247,9 @@ where
             Ok(token) => token,
             Err(error) => return async { Err(error) }.boxed(),
         };
+        if let Some(spent) = request.extensions().get::<Arc<Spent>>() {
+            spent.add(Phase::Token, began.elapsed());
+        }
         request.headers_mut().insert(AUTH, token.clone());
         let answer = self.inner.call(request);
         let credentials = self.credentials.clone();

@@ -6,6 +6,9 @@ use std::{ops::Deref, time::Duration};
 
 use tokio::time::Instant;
 
+use super::encoding::Encoding;
+use crate::contacts::spent::Timing;
+
 /// What can be kept.
 pub trait Cached: Send + Sync + 'static {
     /// What it really holds, in bytes: content, and whatever was made beside it.
@@ -68,6 +71,10 @@ pub struct Entry<V> {
     stale_until: Instant,
     /// The store has room for it: others will be answered with it too.
     pub kept: bool,
+    /// What its flight spent its time on.
+    pub timing: Timing,
+    /// Its content compressed, where somebody wanted that.
+    pub encoding: Encoding,
 }
 
 impl<V: Cached> Entry<V> {
@@ -82,6 +89,8 @@ impl<V: Cached> Entry<V> {
             fresh_until,
             stale_until: fresh_until + lifetime.stale_for,
             kept: true,
+            timing: Timing::default(),
+            encoding: Encoding::default(),
         }
     }
 
@@ -115,6 +124,8 @@ impl<V> Entry<V> {
             fresh_until: from.fresh_until,
             stale_until: from.stale_until,
             kept: from.kept,
+            timing: Timing::default(),
+            encoding: Encoding::default(),
         }
     }
 

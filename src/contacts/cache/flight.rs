@@ -91,6 +91,7 @@ impl<K: Clone + Eq + Hash + Send + 'static, V: Send + Sync + 'static> Board<K, V
         let fetching = fetch(Fetch {
             key,
             urgency: urgency.clone(),
+            spent: Arc::default(),
             afresh: false,
         });
         tokio::spawn(async move {

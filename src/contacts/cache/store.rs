@@ -29,6 +29,9 @@ pub trait Store: Send + Sync + 'static {
     /// Keeps a copy in place of any older one, as far as the bound allows.
     fn put(&self, key: Self::Key, entry: Arc<Entry<Self::Value>>);
 
+    /// Makes room for so many bytes that are to lie beside a copy; whether there is.
+    fn grow(&self, key: &Self::Key, entry: &Arc<Entry<Self::Value>>, bytes: usize) -> bool;
+
     /// Gives up a copy.
     fn remove(&self, key: &Self::Key);
 }
@@ -40,10 +43,38 @@ fn weight<V: Cached>(entry: &Entry<V>) -> usize {
     entry.weight() + OVERHEAD
 }
 
+/// A copy with the weight it was counted with, which it must be taken off with.
+#[derive(Debug)]
+struct Weighed<V> {
+    entry: Arc<Entry<V>>,
+    bytes: usize,
+}
+
+impl<V: Cached> Weighed<V> {
+    fn new(entry: Arc<Entry<V>>) -> Self {
+        Self {
+            bytes: weight(&entry),
+            entry,
+        }
+    }
+}
+
+impl<V> Clone for Weighed<V> {
+    fn clone(&self) -> Self {
+        Self {
+            entry: self.entry.clone(),
+            bytes: self.bytes,
+        }
+    }
+}
+
 /// Pages, at most so many bytes of them.
 pub struct Pages {
     bytes_max: u64,
-    held: moka::sync::Cache<PageKey, Arc<Entry<Page>>>,
+    held: moka::sync::Cache<PageKey, Weighed<Page>>,
+    /// One change at a time, so that a page which is weighed again never takes the place of a newer one. Pages change as
+    /// often as upstream is asked, which is seldom.
+    changing: Mutex<()>,
     metrics: Metrics,
 }
 
@@ -52,15 +83,21 @@ impl Pages {
         let counted = metrics.clone();
         let held = moka::sync::Cache::builder()
             .max_capacity(bytes_max)
-            .weigher(|_, entry: &Arc<Entry<Page>>| u32::try_from(weight(entry)).unwrap_or(u32::MAX))
-            .eviction_listener(move |_, entry, cause| {
-                counted.removed(weight(&entry), cause == RemovalCause::Size);
+            .weigher(|_, held: &Weighed<Page>| u32::try_from(held.bytes).unwrap_or(u32::MAX))
+            .eviction_listener(move |_, held, cause| {
+                counted.removed(held.bytes, cause == RemovalCause::Size);
             });
         Self {
             bytes_max,
             held: held.build(),
+            changing: Mutex::default(),
             metrics,
         }
+    }
+
+    fn insert(&self, key: PageKey, held: Weighed<Page>) {
+        self.metrics.added(held.bytes);
+        self.held.insert(key, held);
     }
 }
 
@@ -69,7 +106,7 @@ impl Store for Pages {
     type Value = Page;
 
     fn get(&self, key: &PageKey) -> Option<Arc<Entry<Page>>> {
-        self.held.get(key)
+        self.held.get(key).map(|held| held.entry)
     }
 
     fn keeps(&self, entry: &Entry<Page>) -> bool {
@@ -77,11 +114,27 @@ impl Store for Pages {
     }
 
     fn put(&self, key: PageKey, entry: Arc<Entry<Page>>) {
-        self.metrics.added(weight(&entry));
-        self.held.insert(key, entry);
+        let _one = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        self.insert(key, Weighed::new(entry));
+    }
+
+    fn grow(&self, key: &PageKey, entry: &Arc<Entry<Page>>, bytes: usize) -> bool {
+        let _one = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        let held = self.held.get(key);
+        let Some(mut held) = held.filter(|held| Arc::ptr_eq(&held.entry, entry)) else {
+            // It is held by nobody but those who answer with it, and not for long.
+            return true;
+        };
+        held.bytes += bytes;
+        if held.bytes as u64 > self.bytes_max {
+            return false;
+        }
+        self.insert(key.clone(), held);
+        true
     }
 
     fn remove(&self, key: &PageKey) {
+        let _one = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
         self.held.invalidate(key);
     }
 }
@@ -98,7 +151,7 @@ pub struct Lists {
 
 #[derive(Debug)]
 struct Held {
-    lists: LruCache<ListKey, Arc<Entry<List>>>,
+    lists: LruCache<ListKey, Weighed<List>>,
     bytes: usize,
 }
 
@@ -132,7 +185,7 @@ impl Store for Lists {
 
     fn get(&self, key: &ListKey) -> Option<Arc<Entry<List>>> {
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        held.lists.get(key).cloned()
+        held.lists.get(key).map(|held| held.entry.clone())
     }
 
     fn keeps(&self, entry: &Entry<List>) -> bool {
@@ -140,32 +193,53 @@ impl Store for Lists {
     }
 
     fn put(&self, key: ListKey, entry: Arc<Entry<List>>) {
-        let bytes = weight(&entry);
+        let weighed = Weighed::new(entry.clone());
+        let bytes = weighed.bytes;
         let mut removed = Vec::new();
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
         // Its own key goes with it: that names the collection on which the older list was published.
         if let Some((key, old)) = held.lists.pop_entry(&key) {
-            held.bytes -= weight(&old);
+            held.bytes -= old.bytes;
             removed.push((key, old, false));
         }
-        held.lists.put(key.clone(), entry.clone());
+        held.lists.put(key.clone(), weighed);
         held.bytes += bytes;
         while held.bytes as u64 > self.bytes_max
             && let Some((key, old)) = held.lists.pop_lru()
         {
-            held.bytes -= weight(&old);
+            held.bytes -= old.bytes;
             removed.push((key, old, true));
         }
         // Under the lock, so that nothing is published after it was given up.
         key.collection.publish(entry);
         for (key, old, _) in &removed {
-            key.collection.withdraw(old);
+            key.collection.withdraw(&old.entry);
         }
         drop(held);
         self.metrics.added(bytes);
         for (_, old, evicted) in removed {
-            self.metrics.removed(weight(&old), evicted);
+            self.metrics.removed(old.bytes, evicted);
         }
+    }
+
+    /// No list is given up for the encoding of another: it would cost a hundred calls to have it again.
+    fn grow(&self, key: &ListKey, entry: &Arc<Entry<List>>, bytes: usize) -> bool {
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        let grown = held.bytes + bytes;
+        let Some(list) = held.lists.peek_mut(key) else {
+            return true;
+        };
+        if !Arc::ptr_eq(&list.entry, entry) {
+            return true;
+        }
+        if grown as u64 > self.bytes_max {
+            return false;
+        }
+        list.bytes += bytes;
+        held.bytes = grown;
+        drop(held);
+        self.metrics.grew(bytes);
+        true
     }
 
     fn remove(&self, key: &ListKey) {
@@ -173,10 +247,10 @@ impl Store for Lists {
         let Some(old) = held.lists.pop(key) else {
             return;
         };
-        held.bytes -= weight(&old);
+        held.bytes -= old.bytes;
         drop(held);
-        self.metrics.removed(weight(&old), false);
-        key.collection.withdraw(&old);
+        self.metrics.removed(old.bytes, false);
+        key.collection.withdraw(&old.entry);
     }
 }
 
@@ -276,6 +350,57 @@ mod tests {
         let weight = weight(&list) as u64;
         assert!(Lists::new(weight, testing::metrics("lists")).keeps(&list));
         assert!(!Lists::new(weight - 1, testing::metrics("lists")).keeps(&list));
+    }
+
+    #[test]
+    fn a_page_that_grows_is_weighed_again_and_only_while_it_is_held() {
+        let metrics = testing::metrics("pages");
+        let now = Instant::now();
+        let page = || testing::kept(testing::page(0, 10, 10, now), now);
+        let (key, older, newer) = (testing::page_key("st-a", 0, 10), page(), page());
+        let room = weight(&older) as u64 + 1000;
+        let store = Pages::new(room, metrics.clone());
+        let held = |store: &Pages| {
+            store.held.run_pending_tasks();
+            assert_eq!(metrics.bytes.get() as u64, store.held.weighted_size());
+            assert_eq!(metrics.entries.get() as u64, store.held.entry_count());
+            store.held.weighted_size()
+        };
+        store.put(key.clone(), older.clone());
+        assert!(store.grow(&key, &older, 1000));
+        assert_eq!(held(&store), room);
+        // More than all there may be.
+        assert!(!store.grow(&key, &older, 1));
+        assert_eq!(held(&store), room);
+        // What has been replaced does not come back.
+        store.put(key.clone(), newer.clone());
+        assert!(store.grow(&key, &older, 1000));
+        assert!(Arc::ptr_eq(&store.get(&key).unwrap(), &newer));
+        assert_eq!(held(&store), room - 1000);
+        store.remove(&key);
+        assert!(store.grow(&key, &newer, 1000));
+        assert_eq!((store.get(&key).is_none(), held(&store)), (true, 0));
+    }
+
+    #[test]
+    fn a_list_that_grew_leaves_with_all_its_weight() {
+        let (one, other) = (entry(10), entry(10));
+        let metrics = testing::metrics("lists");
+        let store = Lists::new(2 * weight(&one) as u64 + 100, metrics.clone());
+        let [a, b] = ["st-a", "st-b"].map(testing::list_key);
+        store.put(a.clone(), one.clone());
+        assert!(store.grow(&a, &one, 100));
+        store.put(b.clone(), other.clone());
+        assert_eq!(metrics.bytes.get() as usize, 2 * weight(&one) + 100);
+        // No list is given up for it.
+        assert!(!store.grow(&b, &other, 1));
+        assert!(store.get(&a).is_some());
+        store.put(a.clone(), entry(10));
+        assert!(store.grow(&a, &one, 100), "it is not held any more");
+        assert_eq!(metrics.bytes.get() as usize, 2 * weight(&one));
+        store.remove(&a);
+        store.remove(&b);
+        assert_eq!((metrics.bytes.get(), metrics.entries.get()), (0, 0));
     }
 
     #[test]

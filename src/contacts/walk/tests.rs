@@ -78,6 +78,7 @@ fn fetch(key: ListKey) -> Fetch<ListKey> {
     Fetch {
         key,
         urgency,
+        spent: Arc::default(),
         afresh: false,
     }
 }
