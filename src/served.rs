@@ -117,7 +117,7 @@ pub struct Answer<V> {
     pub age: Duration,
     /// In seconds, how long it is still fresh; negative: since when it is not.
     pub ttl: i64,
-    /// How the content is written: never in a coding that is not there.
+    /// How the caller would have the content.
     pub coding: Coding,
 }
 
@@ -132,7 +132,7 @@ impl<V: Cached> Answer<V> {
         }
     }
 
-    /// What is sent in place of the content itself, where that is so.
+    /// What is sent in place of the content itself, if it is there at this moment.
     pub fn encoded(&self) -> Option<&Encoded> {
         match self.coding {
             Coding::Identity => None,

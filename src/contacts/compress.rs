@@ -96,10 +96,9 @@ where
         let compressing = async move {
             let mut answer = answering.await?;
             // Whoever waits no longer than that gets its answer all the same.
-            let encoded = shared.encoded(key, &answer.copy);
-            if time::timeout_at(deadline, encoded).await == Ok(true) {
-                answer.coding = Coding::Gzip;
-            }
+            let encoded = shared.encode(key, &answer.copy);
+            let _ = time::timeout_at(deadline, encoded).await;
+            answer.coding = Coding::Gzip;
             Ok(answer)
         };
         Either::Right(compressing.boxed())
@@ -107,23 +106,20 @@ where
 }
 
 impl<T: Store<Value: Content>> Shared<T> {
-    /// Whether the copy's encoding is there, after it was waited for if that is worth it.
-    async fn encoded(&self, key: T::Key, copy: &Arc<Entry<T::Value>>) -> bool {
+    /// Sees to it that the copy's encoding is made, and waits for it if that is worth it.
+    async fn encode(&self, key: T::Key, copy: &Arc<Entry<T::Value>>) {
         if copy.encoding.made().is_some() {
-            return true;
+            return;
         }
         let length = copy.length();
         // What is not kept is answered a few times at most.
         if length < LENGTH_MIN || !copy.kept {
-            return false;
+            return;
         }
-        if !copy.encoding.has_begun() && !self.begin(key, copy) {
-            return false;
-        }
-        if length <= WAITED_FOR_MAX {
+        let begun = copy.encoding.has_begun() || self.begin(key, copy);
+        if begun && length <= WAITED_FOR_MAX {
             copy.encoding.ended().await;
         }
-        copy.encoding.made().is_some()
     }
 
     /// Begins the encoding, unless somebody else just has. `false` if there is no turn for it now.

@@ -77,7 +77,10 @@ fn cut(request: &Request<PageKey>, now: Instant) -> Option<Answer<Page>> {
     let limit = key.collection.limits.echo_of(limit)?;
     let page = list.slice(Window { skip, limit });
     let copy = Arc::new(Entry::derived(page, list));
-    Some(Answer::new(copy, Served::Slice, now))
+    Some(Answer {
+        coding: terms.coding,
+        ..Answer::new(copy, Served::Slice, now)
+    })
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 use std::{sync::Arc, time::Duration};
 
+use http::header::CONTENT_ENCODING;
 use http_body_util::BodyExt;
 use serde_json::Value;
 use tokio::time::Instant;
@@ -8,24 +9,28 @@ use tower::{ServiceExt, service_fn};
 use super::*;
 use crate::{
     contacts::{
-        cache::encoding::{Begun, Encoded},
-        list::Verdict,
+        cache::encoding::{Begun, Content, Encoded},
+        list::{List, Verdict},
         page::Window,
         request::Coding,
         spent::{Phase, Spent},
         testing,
     },
-    served::Forward,
+    served::{Answer, Forward},
 };
 
 /// What the stage makes of an outcome below it.
 async fn respond(method: Method, outcome: Result<Reply>) -> Responded {
+    respond_to(http::Request::builder().method(method), outcome).await
+}
+
+async fn respond_to(request: http::request::Builder, outcome: Result<Reply>) -> Responded {
     let outcome = std::sync::Mutex::new(Some(outcome));
     let inner = service_fn(move |_: Inbound| {
         let outcome = outcome.lock().unwrap().take().unwrap();
         async move { outcome }
     });
-    let request = http::Request::builder().method(method).body(()).unwrap();
+    let request = request.body(()).unwrap();
     let inbound = Inbound {
         head: request.into_parts().0,
         has_body: false,
@@ -215,6 +220,37 @@ async fn a_compressed_answer_says_so_and_is_another_representation() {
     let (head, body) = written(respond(Method::GET, Ok(Reply::List(plain))).await).await;
     assert!(!head.contains("content-encoding") && head.contains(etag));
     assert_eq!(body, testing::list(50, now).document().concat());
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_has_it_compressed_need_not_wait_for_it_to_be_compressed_here() {
+    let tag = |etag: &str| format!("\"d24d04841543667a4e8d27dd85aba8a9{etag}\"");
+    for (wanted, had, told) in [
+        (Coding::Gzip, tag("-gzip"), Some((tag("-gzip"), true))),
+        (Coding::Gzip, tag(""), Some((tag(""), false))),
+        // Nothing there is compressed, and it is not said which one is meant.
+        (Coding::Gzip, "*".to_owned(), Some((tag(""), false))),
+        (Coding::Gzip, tag("-br"), None),
+        (Coding::Identity, tag("-gzip"), None),
+    ] {
+        let mut plain = answer(testing::decode(BODY, 0, 10), Served::Hit);
+        plain.coding = wanted;
+        let request = http::Request::get("/").header("if-none-match", &had);
+        let response = respond_to(request, Ok(Reply::Page(plain))).await.response;
+        let coded = response.headers().contains_key(CONTENT_ENCODING);
+        match told {
+            Some((etag, gzip)) => {
+                assert_eq!(response.status(), StatusCode::NOT_MODIFIED, "{had}");
+                assert_eq!(response.headers()[ETAG], etag);
+                assert_eq!(coded, gzip, "{had}");
+            }
+            None => {
+                assert_eq!(response.status(), StatusCode::OK, "{had}");
+                assert_eq!(response.headers()[ETAG], tag(""));
+                assert!(!coded, "{had}");
+            }
+        }
+    }
 }
 
 #[tokio::test(start_paused = true)]
