@@ -10,16 +10,19 @@ use std::{
 };
 
 use futures_util::future::{Ready, ready};
-use http::Method;
+use http::{Method, Uri};
 use serde::Deserialize;
 use tower::Service;
 
+use self::operate::Operate;
 use crate::{
     config::Rules,
     edge::{Inbound, Reply},
     error::{Error, Kind, Result},
     metrics::Registry,
 };
+
+pub mod operate;
 
 /// `[admin]`: the second listener.
 #[derive(Clone, Debug, Deserialize)]
@@ -60,31 +63,42 @@ impl Readiness {
 }
 
 /// Answers what the admin listener is asked.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Admin {
     registry: Registry,
     readiness: Readiness,
+    operate: Operate,
 }
 
 const TEXT: &str = "text/plain; charset=utf-8";
 
 impl Admin {
-    pub fn new(registry: Registry, readiness: Readiness) -> Self {
+    pub fn new(registry: Registry, readiness: Readiness, operate: Operate) -> Self {
         Self {
             registry,
             readiness,
+            operate,
         }
     }
 
-    fn answer(&self, inbound: &Inbound) -> Result<Reply> {
-        if inbound.head.method != Method::GET && inbound.head.method != Method::HEAD {
-            let detail = "the admin listener is read with GET or HEAD";
-            return Err(Error::new(Kind::MethodNotAllowed, detail));
-        }
+    fn answer(&self, mut inbound: Inbound) -> Result<Reply> {
         if inbound.has_body {
             let detail = "a request to the admin listener has no body";
             return Err(Error::new(Kind::BodyNotAllowed, detail));
         }
+        if let Some(target) = below(&inbound.head.uri, "/api/explain") {
+            read_only(&inbound)?;
+            inbound.head.uri = target;
+            return Ok(json(&self.operate.explain(inbound)?));
+        }
+        if inbound.head.uri.path() == "/api/purge" {
+            if inbound.head.method != Method::POST {
+                let detail = "a purge is asked for with POST";
+                return Err(Error::new(Kind::MethodNotAllowed, detail));
+            }
+            return Ok(json(&self.operate.purge(inbound.head.uri.query())?));
+        }
+        read_only(&inbound)?;
         match inbound.head.uri.path() {
             "/livez" => Ok(Reply::Text(TEXT, "alive\n".into())),
             "/readyz" if self.readiness.is_ready() => Ok(Reply::Text(TEXT, "ready\n".into())),
@@ -104,10 +118,28 @@ impl Admin {
             }
             _ => Err(Error::new(
                 Kind::NotFound,
-                "there are /livez, /readyz and /metrics",
+                "there are /livez, /readyz, /metrics, /api/explain/ and /api/purge",
             )),
         }
     }
+}
+
+fn read_only(inbound: &Inbound) -> Result<()> {
+    if inbound.head.method != Method::GET && inbound.head.method != Method::HEAD {
+        let detail = "this is read with GET or HEAD";
+        return Err(Error::new(Kind::MethodNotAllowed, detail));
+    }
+    Ok(())
+}
+
+/// What follows a prefix of the path, as a target of its own.
+fn below(uri: &Uri, prefix: &str) -> Option<Uri> {
+    let target = uri.path_and_query()?.as_str().strip_prefix(prefix)?;
+    target.starts_with('/').then(|| target.parse().ok())?
+}
+
+fn json(document: &serde_json::Value) -> Reply {
+    Reply::Text("application/json", format!("{document:#}\n").into())
 }
 
 impl Service<Inbound> for Admin {
@@ -120,7 +152,7 @@ impl Service<Inbound> for Admin {
     }
 
     fn call(&mut self, inbound: Inbound) -> Self::Future {
-        ready(self.answer(&inbound))
+        ready(self.answer(inbound))
     }
 }
 
@@ -135,7 +167,7 @@ mod tests {
             has_body: false,
             id: RequestId::number(0, 0),
         };
-        match admin.answer(&inbound) {
+        match admin.answer(inbound) {
             Ok(Reply::Text(_, text)) => Ok(String::from_utf8(text.to_vec()).unwrap()),
             Ok(other) => panic!("{other:?}"),
             Err(error) => Err(error.kind()),
@@ -145,7 +177,11 @@ mod tests {
     #[test]
     fn ready_is_not_the_same_as_alive() {
         let readiness = Readiness::default();
-        let admin = Admin::new(Registry::new().unwrap(), readiness.clone());
+        let admin = Admin::new(
+            Registry::new().unwrap(),
+            readiness.clone(),
+            operate::tests::operate(),
+        );
         let get = |path| ask(&admin, http::Request::get(path));
         assert_eq!(get("/livez").unwrap(), "alive\n");
         assert_eq!(get("/readyz"), Err(Kind::Draining));

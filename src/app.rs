@@ -33,18 +33,20 @@ use tower::{Service, ServiceBuilder};
 use tracing::{info, warn};
 
 use crate::{
-    admin::{Admin, Readiness},
+    admin::{Admin, Readiness, operate::Operate},
     config::Config,
     contacts::{
         account::{Accounts, Malformed},
         cache::{self, entry::Lifetime, forced::Forced, store},
         collections::Collections,
-        compress, slice, walk,
+        compress,
+        copies::Copies,
+        slice, walk,
     },
     edge::{
         body::Body,
         local, respond,
-        route::{Route, query::Style},
+        route::{Resolver, Route, query::Style},
         server::{self, Server},
         trace,
         workers::Workers,
@@ -52,24 +54,25 @@ use crate::{
     metrics::{self, Registry},
     service::FetchPage,
     upstream::{
-        Paging, breaker,
+        Paging,
+        breaker::{self, Breaker},
         budget::{self, Budgets},
         client::Client,
         fetch, retry,
-        secret::Secret,
-        token::{self, Credentials},
+        secret::Sources,
+        token::{self, Credentials, gate},
     },
 };
 
-/// What callers reach: a request to a response, whatever happens.
+/// What callers reach: a request to a response, whatever happens. And what operators can ask about it.
 fn traffic(
     config: &Config,
-    accounts: Accounts,
-    credentials: Credentials,
+    accounts: Arc<Accounts>,
+    credentials: &Arc<Credentials>,
     budgets: Budgets,
     registry: &Registry,
     traced: trace::Metrics,
-) -> Result<impl Traffic, StartError> {
+) -> Result<(impl Traffic, Operate), StartError> {
     let caches = cache::Families::new(registry)?;
     let (of_pages, of_lists) = (caches.of("pages"), caches.of("lists"));
     let lists_bytes = config.cache.lists_max_bytes.as_u64();
@@ -81,22 +84,35 @@ fn traffic(
         // A window becomes a request, and its answer a page: judged before anybody believes it.
         .layer(fetch::layer(
             config.upstream.clone(),
-            fetch::Metrics::new(registry)?,
+            fetch::Metrics::new(registry, accounts.iter())?,
         ))
         // Signed last, so that no token grows old while its request waits.
-        .layer(token::layer(Arc::new(credentials), SystemTime::now))
+        .layer(token::layer(credentials.clone(), SystemTime::now))
         .service(Client::new(&config.upstream)?);
-    let upstream = sparingly(attempts, &accounts, budgets, registry)?;
+    let upstream = sparingly(attempts, &accounts, credentials, budgets, registry)?;
 
     let forced = Arc::new(Forced::new(config.cache.forced_per_minute));
     let held_lists = Arc::new(store::Lists::new(lists_bytes, of_lists.clone()));
+    let of_a_page = Lifetime {
+        fresh_for: config.cache.fresh_for,
+        stale_for: config.cache.stale_for,
+    };
+    let held_pages = Arc::new(store::Pages::new(pages_bytes, of_a_page, of_pages.clone()));
+    // Until the stores are gone.
+    tokio::spawn(store::keep_swept(Arc::downgrade(&held_lists)));
+    tokio::spawn(store::keep_swept(Arc::downgrade(&held_pages)));
     let collections = Collections::new(config.edge.collections_max, held_lists.clone());
+    let held_pages = Arc::new(cache::Held::new(held_pages));
+    let held_lists = Arc::new(cache::Held::new(held_lists));
+    let copies = Copies::new(accounts.clone(), held_pages.clone(), held_lists.clone());
+    let resolver = Resolver::new(config.edge.clone(), style, accounts, collections);
+    let resolver = Arc::new(resolver);
     let lists = ServiceBuilder::new()
         // Above the copies, since an encoding is made once for each and kept beside it.
         .layer(compress::layer(held_lists.clone(), &of_lists))
         // One walk for all who ask, and none while its list is fresh.
         .layer(cache::layer(
-            held_lists.clone(),
+            held_lists,
             forced.clone(),
             Lifetime {
                 fresh_for: config.merge.fresh_for,
@@ -117,7 +133,6 @@ fn traffic(
         ))
         .service(upstream.clone());
 
-    let held_pages = Arc::new(store::Pages::new(pages_bytes, of_pages.clone()));
     let pages = ServiceBuilder::new()
         // Above the pages' copies: what a list can answer need not be kept twice.
         .layer(slice::layer(of_pages.clone()))
@@ -125,18 +140,11 @@ fn traffic(
         .layer(compress::layer(held_pages.clone(), &of_pages))
         // One flight for all who ask, and none while its page is fresh.
         .layer(cache::layer(
-            held_pages,
-            forced,
-            Lifetime {
-                fresh_for: config.cache.fresh_for,
-                stale_for: config.cache.stale_for,
-            },
-            chance,
-            of_pages,
+            held_pages, forced, of_a_page, chance, of_pages,
         ))
         .service(upstream);
 
-    Ok(ServiceBuilder::new()
+    let traffic = ServiceBuilder::new()
         // Outermost, so that every request has a name, a count and a line, refused ones included.
         .layer(trace::layer(number_of_this_start(), traced))
         // Below it everything is an answer or an error; above it everything is HTTP.
@@ -144,33 +152,33 @@ fn traffic(
         // Before anything is read: a web page in somebody's browser must not get this far.
         .layer(local::layer())
         // The last stage that sees a header. Below it travel a key and terms.
-        .service(Route::new(
-            config.edge.clone(),
-            style,
-            accounts,
-            collections,
-            pages,
-            lists,
-        )))
+        .service(Route::new(resolver.clone(), pages, lists));
+    Ok((traffic, Operate::new(resolver, copies)))
 }
 
 /// What stands between a flight and its attempts.
 fn sparingly<S: FetchPage>(
     attempts: S,
     accounts: &Accounts,
+    credentials: &Arc<Credentials>,
     budgets: Budgets,
     registry: &Registry,
 ) -> metrics::Result<impl FetchPage + use<S>> {
+    let breaker = Breaker::new(breaker::Metrics::new(registry)?);
     Ok(ServiceBuilder::new()
         // One more try for a flight, none for its waiters; each one goes through all that follows.
         .layer(retry::layer(
             chance,
             retry::Metrics::new(registry, accounts.iter())?,
         ))
-        // Above the budget: what need not be tried costs no slot.
-        .layer(breaker::layer(breaker::Metrics::new(registry)?))
+        // Above the budget: what need not be tried need not wait for its turn. First whether there is a credential for it,
+        .layer(gate::layer(credentials.clone(), SystemTime::now))
+        // then whether upstream is there at all.
+        .layer(breaker.gate())
         // Each attempt has paid for itself; here it may wait a minute.
         .layer(budget::layer(Arc::new(budgets)))
+        // Meanwhile the breaker may have opened. What is not sent after all costs no slot.
+        .layer(breaker.watch())
         .service(attempts))
 }
 
@@ -262,6 +270,8 @@ pub struct App {
     pub admin: SocketAddr,
     serve_traffic: BoxFuture<'static, ()>,
     serve_admin: BoxFuture<'static, ()>,
+    watch_secrets: BoxFuture<'static, ()>,
+    credentials: Arc<Credentials>,
     stop_traffic: CancellationToken,
     stop_admin: CancellationToken,
     readiness: Readiness,
@@ -270,19 +280,27 @@ pub struct App {
 }
 
 impl App {
-    /// Builds the gateway and binds its listeners. `secrets` are those of `config.accounts`, in their order; an account
-    /// without one starts disabled.
+    /// Builds the gateway and binds its listeners. `secrets` are those of `config.accounts`, in their order, and are read
+    /// here, blocking; an account without one starts disabled.
     ///
     /// # Errors
     /// If a listener's address is taken, or the system lacks something that is needed.
-    pub async fn bind(config: &Config, secrets: Vec<Option<Secret>>) -> Result<Self, StartError> {
+    pub async fn bind(
+        config: &Config,
+        secrets: Vec<impl Into<Sources>>,
+    ) -> Result<Self, StartError> {
         let registry = Registry::new()?;
-        let accounts = Accounts::new(&config.accounts)?;
-        let credentials = Credentials::new(
-            accounts.iter().zip(secrets),
+        let accounts = Arc::new(Accounts::new(&config.accounts)?);
+        let told = config.accounts.iter().zip(secrets);
+        let credentials = Arc::new(Credentials::new(
+            accounts
+                .iter()
+                .zip(told)
+                .map(|(account, (told, secrets))| (account, told, secrets.into())),
             &config.token,
+            chance,
             &token::Metrics::new(&registry)?,
-        );
+        ));
         let allowances = config
             .accounts
             .iter()
@@ -294,17 +312,17 @@ impl App {
             Instant::now(),
         );
         let [by_callers, by_operators] = trace::Metrics::new(&registry)?;
-        let traffic = traffic(
+        let (traffic, operate) = traffic(
             config,
             accounts,
-            credentials,
+            &credentials,
             budgets,
             &registry,
             by_callers,
         )?;
         let readiness = Readiness::default();
         let operations = operations(
-            Admin::new(registry.clone(), readiness.clone()),
+            Admin::new(registry.clone(), readiness.clone(), operate),
             by_operators,
         );
 
@@ -346,6 +364,8 @@ impl App {
             admin: admin_at,
             serve_traffic: callers.serve(traffic, stop_traffic.clone()).boxed(),
             serve_admin: operators.serve(operations, stop_admin.clone()).boxed(),
+            watch_secrets: credentials.clone().watch(config.token.secret_poll).boxed(),
+            credentials,
             stop_traffic,
             stop_admin,
             readiness,
@@ -354,15 +374,22 @@ impl App {
         })
     }
 
+    /// The accounts' credentials, to have their secrets read again.
+    pub fn credentials(&self) -> &Arc<Credentials> {
+        &self.credentials
+    }
+
     /// Serves until `stop`, then stops accepting and finishes what is in flight, within the drain's timeout. The admin
     /// listener answers to the end.
     pub async fn run(self, stop: impl Future<Output = ()>) {
         let admin = tokio::spawn(self.serve_admin);
+        let watching = tokio::spawn(self.watch_secrets);
         let mut traffic = self.workers.spawn(self.serve_traffic);
         self.readiness.set(true);
         info!(traffic = %self.traffic, admin = %self.admin, "serving");
         stop.await;
         self.readiness.set(false);
+        watching.abort();
         info!("draining");
         self.stop_traffic.cancel();
         if time::timeout(self.drain_timeout, &mut traffic)
@@ -381,3 +408,7 @@ impl App {
 
 #[cfg(test)]
 mod outage;
+#[cfg(test)]
+mod spending;
+#[cfg(test)]
+mod stack;

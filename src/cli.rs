@@ -14,8 +14,11 @@ use tracing::error;
 
 use crate::{app::StartError, config::Problems};
 
+pub mod ask;
 pub mod check;
 pub mod demo;
+pub mod explain;
+pub mod purge;
 pub mod serve;
 pub mod simulate;
 
@@ -40,6 +43,10 @@ enum Command {
     Serve(serve::Args),
     /// Report everything that is wrong with a configuration
     Check(check::Args),
+    /// Ask a running gateway why it would answer a request as it would
+    Explain(explain::Args),
+    /// Make copies of a running gateway go
+    Purge(purge::Args),
     /// Play Kore.ai alone, with its limits and faults
     Simulate(Box<simulate::Args>),
 }
@@ -51,6 +58,8 @@ impl Cli {
             Command::Check(args) => return check::run(&args),
             Command::Demo(args) => wait_for(demo::run(args)),
             Command::Serve(args) => wait_for(serve::run(args)),
+            Command::Explain(args) => wait_for(explain::run(args)),
+            Command::Purge(args) => wait_for(purge::run(args)),
             Command::Simulate(args) => wait_for(async { Ok(simulate::run(*args).await?) }),
         };
         match outcome {
@@ -76,6 +85,8 @@ pub enum Failure {
     #[error("contacts-gateway: {0}")]
     Simulator(#[from] crate::simulator::StartError),
     #[error("contacts-gateway: {0}")]
+    Ask(#[from] ask::AskError),
+    #[error("contacts-gateway: {0}")]
     Log(#[from] tracing_subscriber::util::TryInitError),
     #[error("contacts-gateway: {0}")]
     System(#[from] io::Error),
@@ -96,6 +107,19 @@ fn wait_for(command: impl Future<Output = Result<(), Failure>>) -> Result<(), Fa
         .enable_all()
         .build()?
         .block_on(command)
+}
+
+/// Turns core dumps off: one of this process would hold every secret and every contact in memory, and lie about on a disk.
+///
+/// A core that is piped to a program (`core_pattern`) is that program's affair, which is told the limit; systemd-coredump
+/// keeps none.
+fn forbid_core_dumps() -> io::Result<()> {
+    use rustix::process::{Resource, Rlimit, setrlimit};
+    let none = Rlimit {
+        current: Some(0),
+        maximum: Some(0),
+    };
+    Ok(setrlimit(Resource::Core, none)?)
 }
 
 /// Ctrl-C, or the signal that a supervisor sends.

@@ -18,7 +18,7 @@ use serde::Deserialize;
 
 use crate::{
     admin, contacts, edge, telemetry, upstream,
-    upstream::secret::{Secret, SecretProblem},
+    upstream::secret::{Secret, Source, Sources},
 };
 
 use examine::{Secrets, examine};
@@ -142,21 +142,24 @@ pub fn check(
     examine(path, &read(path)?, &Variables::new(env), Secrets::Read)
 }
 
-/// Each account's secret, in the order of `config.accounts`: from its file, which is relative to `folder` (that of
-/// the configuration file), or from its variable in `env`. Blocking.
+/// Where each account's secrets are, in the order of `config.accounts`. Files are relative to `folder` (that of the
+/// configuration file); variables are those of `env`.
 ///
-/// An account whose secret cannot be had starts disabled; the others are not concerned.
+/// An account whose secrets cannot be had starts disabled; the others are not concerned.
 pub fn secrets(
     config: &Config,
     folder: &Path,
     env: impl IntoIterator<Item = (impl Into<OsString>, impl Into<OsString>)>,
-) -> Vec<Result<Secret, SecretProblem>> {
+) -> Vec<Sources> {
     let env = Variables::new(env);
-    config
-        .accounts
-        .iter()
-        .map(|account| secret(account, folder, &env))
-        .collect()
+    let sources = |account: &contacts::account::Config| {
+        let none = || Source::Read(Secret::from_variable("", None));
+        Sources {
+            first: client_secret(account, folder, &env).unwrap_or_else(none),
+            next: next_secret(account, folder, &env),
+        }
+    };
+    config.accounts.iter().map(sources).collect()
 }
 
 /// The folder that the paths in a configuration file are relative to.
@@ -164,17 +167,35 @@ pub fn folder(path: &Path) -> &Path {
     path.parent().unwrap_or(Path::new(""))
 }
 
-fn secret(
+fn client_secret(
     account: &contacts::account::Config,
     folder: &Path,
     env: &Variables,
-) -> Result<Secret, SecretProblem> {
-    match (&account.client_secret_file, &account.client_secret_env) {
-        (Some(file), _) => Secret::from_file(&folder.join(file)),
-        (None, name) => {
-            let name = name.as_deref().unwrap_or_default();
-            Secret::from_variable(name, env.get(name).map(OsString::as_os_str))
-        }
+) -> Option<Source> {
+    let (file, name) = (&account.client_secret_file, &account.client_secret_env);
+    source(file.as_deref(), name.as_deref(), folder, env)
+}
+
+fn next_secret(
+    account: &contacts::account::Config,
+    folder: &Path,
+    env: &Variables,
+) -> Option<Source> {
+    let (file, name) = (&account.next_secret_file, &account.next_secret_env);
+    source(file.as_deref(), name.as_deref(), folder, env)
+}
+
+fn source(
+    file: Option<&Path>,
+    variable: Option<&str>,
+    folder: &Path,
+    env: &Variables,
+) -> Option<Source> {
+    let read = |name| Secret::from_variable(name, env.get(name).map(OsString::as_os_str));
+    match (file, variable) {
+        (Some(file), _) => Some(Source::File(folder.join(file))),
+        (None, Some(name)) => Some(Source::Read(read(name))),
+        (None, None) => None,
     }
 }
 

@@ -127,6 +127,7 @@ struct Inner {
     cause: Option<Box<str>>,
     retry_after: Option<Duration>,
     again: Option<Again>,
+    unsent: bool,
 }
 
 /// What every stage returns.
@@ -142,6 +143,7 @@ impl Error {
                 cause: None,
                 retry_after: None,
                 again: None,
+                unsent: false,
             }),
             served: None,
         }
@@ -165,6 +167,13 @@ impl Error {
     #[must_use]
     pub fn again_by(mut self, again: Again) -> Self {
         Arc::make_mut(&mut self.inner).again = Some(again);
+        self
+    }
+
+    /// Adds that upstream was not asked: the call costs no slot, and says nothing about upstream.
+    #[must_use]
+    pub fn unsent(mut self) -> Self {
+        Arc::make_mut(&mut self.inner).unsent = true;
         self
     }
 
@@ -198,6 +207,11 @@ impl Error {
     /// How the same call may be tried once more; `None` if that would not help.
     pub fn again(&self) -> Option<Again> {
         self.inner.again
+    }
+
+    /// Whether upstream was not even asked.
+    pub fn is_unsent(&self) -> bool {
+        self.inner.unsent
     }
 
     /// How long upstream said to wait, if it did.

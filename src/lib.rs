@@ -6,7 +6,7 @@
 //!                  contacts  slice ─> compress ─> cache of pages ─────┤
 //!                                     compress ─> cache of lists ─> walk
 //!                                                                     │  Fetch<PageKey>
-//!                  upstream      retry ─> breaker ─> budget ─> fetch ─> token ─> client ──HTTP──> Kore.ai
+//!                  upstream      retry ─> gate ─> breaker ─> budget ─> fetch ─> token ─> client ──> Kore.ai
 //! ```
 //!
 //! Three folders, two typed seams. Above the first seam everything is HTTP as callers speak it; between the seams travel
@@ -16,7 +16,7 @@
 //! | --- | --- |
 //! | [`edge`] | speaks HTTP to callers: [`server`](edge::server) and its [`workers`](edge::workers), [`trace`](edge::trace), [`respond`](edge::respond), [`local`](edge::local), [`route`](edge::route) |
 //! | [`contacts`] | the domain: [`collection`](contacts::collection), [`page`](contacts::page), [`list`](contacts::list), the [`cache`](contacts::cache) of both, the [`walk`](contacts::walk) that merges, the [`slice`](contacts::slice) that cuts, the copies that [`compress`](contacts::compress) makes smaller |
-//! | [`upstream`] | speaks HTTP to Kore.ai: [`retry`](upstream::retry), [`breaker`](upstream::breaker), [`budget`](upstream::budget), [`fetch`](upstream::fetch), [`token`](upstream::token), [`client`](upstream::client) |
+//! | [`upstream`] | speaks HTTP to Kore.ai: [`retry`](upstream::retry), [`gate`](upstream::token::gate), [`breaker`](upstream::breaker), [`budget`](upstream::budget), [`fetch`](upstream::fetch), [`token`](upstream::token), [`client`](upstream::client) |
 //! | [`admin`] | the second listener: health and metrics |
 //! | [`simulator`] | plays Kore.ai: for `demo`, for tests, for benchmarks |
 //! | [`cli`], [`config`], [`telemetry`] | from arguments, files and environment to a running process |

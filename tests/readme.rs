@@ -143,6 +143,38 @@ fn the_curl_lines_show_what_they_say() {
 }
 
 #[test]
+fn the_operators_lines_are_answered() {
+    let (_running, said) = demo();
+    let admin = address(&said, "/metrics");
+    let folder = tempfile::tempdir().unwrap();
+    let operators = |line: &&str| {
+        ["explain", "purge"]
+            .iter()
+            .any(|command| line.starts_with(&format!("contacts-gateway {command} ")))
+    };
+    let answers: Vec<_> = blocks("sh")
+        .into_iter()
+        .flat_map(str::lines)
+        .filter(operators)
+        .map(|line| {
+            let line = line
+                .split(" #")
+                .next()
+                .unwrap()
+                .replace("contacts-gateway", GATEWAY);
+            shell(&format!("{line} --admin http://{admin}"), folder.path())
+        })
+        .collect();
+    let [explained, counted, purged, outdated] = &answers[..] else {
+        panic!("{answers:?}");
+    };
+    assert!(explained.contains("\"decision\": \"miss\""), "{explained}");
+    assert!(counted.contains("\"pages\": 0"), "{counted}");
+    assert!(purged.contains("\"purge\": \"hard\""), "{purged}");
+    assert!(outdated.contains("\"purge\": \"soft\""), "{outdated}");
+}
+
+#[test]
 fn the_configuration_is_a_good_one_and_serves() {
     let folder = tempfile::tempdir().unwrap();
     let [config] = blocks("toml")[..] else {
@@ -153,6 +185,9 @@ fn the_configuration_is_a_good_one_and_serves() {
         let Some(arguments) = line.strip_prefix("contacts-gateway ") else {
             continue;
         };
+        if !arguments.contains("--config") {
+            continue;
+        }
         let arguments = arguments.split('#').next().unwrap().split_whitespace();
         let mut command = Command::new(GATEWAY);
         command

@@ -42,6 +42,7 @@ pub struct Args {
 
 /// Runs until a signal.
 pub(super) async fn run(args: Args) -> Result<(), Failure> {
+    super::forbid_core_dumps()?;
     let account = AccountSettings::demo();
     let secret = Secret::new(account.client_secret.expose_secret());
     let simulator = Simulator::start(Settings {
@@ -100,6 +101,9 @@ curl -s -X DELETE {kore}/_simulator/faults
 
 # upstream is well again; the whole list, merged from pages and verified, see Merge-Status
 curl -s -D - -o contacts.json '{contacts}?all=true'
+
+# why a page would be answered as it would be, without asking upstream
+curl -s 'http://{admin}/api/explain/agentassist/api/v1/public/{DEMO_STREAM_ID}/contacts?skip=0&limit=2'
 
 # what the gateway counted, and the calls that upstream saw
 curl -s http://{admin}/metrics

@@ -5,15 +5,8 @@ use std::{
     path::PathBuf,
 };
 
-use tracing::error;
-
 use super::Failure;
-use crate::{
-    app::App,
-    config::{self, Config},
-    telemetry,
-    upstream::secret::Secret,
-};
+use crate::{app::App, config, telemetry};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -34,7 +27,8 @@ pub struct Args {
 pub(super) async fn run(args: Args) -> Result<(), Failure> {
     let config = config::load(&args.config, std::env::vars_os())?;
     telemetry::start(&config.log)?;
-    let secrets = secrets(&config, &args);
+    super::forbid_core_dumps()?;
+    let secrets = config::secrets(&config, config::folder(&args.config), std::env::vars_os());
     let app = App::bind(&config, secrets).await?;
     // The log may be set to say less; where to connect is what one wants to know of port 0.
     let (traffic, admin) = (app.traffic, app.admin);
@@ -44,17 +38,4 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
     );
     app.run(super::stopped()).await;
     Ok(())
-}
-
-/// Each account's secret. One that cannot be read disables its account alone.
-fn secrets(config: &Config, args: &Args) -> Vec<Option<Secret>> {
-    let secrets = config::secrets(config, config::folder(&args.config), std::env::vars_os());
-    let usable = |(account, secret): (&crate::contacts::account::Config, Result<Secret, _>)| {
-        secret
-            .inspect_err(|problem| {
-                error!(account = account.name, cause = %problem, "the account is disabled: its secret cannot be read");
-            })
-            .ok()
-    };
-    config.accounts.iter().zip(secrets).map(usable).collect()
 }

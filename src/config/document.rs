@@ -9,7 +9,7 @@ use std::{collections::BTreeMap, ops::Range};
 use config::{Value, ValueKind};
 use toml::{
     Spanned,
-    de::{DeTable, DeValue},
+    de::{DeString, DeTable, DeValue},
 };
 
 use super::{
@@ -227,8 +227,23 @@ fn plain(value: &DeValue<'_>) -> Option<ValueKind> {
         DeValue::Boolean(value) => Some(ValueKind::Boolean(*value)),
         DeValue::String(text) => Some(ValueKind::String(text.clone().into_owned())),
         DeValue::Integer(number) => {
-            let number = u64::from_str_radix(number.as_str(), number.radix()).ok()?;
-            Some(i64::try_from(number).map_or(ValueKind::U64(number), ValueKind::I64))
+            let number = i128::from_str_radix(number.as_str(), number.radix()).ok()?;
+            let signed = i64::try_from(number).map(ValueKind::I64);
+            signed
+                .or_else(|_| u64::try_from(number).map(ValueKind::U64))
+                .ok()
+        }
+        DeValue::Float(number) => number.as_str().parse().ok().map(ValueKind::Float),
+        DeValue::Table(table) => {
+            let named = |(name, inner): (&Spanned<DeString<'_>>, &Spanned<DeValue<'_>>)| {
+                let value = Value::new(None, plain(inner.get_ref())?);
+                Some((name.get_ref().to_string(), value))
+            };
+            table
+                .iter()
+                .map(named)
+                .collect::<Option<Table>>()
+                .map(ValueKind::Table)
         }
         _ => None,
     }

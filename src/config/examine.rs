@@ -8,13 +8,13 @@ use std::{
 use toml::de::DeTable;
 
 use super::{
-    Config, Problem, Problems, Rules, document, excerpt,
+    Config, Problem, Problems, Rules, client_secret, document, excerpt,
     findings::{At, Findings, Raw},
-    folder, keys,
+    folder, keys, next_secret,
     problem::{Fault, Place},
-    secret,
     variables::Variables,
 };
+use crate::upstream::token::Signer;
 
 /// Whether secrets are read too, and are problems if they cannot be.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -158,19 +158,35 @@ fn find_secrets(config: &Config, folder: &Path, env: &Variables, findings: &mut 
         .map(|raw| raw.key.clone())
         .collect();
     for (index, account) in config.accounts.iter().enumerate() {
-        let (one, other) = (&account.client_secret_file, &account.client_secret_env);
-        let name = if one.is_some() {
-            "client_secret_file"
-        } else {
-            "client_secret_env"
-        };
-        let key = format!("accounts[{index}].{name}");
-        let decided = one.is_some() != other.is_some();
-        if !decided || broken.contains(&key) || findings.is_spoilt(&key) {
-            continue;
-        }
-        if let Err(problem) = secret(account, folder, env) {
-            findings.report(findings.place(&key), &key, Fault::Secret(problem));
+        let secrets = [
+            (
+                (&account.client_secret_file, "client_secret_file"),
+                (&account.client_secret_env, "client_secret_env"),
+                client_secret(account, folder, env),
+            ),
+            (
+                (&account.next_secret_file, "next_secret_file"),
+                (&account.next_secret_env, "next_secret_env"),
+                next_secret(account, folder, env),
+            ),
+        ];
+        for ((file, file_key), (variable, variable_key), source) in secrets {
+            let name = if file.is_some() {
+                file_key
+            } else {
+                variable_key
+            };
+            let key = format!("accounts[{index}].{name}");
+            let decided = file.is_some() != variable.is_some();
+            let Some(source) = source.filter(|_| decided) else {
+                continue;
+            };
+            if broken.contains(&key) || findings.is_spoilt(&key) {
+                continue;
+            }
+            if let Err(problem) = Signer::read(&source, account.algorithm) {
+                findings.report(findings.place(&key), &key, Fault::Secret(problem));
+            }
         }
     }
 }

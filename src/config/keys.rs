@@ -155,6 +155,7 @@ fn text_kind(visitor: &dyn Expected) -> Kind {
         "an integer or string" => Kind::Size,
         "socket address" => Kind::Address,
         "path string" => Kind::File,
+        crate::contacts::account::claims::EXPECTED => Kind::Claims,
         _ => Kind::Text,
     }
 }
@@ -307,7 +308,10 @@ mod tests {
             "accounts[].name Text",
             "accounts[].client_secret_file File",
             "accounts[].client_secret_env Text",
-            "accounts[].algorithm Choice([\"HS256\"])",
+            "accounts[].next_secret_file File",
+            "accounts[].algorithm Choice([\"HS256\", \"HS512\", \"RS256\", \"RS512\"])",
+            "accounts[].jti Choice([\"auto\", \"off\", \"per_request\"])",
+            "accounts[].claims Claims",
             "accounts[].streams[].stream_id Text",
             "budget.start_share Share",
             "cache.fresh_for Duration",

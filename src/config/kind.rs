@@ -25,12 +25,14 @@ pub(crate) enum Kind {
     Choice(&'static [&'static str]),
     Text,
     File,
+    /// A table of plain values, whatever their names.
+    Claims,
 }
 
 impl Kind {
     /// True if no value of this kind can be a secret.
     pub(crate) fn is_harmless(self) -> bool {
-        !matches!(self, Self::Text | Self::File)
+        !matches!(self, Self::Text | Self::File | Self::Claims)
     }
 
     /// Reads a value of the file. The error is the end of a sentence that begins with the value.
@@ -43,9 +45,22 @@ impl Kind {
                     Err(_) => Err("is too large".to_owned()),
                 }
             }
+            (Self::Claims, DeValue::Table(table)) => {
+                let plain = |value: &DeValue<'_>| match value {
+                    DeValue::Integer(number) => {
+                        i64::from_str_radix(number.as_str(), number.radix()).is_ok()
+                    }
+                    DeValue::String(_) | DeValue::Float(_) | DeValue::Boolean(_) => true,
+                    _ => false,
+                };
+                let all = table.iter().all(|(_, value)| plain(value.get_ref()));
+                if all { Ok(()) } else { Err(self.wanted()) }
+            }
             // A quoted number or switch in the file is a mistake worth a word; in a variable it is the only way.
             (Self::Share, DeValue::Float(_) | DeValue::Integer(_)) => Ok(()),
-            (Self::Number { .. } | Self::Share | Self::Switch, _) => Err(self.wanted()),
+            (Self::Number { .. } | Self::Share | Self::Switch | Self::Claims, _) => {
+                Err(self.wanted())
+            }
             (_, DeValue::String(text)) => self.accepts_text(text),
             _ => Err(self.wanted()),
         }
@@ -69,6 +84,7 @@ impl Kind {
             Self::Address => text.parse::<SocketAddr>().is_ok(),
             Self::Choice(choices) => choices.contains(&text),
             Self::Text | Self::File => true,
+            Self::Claims => false,
         };
         if good { Ok(()) } else { Err(self.wanted()) }
     }
@@ -102,6 +118,10 @@ impl Kind {
             }
             Self::Text => "is not text (write it in quotes)".to_owned(),
             Self::File => "is not the name of a file (write it in quotes)".to_owned(),
+            Self::Claims => {
+                r#"is not a table of texts, numbers, true and false (write { iss = "cs-1" })"#
+                    .to_owned()
+            }
         }
     }
 }
@@ -189,6 +209,21 @@ mod tests {
             ),
             (Kind::Text, "\"\"", "ok"),
             (Kind::Text, "5", "is not text (write it in quotes)"),
+            (
+                Kind::Claims,
+                "{ iss = \"x\", a = -1, b = 2.5, c = true }",
+                "ok",
+            ),
+            (
+                Kind::Claims,
+                "{ a = [] }",
+                r#"is not a table of texts, numbers, true and false (write { iss = "cs-1" })"#,
+            ),
+            (
+                Kind::Claims,
+                "{ a = 99999999999999999999 }",
+                r#"is not a table of texts, numbers, true and false (write { iss = "cs-1" })"#,
+            ),
             (
                 Kind::File,
                 "[]",

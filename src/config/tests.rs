@@ -482,6 +482,74 @@ fn a_file_that_cannot_be_read_is_named() {
 }
 
 #[test]
+fn a_second_secret_and_claims_have_rules_of_their_own() {
+    let told = |more: &str| heads(&told_with(&format!("{ACCOUNT}{more}"), &[])).join("\n");
+    for (more, expected) in [
+        ("next_secret_file = 'x'", "ok"),
+        ("next_secret_env = 'X'", "ok"),
+        ("next_secret_file = ''", "names no file"),
+        (
+            "next_secret_file = 'x'\nnext_secret_env = 'X'",
+            "and next_secret_env are both set: keep one",
+        ),
+        (
+            "next_secret_env = 'x='",
+            "only A-Z, 0-9 and _: the name of an environment variable, not the secret itself",
+        ),
+        (
+            "claims = { sub = 'me', iss = 'x', level = -2, share = 0.5, on = true }",
+            "ok",
+        ),
+        ("[accounts.claims]\niss = 'x'", "ok"),
+        (
+            "claims = { jti = 'x' }",
+            "may not have jti, which the gateway sets itself",
+        ),
+        (
+            "claims = { appId = 'x' }",
+            "may not have appId, which the gateway sets itself",
+        ),
+        ("claims = { a = inf }", "or a number without end"),
+        (
+            "claims = { 'a b' = 1 }",
+            "have a name that is not 1 to 64 visible ASCII characters",
+        ),
+        (
+            "claims = { a = [] }",
+            "a section is not a table of texts, numbers, true and false (write { iss = \"cs-1\" })",
+        ),
+        (
+            "claims = 'CANARY'",
+            "text is not a table of texts, numbers, true and false (write { iss = \"cs-1\" })",
+        ),
+    ] {
+        let told = told(more);
+        assert!(told.ends_with(expected), "{more}: {told}");
+        assert!(!told.contains("CANARY"));
+    }
+    let many: Vec<_> = (0..17).map(|n| format!("c{n} = 1")).collect();
+    assert!(told(&format!("claims = {{ {} }}", many.join(", "))).ends_with("are more than 16"));
+    let long = format!("claims = {{ a = '{}' }}", "x".repeat(257));
+    assert!(told(&long).contains("more than 256 characters"));
+}
+
+#[test]
+fn claims_and_shares_are_read_as_they_are_written() {
+    let text = format!(
+        "[budget]\nstart_share = 0.25\n{ACCOUNT}claims = {{ appVersion = 'x', n = -2, share = 0.5, on = true }}"
+    );
+    let none: [(&str, &str); 0] = [];
+    let config = parse(Path::new("gw.toml"), text.as_bytes(), none)
+        .unwrap_or_else(|problems| panic!("{problems}"));
+    assert_eq!(config.budget.start_share, 0.25);
+    let claims = serde_json::to_value(&config.accounts[0].claims).expect("JSON");
+    assert_eq!(
+        claims,
+        serde_json::json!({ "appVersion": "x", "n": -2, "share": 0.5, "on": true })
+    );
+}
+
+#[test]
 fn a_missing_secret_concerns_its_account_alone_but_not_for_check() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("gateway.toml");
@@ -501,9 +569,10 @@ fn a_missing_secret_concerns_its_account_alone_but_not_for_check() {
     let found = secrets(&config, super::folder(&path), env);
     let exposed: Vec<_> = found
         .iter()
-        .map(|secret| secret.as_ref().ok().map(Secret::expose))
+        .map(|sources| sources.first.read().ok())
+        .map(|secret| secret.is_some_and(|secret| secret.expose() == CANARY))
         .collect();
-    assert_eq!(exposed, [Some(CANARY), None, Some(CANARY), None]);
+    assert_eq!(exposed, [true, false, true, false]);
     assert!(!format!("{found:?}").contains(CANARY));
 
     let text = check(&path, env)

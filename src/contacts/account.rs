@@ -2,125 +2,20 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    path::PathBuf,
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError, Weak},
 };
 
-use serde::Deserialize;
+pub use self::{
+    claims::Claims,
+    config::{Algorithm, Config, Jti, StreamConfig},
+};
+use super::{
+    ids::{AccountId, ClientId, Epoch, StreamId},
+    scope::Scope,
+};
 
-use super::ids::{AccountId, ClientId, Epoch, StreamId};
-use crate::config::Rules;
-
-/// One `[[accounts]]` table: a Kore.ai account and the credential that reads it.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Config {
-    /// What logs and metrics call it: `[a-z0-9_-]{1,64}`, unique. Required.
-    pub name: String,
-    /// Kore.ai's id for it: 1 to 128 of `[A-Za-z0-9_-]`, unique. Required.
-    pub account_id: String,
-    /// The JWT app's client id (`cs-...`): 1 to 256 visible ASCII characters. Required.
-    pub client_id: String,
-    /// A file that holds the client secret; one trailing newline is dropped. Relative to the configuration file.
-    pub client_secret_file: Option<PathBuf>,
-    /// The environment variable that holds the client secret. Exactly one of the two is required.
-    pub client_secret_env: Option<String>,
-    /// How tokens are signed.
-    pub algorithm: Algorithm,
-    /// Calls that Kore.ai allows the account in a minute; 1 to 60,000.
-    pub calls_per_minute: u32,
-    /// The streams that may be asked for. None listed: every stream of the account is open.
-    pub streams: Vec<StreamConfig>,
-}
-
-impl Config {
-    /// States which rules are broken within this account.
-    pub fn check(&self, rules: &mut Rules) {
-        rules.name("name", &self.name);
-        rules.id("account_id", &self.account_id);
-        rules.text(
-            "client_id",
-            &self.client_id,
-            256,
-            |c| c.is_ascii_graphic(),
-            "visible ASCII",
-        );
-        self.check_secret(rules);
-        rules.range("calls_per_minute", self.calls_per_minute, 1..=60_000);
-        for (index, stream) in self.streams.iter().enumerate() {
-            rules.section(&format!("streams[{index}]"), |rules| {
-                rules.name("name", &stream.name);
-                rules.id("stream_id", &stream.stream_id);
-            });
-        }
-        let streams = || self.streams.iter();
-        rules.unique(
-            "streams",
-            "name",
-            streams().map(|stream| stream.name.as_str()),
-        );
-        rules.unique(
-            "streams",
-            "stream_id",
-            streams().map(|stream| stream.stream_id.as_str()),
-        );
-    }
-
-    fn check_secret(&self, rules: &mut Rules) {
-        let both = ["client_secret_file", "client_secret_env"];
-        match (&self.client_secret_file, &self.client_secret_env) {
-            (Some(_), Some(_)) => rules.broken(
-                &both,
-                "and client_secret_env are both set: keep one".to_owned(),
-            ),
-            (None, None) => rules.broken(&both, "or client_secret_env is required".to_owned()),
-            (Some(file), None) if file.as_os_str().is_empty() => {
-                rules.broken(&["client_secret_file"], "names no file".to_owned());
-            }
-            (Some(_), None) => {}
-            // Capitals only, so that a secret put here by mistake is refused and not later named as a variable.
-            (None, Some(name)) => rules.text(
-                "client_secret_env",
-                name,
-                128,
-                |c| matches!(c, 'A'..='Z' | '0'..='9' | '_'),
-                "A-Z, 0-9 and _: the name of an environment variable, not the secret itself",
-            ),
-        }
-    }
-}
-
-impl Default for Config {
-    fn default() -> Self {
-        Self {
-            name: String::new(),
-            account_id: String::new(),
-            client_id: String::new(),
-            client_secret_file: None,
-            client_secret_env: None,
-            algorithm: Algorithm::default(),
-            calls_per_minute: 60,
-            streams: Vec::new(),
-        }
-    }
-}
-
-/// The signature of the JWTs. HS256 is the one that Kore.ai documents for this API.
-#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
-pub enum Algorithm {
-    #[default]
-    HS256,
-}
-
-/// One `[[accounts.streams]]` table.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct StreamConfig {
-    /// What logs call it: `[a-z0-9_-]{1,64}`, unique within the account. Required.
-    pub name: String,
-    /// Kore.ai's id for it: 1 to 128 of `[A-Za-z0-9_-]`, unique within the account. Required.
-    pub stream_id: String,
-}
+pub(crate) mod claims;
+mod config;
 
 /// An account as the stages know it. Its credential is upstream's business; here is only whose it is.
 #[derive(Debug)]
@@ -131,8 +26,12 @@ pub struct Account {
     pub label: Box<str>,
     pub id: AccountId,
     pub client: ClientId,
-    /// The epoch in which its collections begin.
+    /// Its own, and never another's: it tells accounts apart that had the same id at different times.
     pub epoch: Epoch,
+    /// All its copies.
+    pub scope: Arc<Scope>,
+    /// Those of its collections, as long as somebody holds them.
+    scopes: Mutex<HashMap<StreamId, Weak<Scope>>>,
     streams: Streams,
 }
 
@@ -165,12 +64,29 @@ impl Account {
             id,
             client,
             epoch: Epoch::begin(),
+            scope: Arc::default(),
+            scopes: Mutex::default(),
             streams: if streams.is_empty() {
                 Streams::Open
             } else {
                 listed(streams)
             },
         }
+    }
+
+    /// The scope of a stream's copies: the same as long as one of them is held anywhere.
+    pub fn scope_of(&self, stream: &StreamId) -> Arc<Scope> {
+        let mut scopes = self.scopes.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(scope) = scopes.get(stream).and_then(Weak::upgrade) {
+            return scope;
+        }
+        // As many are forgotten as are added, so that this costs little each time.
+        if scopes.len() == scopes.capacity() {
+            scopes.retain(|_, scope| scope.strong_count() > 0);
+        }
+        let scope = Arc::new(Scope::within(self.scope.clone()));
+        scopes.insert(stream.clone(), Arc::downgrade(&scope));
+        scope
     }
 
     /// Whether this stream may be asked for at all.
@@ -328,6 +244,23 @@ mod tests {
             acme.stream_name(&StreamId::parse("st-1").unwrap()),
             "name-of-st-1"
         );
+    }
+
+    #[test]
+    fn a_scope_is_the_same_while_somebody_holds_it_and_is_forgotten_after() {
+        let accounts = Accounts::new(&[config("acme", "a1", &[])]).unwrap();
+        let acme = accounts.get("a1").unwrap();
+        let stream = StreamId::parse("st-1").unwrap();
+        let scope = acme.scope_of(&stream);
+        scope.end_epoch();
+        assert!(Arc::ptr_eq(&scope, &acme.scope_of(&stream)));
+        for number in 0..10_000 {
+            acme.scope_of(&StreamId::parse(&format!("st-{number}")).unwrap());
+        }
+        assert!(Arc::ptr_eq(&scope, &acme.scope_of(&stream)));
+        assert!(acme.scopes.lock().unwrap().len() < 100);
+        drop(scope);
+        assert_eq!(acme.scope_of(&stream).epoch(), acme.scope.epoch());
     }
 
     #[test]

@@ -20,19 +20,22 @@ use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec};
 use serde::Deserialize;
 use tokio::time::Instant;
 use tower::{Layer, Service, ServiceExt, layer::layer_fn};
-use tracing::{Instrument, info_span, warn};
+use tracing::{Instrument, Span, debug, info_span, warn};
 
 use self::{
     decision::{Decision, decide},
-    entry::{Entry, Freshness, Lifetime},
-    flight::{Board, Boarded},
+    entry::{Cached, Entry, Freshness, Lifetime},
+    explanation::{Explanation, HeldCopy, Outcome},
+    flight::{Board, Boarded, Waiter},
     forced::Forced,
     rest::Resting,
-    store::Store,
+    store::{Cause, Store},
+    unkept::Unkept,
 };
 use super::{
     collection::Collection,
     directives::Directives,
+    ids::Epoch,
     request::{Class, Fetch, Request},
 };
 use crate::{
@@ -44,10 +47,12 @@ use crate::{
 pub mod decision;
 pub mod encoding;
 pub mod entry;
+pub mod explanation;
 pub mod flight;
 pub mod forced;
 mod rest;
 pub mod store;
+mod unkept;
 
 use crate::config::{Quantity, Rules};
 
@@ -114,6 +119,9 @@ impl Default for Config {
 pub trait Key: Clone + Eq + Hash + fmt::Debug + Send + Sync + 'static {
     /// Whose contacts they are.
     fn collection(&self) -> &Arc<Collection>;
+
+    /// The generation of copies that it is about.
+    fn epoch(&self) -> Epoch;
 }
 
 /// The stage. Clones share everything and cost one reference, since each request has one.
@@ -121,18 +129,118 @@ pub struct Cache<T: Store, S>(Arc<Shared<T, S>>);
 
 struct Shared<T: Store, S> {
     inner: S,
-    store: Arc<T>,
-    flights: Board<T::Key, T::Value>,
-    resting: Resting<T::Key>,
+    held: Arc<Held<T>>,
     forced: Arc<Forced>,
     lifetime: Lifetime,
     chance: fn() -> f64,
     metrics: Metrics,
 }
 
+/// What a cache holds: copies, flights on their way, and failures that are remembered.
+pub struct Held<T: Store> {
+    store: Arc<T>,
+    flights: Board<T::Key, T::Value>,
+    resting: Resting<T::Key>,
+    unkept: Unkept<T::Key>,
+}
+
+impl<T: Store> Held<T> {
+    pub fn new(store: Arc<T>) -> Self {
+        Self {
+            store,
+            flights: Board::default(),
+            resting: Resting::default(),
+            unkept: Unkept::default(),
+        }
+    }
+
+    /// Makes room for blocks of so many bytes that are to lie beside a copy; whether there is. What was purged meanwhile
+    /// does not come back.
+    pub fn grow(&self, key: &T::Key, copy: &Arc<Entry<T::Value>>, blocks: usize) -> bool {
+        self.store.grow(key, copy, blocks)
+    }
+
+    /// Gives up one key's copy, and what its flight will bring.
+    pub fn purge(&self, key: &T::Key) {
+        // In this order: what lands in between is removed, and what lands after it is disowned.
+        self.flights.disown(key);
+        self.store.remove(key);
+        self.resting.succeeded(key);
+    }
+
+    /// Makes one key's copy stale, and what its flight will bring.
+    pub fn outdate(&self, key: &T::Key, now: Instant) {
+        self.flights.outdate(key);
+        if let Some(copy) = self.store.get(key) {
+            copy.outdate(now);
+        }
+    }
+
+    /// Whether a copy can still be found.
+    pub fn holds(&self, key: &T::Key) -> bool {
+        self.store.get(key).is_some_and(|copy| copy.is_current())
+    }
+
+    /// How many copies are about such a collection and can still be found. Looks at all of them.
+    pub fn count(&self, about: impl Fn(&Collection) -> bool) -> usize {
+        let mut count = 0;
+        self.store.each(|key, copy| {
+            count += usize::from(copy.is_current() && about(key.collection()));
+        });
+        count
+    }
+
+    /// What would become of a request now, without anything coming of it.
+    pub fn explain(&self, request: &Request<T::Key>, now: Instant) -> Explanation {
+        let copy = self.store.get(&request.key);
+        let standing = copy.as_ref().map(|copy| copy.standing(now));
+        let rest = self.resting.of(&request.key, now);
+        let in_flight = self.flights.has(&request.key);
+        let young = copy.as_ref().is_some_and(|copy| copy.is_young(now));
+        let outcome = match decide(standing.as_ref(), &request.terms.directives) {
+            Decision::Serve if copy.as_ref().is_some_and(|copy| copy.is_fresh(now)) => Outcome::Hit,
+            Decision::Serve | Decision::Revalidate => Outcome::Stale,
+            Decision::Refuse => Outcome::OnlyIfCached,
+            Decision::Fetch { .. } if rest.is_some() => Outcome::Resting,
+            Decision::Fetch { .. } if in_flight => Outcome::Joined,
+            Decision::Fetch { forward, .. } => match forward {
+                Forward::Request if young => Outcome::RefreshFloor,
+                Forward::Request => Outcome::Forced,
+                Forward::Stale => Outcome::Expired,
+                Forward::Miss => Outcome::Miss,
+            },
+        };
+        Explanation {
+            outcome,
+            copy: copy.map(|copy| HeldCopy::of(&copy, now)),
+            rest: rest.map(|error| (error.kind(), error.wait().unwrap_or_default())),
+            last_failure: self.resting.last(&request.key),
+            in_flight,
+        }
+    }
+
+    /// Keeps what a flight has brought, unless its epoch has ended meanwhile.
+    fn keep(&self, key: T::Key, copy: Arc<Entry<T::Value>>, outdated: bool) {
+        if outdated {
+            copy.outdate(Instant::now());
+        }
+        if !copy.is_current() {
+            return;
+        }
+        if !copy.no_store() && self.store.keeps(&key, &copy) {
+            copy.keep();
+            self.store.put(key, copy);
+        } else {
+            // It does not replace the older copy, but outdates it: to go on answering that one, for as long as it may be
+            // stale, would hide from callers what upstream says now. RFC 9111 leaves it open.
+            self.store.remove(&key);
+        }
+    }
+}
+
 /// Puts a cache over whatever fetches. `chance` draws from 0 to 1, evenly.
 pub fn layer<T: Store, S>(
-    store: Arc<T>,
+    held: Arc<Held<T>>,
     forced: Arc<Forced>,
     lifetime: Lifetime,
     chance: fn() -> f64,
@@ -141,9 +249,7 @@ pub fn layer<T: Store, S>(
     layer_fn(move |inner| {
         Cache(Arc::new(Shared {
             inner,
-            store: store.clone(),
-            flights: Board::default(),
-            resting: Resting::default(),
+            held: held.clone(),
             forced: forced.clone(),
             lifetime,
             chance,
@@ -173,30 +279,34 @@ where
     fn call(&mut self, request: Request<T::Key>) -> Self::Future {
         let Self(shared) = self;
         let now = Instant::now();
-        let copy = shared.store.get(&request.key);
+        let copy = shared.held.store.get(&request.key);
         let standing = copy.as_ref().map(|copy| copy.standing(now));
         let at_once = |outcome| Either::Left(ready(outcome));
         match (decide(standing.as_ref(), &request.terms.directives), copy) {
             (Decision::Serve, Some(copy)) => {
                 let served = match copy.is_fresh(now) {
                     true => Served::Hit,
-                    false => Served::Stale(shared.resting.last(&request.key)),
+                    false => Served::Stale(shared.held.resting.last(&request.key)),
                 };
                 at_once(Ok(shared.answer(copy, served, now)))
             }
             (Decision::Revalidate, Some(copy)) => {
-                let failure = shared.resting.last(&request.key);
+                let failure = shared.held.resting.last(&request.key);
                 shared.clone().revalidate(request, now);
                 at_once(Ok(shared.answer(copy, Served::Stale(failure), now)))
             }
             (Decision::Fetch { forward, fallback }, copy) => {
                 let fallback = copy.clone().filter(|_| fallback);
-                if let Some(error) = shared.resting.of(&request.key, now) {
+                if let Some(error) = shared.held.resting.of(&request.key, now) {
                     let served = Served::Fetched(forward);
                     return at_once(shared.fall_back(error, fallback, served, now));
                 }
                 let forced = copy.filter(|_| forward == Forward::Request);
-                let (waiter, served) = match shared.board(request, forced, now) {
+                let boarded = match shared.held.unkept.holds(&request.key, now) {
+                    true => Boarded::Leader(shared.alone(request)),
+                    false => shared.board(request, forced, now),
+                };
+                let (waiter, served) = match boarded {
                     Boarded::Landed(copy, served) => {
                         return at_once(Ok(shared.answer(copy, served, now)));
                     }
@@ -239,9 +349,9 @@ impl<T: Store, S> Shared<T, S> {
         served: Served,
         now: Instant,
     ) -> Result<Answer<T::Value>> {
-        // What is gone upstream is not answered any longer, and time goes on while one waits.
+        // Time goes on while one waits.
         let copy = copy.filter(|copy| {
-            error.kind() != Kind::StreamNotFound && copy.freshness(now) != Freshness::Expired
+            !ends_the_copy(error.kind()) && copy.freshness(now) != Freshness::Expired
         });
         match copy {
             Some(copy) => Ok(self.answer(copy, Served::Stale(Some(error.kind())), now)),
@@ -262,6 +372,20 @@ where
         + Sync
         + 'static,
 {
+    /// Waits for a flight of the request's own.
+    fn alone(self: &Arc<Self>, request: Request<T::Key>) -> Waiter<T::Value> {
+        let span = self.span(&request);
+        let fetch = |fetch| self.clone().fetch(fetch).instrument(span);
+        let held = self.held.clone();
+        let keep = move |key, copy| held.keep(key, copy, false);
+        self.held.flights.alone(request, fetch, keep)
+    }
+
+    /// What the log calls the flight that a request starts.
+    fn span(&self, request: &Request<T::Key>) -> Span {
+        info_span!("flight", request = request.terms.id.as_str(), key = ?request.key)
+    }
+
     /// Waits for the key's flight, and starts it if there is none. `forced` is the fresh copy that would not do.
     fn board(
         self: &Arc<Self>,
@@ -269,13 +393,13 @@ where
         forced: Option<Arc<Entry<T::Value>>>,
         now: Instant,
     ) -> Boarded<T::Value> {
-        let span = info_span!("flight", request = request.terms.id.as_str(), key = ?request.key);
+        let span = self.span(&request);
         let directives = request.terms.directives;
-        self.flights.board(
+        self.held.flights.board(
             request,
             |key| {
                 // Another flight may have landed between the look at the copy and this one.
-                let landed = self.store.get(key).filter(|copy| {
+                let landed = self.held.store.get(key).filter(|copy| {
                     let standing = copy.standing(now);
                     decide(Some(&standing), &directives) == Decision::Serve && copy.is_fresh(now)
                 });
@@ -288,12 +412,16 @@ where
                 (!may).then_some((copy, Served::Floor))
             },
             |fetch| self.clone().fetch(fetch).instrument(span),
+            {
+                let held = self.held.clone();
+                move |key, copy, outdated| held.keep(key, copy, outdated)
+            },
         )
     }
 
     /// Fetches a stale copy anew, which nobody waits for; not while it rests from a failure.
     fn revalidate(self: Arc<Self>, request: Request<T::Key>, now: Instant) {
-        if self.resting.rests(&request.key, now) || self.flights.has(&request.key) {
+        if self.held.resting.rests(&request.key, now) || self.held.flights.has(&request.key) {
             return;
         }
         let Request { key, mut terms } = request;
@@ -305,36 +433,52 @@ where
         }
     }
 
-    /// One flight, from dispatch to the store.
+    /// One flight, from dispatch to what it brings.
     async fn fetch(self: Arc<Self>, fetch: Fetch<T::Key>) -> Result<Arc<Entry<T::Value>>> {
         let (key, spent) = (fetch.key.clone(), fetch.spent.clone());
         let outcome = self.inner.clone().oneshot(fetch).await;
         let now = Instant::now();
         match outcome {
             Ok(value) => {
-                let mut copy = Entry::new(value, now, self.lifetime, (self.chance)());
-                copy.kept = self.store.keeps(&copy);
-                copy.timing = spent.timing();
-                let copy = Arc::new(copy);
-                self.resting.succeeded(&key);
-                if copy.kept {
-                    self.store.put(key, copy.clone());
+                if value.foreign() > 0 {
+                    let (code, records) = (Kind::UpstreamTenantMismatch.code(), value.foreign());
+                    warn!(
+                        code,
+                        records,
+                        "answered and kept, although contacts in it say that they are another account's or stream's"
+                    );
                 }
-                Ok(copy)
+                let mut copy = Entry::new(value, &key, now, self.lifetime, (self.chance)());
+                copy.timing = spent.timing();
+                self.held.resting.succeeded(&key);
+                let unkept = copy.no_store() && !T::Value::IS_DEAR;
+                self.held.unkept.learn(&key, unkept, now);
+                Ok(Arc::new(copy))
             }
             Err(error) => {
                 // Logged here, once for the flight, and not once for each of its waiters.
                 let (code, cause) = (error.kind().code(), error.cause());
-                warn!(code, cause, "{}", error.detail());
-                // What is gone upstream must not go on being answered; whatever else failed leaves the copy alone.
-                if error.kind() == Kind::StreamNotFound {
-                    self.store.remove(&key);
+                match error.kind() {
+                    // Its reason is in the log already, and each stale copy would repeat it each second.
+                    Kind::UpstreamUnavailable | Kind::BudgetExhausted => {
+                        debug!(code, cause, "{}", error.detail());
+                    }
+                    _ => warn!(code, cause, "{}", error.detail()),
                 }
-                self.resting.failed(key, &error, now);
+                if ends_the_copy(error.kind()) {
+                    self.held.store.remove(&key);
+                }
+                self.held.resting.failed(key, &error, now);
                 Err(error)
             }
         }
     }
+}
+
+/// Whether a failure is the end of the copy too: what is gone upstream, or may be another tenant's, must not go on being
+/// answered. Whatever else fails leaves the copy alone.
+fn ends_the_copy(kind: Kind) -> bool {
+    matches!(kind, Kind::StreamNotFound | Kind::UpstreamTenantMismatch)
 }
 
 impl<T: Store, S> Clone for Cache<T, S> {
@@ -365,8 +509,8 @@ impl Families {
             entries: registry.gauge("cache_entries", "Copies held.", &["cache"])?,
             evictions: registry.counter(
                 "cache_evictions_total",
-                "Copies given up because the memory bound was reached.",
-                &["cache"],
+                "Copies given up, by cause: size (the memory bound), expired, replaced by a newer one, or removed.",
+                &["cache", "cause"],
             )?,
             encodings: registry.counter(
                 "cache_encodings_total",
@@ -383,7 +527,8 @@ impl Families {
                 .map(|served| self.requests.with_label_values(&[cache, served.word()])),
             bytes: self.bytes.with_label_values(&[cache]),
             entries: self.entries.with_label_values(&[cache]),
-            evictions: self.evictions.with_label_values(&[cache]),
+            evictions: Cause::ALL
+                .map(|cause| self.evictions.with_label_values(&[cache, cause.word()])),
             encodings: self.encodings.with_label_values(&[cache]),
         }
     }
@@ -395,7 +540,7 @@ pub struct Metrics {
     requests: [IntCounter; Served::ALL.len()],
     pub(super) bytes: IntGauge,
     pub(super) entries: IntGauge,
-    pub(super) evictions: IntCounter,
+    pub(super) evictions: [IntCounter; Cause::ALL.len()],
     pub(super) encodings: IntCounter,
 }
 
@@ -417,12 +562,13 @@ impl Metrics {
         self.bytes.add(i64::try_from(bytes).unwrap_or(i64::MAX));
     }
 
-    fn removed(&self, bytes: usize, evicted: bool) {
+    fn removed(&self, bytes: usize) {
         self.bytes.sub(i64::try_from(bytes).unwrap_or(i64::MAX));
         self.entries.dec();
-        if evicted {
-            self.evictions.inc();
-        }
+    }
+
+    fn evicted(&self, cause: Cause) {
+        self.evictions[cause as usize].inc();
     }
 }
 

@@ -10,16 +10,19 @@ use arc_swap::{ArcSwapOption, Guard};
 
 use super::{
     account::Account,
-    cache::entry::Entry,
+    cache::entry::{Entry, block},
     ids::{Epoch, StreamId},
     limits::Limits,
     list::List,
+    scope::Scope,
 };
 
 /// A collection, and what has been learned about it. Two are equal if account, credential and stream are.
 pub struct Collection {
     pub account: Arc<Account>,
     pub stream: StreamId,
+    /// Its copies.
+    pub scope: Arc<Scope>,
     /// Of the identity, made once: keys are hashed for every request.
     hash: u64,
     /// How large a page upstream gives.
@@ -33,6 +36,7 @@ impl Collection {
         static KEYS: LazyLock<RandomState> = LazyLock::new(RandomState::new);
         let hash = KEYS.hash_one((&account.id, &account.client, &stream));
         Self {
+            scope: account.scope_of(&stream),
             account,
             stream,
             hash,
@@ -43,7 +47,7 @@ impl Collection {
 
     /// The epoch that new keys carry.
     pub fn epoch(&self) -> Epoch {
-        self.account.epoch
+        self.scope.epoch()
     }
 
     /// The list that windows may be cut from, if one is held; fresh or not, verified or not.
@@ -59,6 +63,12 @@ impl Collection {
     /// Takes a list back, unless another has taken its place.
     pub fn withdraw(&self, list: &Arc<Entry<List>>) {
         self.list.compare_and_swap(list, None);
+    }
+
+    /// What it holds, in bytes; the account is everybody's.
+    pub fn weight(&self) -> usize {
+        let counts = 2 * size_of::<usize>();
+        block(counts + size_of::<Self>()) + block(counts + self.stream.as_str().len())
     }
 
     /// A number that tells collections apart within an account, nearly always.
@@ -103,11 +113,15 @@ mod tests {
 
     use proptest::prelude::*;
 
+    use tokio::time::Instant;
+
     use super::*;
     use crate::contacts::{
+        cache::store::{Lists, Pages, Store},
         ids::{AccountId, ClientId},
         list::ListKey,
         page::{PageKey, Window},
+        testing,
     };
 
     /// One of two values for each part of a key.
@@ -142,6 +156,53 @@ mod tests {
             window,
         };
         (page, list)
+    }
+
+    /// Collections of one hash and different identities, as an unlucky or a searching caller would meet them.
+    #[test]
+    fn a_store_compares_whole_keys_and_not_their_hashes() {
+        let collection = |account: &str, client: &str, stream: &str| Collection {
+            account: Arc::new(Account::new(
+                "name",
+                "label",
+                AccountId::parse(account).unwrap(),
+                ClientId::parse(client).unwrap(),
+                &[],
+            )),
+            stream: StreamId::parse(stream).unwrap(),
+            scope: Arc::default(),
+            hash: 7,
+            limits: Limits::default(),
+            list: ArcSwapOption::empty(),
+        };
+        let (epoch, window) = (Epoch::begin(), Window { skip: 0, limit: 10 });
+        let page_key = |collection: &Arc<Collection>| PageKey {
+            collection: collection.clone(),
+            epoch,
+            window,
+        };
+        let list_key = |collection: &Arc<Collection>| ListKey {
+            collection: collection.clone(),
+            epoch,
+        };
+        let pages = Pages::new(1 << 20, testing::LIFETIME, testing::metrics("pages"));
+        let lists = Lists::new(1 << 20, testing::metrics("lists"));
+        let now = Instant::now();
+        let own = Arc::new(collection("1", "1", "1"));
+        let page = testing::kept(testing::page(0, 10, 5, now), now);
+        pages.put(page_key(&own), page);
+        lists.put(list_key(&own), testing::kept(testing::list(5, now), now));
+        let again = Arc::new(collection("1", "1", "1"));
+        assert!(pages.get(&page_key(&again)).is_some());
+        assert!(lists.get(&list_key(&again)).is_some());
+        for other in [("2", "1", "1"), ("1", "2", "1"), ("1", "1", "2")] {
+            let other = Arc::new(collection(other.0, other.1, other.2));
+            let hasher = RandomState::new();
+            let hashes = [&own, &other].map(|one| hasher.hash_one(page_key(one)));
+            assert_eq!(hashes[0], hashes[1]);
+            assert!(pages.get(&page_key(&other)).is_none(), "{other:?}");
+            assert!(lists.get(&list_key(&other)).is_none(), "{other:?}");
+        }
     }
 
     proptest! {

@@ -7,7 +7,8 @@
 //! is large, or for what failed.
 
 use std::{
-    sync::Arc,
+    iter, mem,
+    sync::{Arc, Mutex, PoisonError},
     task::{Context, Poll},
 };
 
@@ -16,13 +17,13 @@ use futures_util::{
     future::{BoxFuture, Either},
 };
 use prometheus::IntCounter;
-use tokio::{sync::Semaphore, task, time};
+use tokio::{task, time};
 use tower::{Layer, Service, layer::layer_fn};
 
 use super::{
     cache::{
-        Metrics,
-        encoding::{Begun, Content, Encoded},
+        Held, Metrics,
+        encoding::{Begun, Content, Encoder},
         entry::Entry,
         store::Store,
     },
@@ -46,25 +47,59 @@ const WAITED_FOR_MAX: u64 = 8 * 1024 * 1024;
 const ENCODINGS_MAX: usize = 2;
 
 /// The stage.
-pub struct Compress<T, S> {
+pub struct Compress<T: Store, S> {
     shared: Arc<Shared<T>>,
     inner: S,
 }
 
-struct Shared<T> {
-    store: Arc<T>,
-    turns: Arc<Semaphore>,
+struct Shared<T: Store> {
+    held: Arc<Held<T>>,
+    turns: Arc<Turns>,
     made: IntCounter,
 }
 
-/// Compresses copies for those who want them so. `store` is where they lie: it must have room for the encoding too.
+/// The encoders that nobody uses at this moment.
+struct Turns(Mutex<Vec<Encoder>>);
+
+impl Default for Turns {
+    fn default() -> Self {
+        let encoders = iter::repeat_with(Encoder::default);
+        Self(Mutex::new(encoders.take(ENCODINGS_MAX).collect()))
+    }
+}
+
+impl Turns {
+    fn take(self: &Arc<Self>) -> Option<Turn> {
+        let mut free = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        free.pop().map(|encoder| Turn {
+            encoder,
+            turns: self.clone(),
+        })
+    }
+}
+
+/// An encoder, until it is dropped.
+struct Turn {
+    encoder: Encoder,
+    turns: Arc<Turns>,
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        let encoder = mem::take(&mut self.encoder);
+        let mut free = self.turns.0.lock().unwrap_or_else(PoisonError::into_inner);
+        free.push(encoder);
+    }
+}
+
+/// Compresses copies for those who want them so. `held` is where they lie: it must have room for the encoding too.
 pub fn layer<T: Store, S>(
-    store: Arc<T>,
+    held: Arc<Held<T>>,
     metrics: &Metrics,
 ) -> impl Layer<S, Service = Compress<T, S>> + use<T, S> {
     let shared = Arc::new(Shared {
-        store,
-        turns: Arc::new(Semaphore::new(ENCODINGS_MAX)),
+        held,
+        turns: Arc::default(),
         made: metrics.encodings.clone(),
     });
     layer_fn(move |inner| Compress {
@@ -113,7 +148,7 @@ impl<T: Store<Value: Content>> Shared<T> {
         }
         let length = copy.length();
         // What is not kept is answered a few times at most.
-        if length < LENGTH_MIN || !copy.kept {
+        if length < LENGTH_MIN || !copy.is_kept() {
             return;
         }
         let begun = copy.encoding.has_begun() || self.begin(key, copy);
@@ -124,18 +159,17 @@ impl<T: Store<Value: Content>> Shared<T> {
 
     /// Begins the encoding, unless somebody else just has. `false` if there is no turn for it now.
     fn begin(&self, key: T::Key, copy: &Arc<Entry<T::Value>>) -> bool {
-        let Ok(turn) = self.turns.clone().try_acquire_owned() else {
+        let Some(mut turn) = self.turns.take() else {
             return false;
         };
         let Some(begun) = Begun::of(copy) else {
             return true;
         };
-        let (store, made) = (self.store.clone(), self.made.clone());
+        let (held, made) = (self.held.clone(), self.made.clone());
         task::spawn_blocking(move || {
-            let encoded = Encoded::of(&***begun.copy());
+            let encoded = turn.encoder.encode(&***begun.copy());
             made.inc();
-            let encoded =
-                encoded.filter(|encoded| store.grow(&key, begun.copy(), encoded.weight()));
+            let encoded = encoded.filter(|encoded| held.grow(&key, begun.copy(), encoded.weight()));
             drop(turn);
             begun.end(encoded);
         });
@@ -143,7 +177,7 @@ impl<T: Store<Value: Content>> Shared<T> {
     }
 }
 
-impl<T, S: Clone> Clone for Compress<T, S> {
+impl<T: Store, S: Clone> Clone for Compress<T, S> {
     fn clone(&self) -> Self {
         Self {
             shared: self.shared.clone(),

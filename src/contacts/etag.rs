@@ -3,6 +3,8 @@
 use aws_lc_rs::digest::{Context, SHA256};
 use bytes::Bytes;
 
+use super::cache::entry::shared;
+
 /// A strong ETag with its quotes: half of the content's SHA-256 in hex.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ETag(Bytes);
@@ -10,6 +12,9 @@ pub struct ETag(Bytes);
 impl ETag {
     /// In bytes, quotes included.
     pub const LENGTH: usize = 34;
+
+    /// What it holds, in bytes.
+    pub const WEIGHT: usize = shared(Self::LENGTH);
 
     pub fn of<'a>(content: impl IntoIterator<Item = &'a [u8]>) -> Self {
         let mut context = Context::new(&SHA256);

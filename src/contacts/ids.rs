@@ -72,6 +72,21 @@ impl Epoch {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         Self(NEXT.fetch_add(1, Ordering::Relaxed))
     }
+
+    /// As a number, for whoever keeps it in an atomic.
+    pub(super) fn number(self) -> u64 {
+        self.0
+    }
+
+    pub(super) fn numbered(number: u64) -> Self {
+        Self(number)
+    }
+}
+
+impl fmt::Display for Epoch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
 }
 
 #[cfg(test)]

@@ -9,7 +9,11 @@ use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::{
-    cache::{Key, encoding::Content, entry::Cached},
+    cache::{
+        Key,
+        encoding::Content,
+        entry::{Cached, block, shared},
+    },
     collection::Collection,
     etag::ETag,
     ids::Epoch,
@@ -26,6 +30,10 @@ pub struct ListKey {
 impl Key for ListKey {
     fn collection(&self) -> &Arc<Collection> {
         &self.collection
+    }
+
+    fn epoch(&self) -> Epoch {
+        self.epoch
     }
 }
 
@@ -95,6 +103,10 @@ pub struct Walked {
     pub oldest: Instant,
     /// From the first call to the last answer.
     pub took: Duration,
+    /// How many records, those read twice included, say that they are another account's or stream's.
+    pub foreign: usize,
+    /// Upstream says of one of its pages that it must not be kept.
+    pub no_store: bool,
 }
 
 impl List {
@@ -200,26 +212,38 @@ impl List {
             total: Some(total),
             has_more: Some(numbers.has_more),
             records: Box::default(),
+            foreign: 0,
+            no_store: false,
             read_at: self.walked.oldest,
         }
     }
 }
 
 impl Cached for List {
+    /// Walks side by side would take each other's calls.
+    const IS_DEAR: bool = true;
+
     fn weight(&self) -> usize {
         let ends = [self.document.first(), self.document.last()];
-        size_of::<Self>()
-            + self.pages.iter().map(Bytes::len).sum::<usize>()
-            + size_of_val(&*self.pages)
-            + size_of_val(&*self.records)
-            + size_of_val(&*self.document)
+        let bodies = self.pages.iter().chain(ends.into_iter().flatten());
+        bodies.map(|body| shared(body.len())).sum::<usize>()
+            + block(size_of_val(&*self.pages))
+            + block(size_of_val(&*self.records))
+            + block(size_of_val(&*self.document))
             + self.template.weight()
-            + ends.into_iter().flatten().map(Bytes::len).sum::<usize>()
-            + ETag::LENGTH
+            + ETag::WEIGHT
     }
 
     fn read_at(&self) -> Instant {
         self.walked.oldest
+    }
+
+    fn foreign(&self) -> usize {
+        self.walked.foreign
+    }
+
+    fn no_store(&self) -> bool {
+        self.walked.no_store
     }
 
     fn fresh_at_least(&self) -> Duration {

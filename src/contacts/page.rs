@@ -6,12 +6,17 @@ use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::{
-    cache::{Key, encoding::Content, entry::Cached},
+    cache::{
+        Key,
+        encoding::Content,
+        entry::{Cached, block, shared},
+    },
     collection::Collection,
     etag::ETag,
     ids::Epoch,
 };
 
+pub mod contact;
 pub mod decode;
 pub mod envelope;
 
@@ -44,6 +49,10 @@ impl Key for PageKey {
     fn collection(&self) -> &Arc<Collection> {
         &self.collection
     }
+
+    fn epoch(&self) -> Epoch {
+        self.epoch
+    }
 }
 
 /// The numbers of an envelope, as echoed or computed.
@@ -69,6 +78,10 @@ pub struct Page {
     pub has_more: Option<bool>,
     /// Where each record lies in the body, in upstream's order.
     pub records: Box<[Record]>,
+    /// How many records say that they are another account's or stream's.
+    pub foreign: usize,
+    /// Upstream says that it must not be kept (`Cache-Control: no-store`).
+    pub no_store: bool,
     /// When upstream was asked.
     pub read_at: Instant,
 }
@@ -100,11 +113,20 @@ pub fn span(range: &Range<u32>) -> Range<usize> {
 
 impl Cached for Page {
     fn weight(&self) -> usize {
-        size_of::<Self>() + self.body.len() + size_of_val(&*self.records) + ETag::LENGTH
+        // A body that is read has no room to spare: `Bytes` would not tell.
+        shared(self.body.len()) + block(size_of_val(&*self.records)) + ETag::WEIGHT
     }
 
     fn read_at(&self) -> Instant {
         self.read_at
+    }
+
+    fn foreign(&self) -> usize {
+        self.foreign
+    }
+
+    fn no_store(&self) -> bool {
+        self.no_store
     }
 }
 

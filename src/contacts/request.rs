@@ -6,7 +6,10 @@ use std::sync::{
 };
 
 use bytes::Bytes;
-use tokio::time::Instant;
+use tokio::{
+    sync::{Notify, futures::Notified},
+    time::Instant,
+};
 
 use super::{directives::Directives, spent::Spent};
 
@@ -63,25 +66,56 @@ pub enum Class {
 }
 
 /// The most that any waiter of a flight wants: the highest class and the latest deadline. Whoever joins may raise it.
+///
+/// A flight that needs many calls has one of its own for each of them, which wants what the flight wants.
 #[derive(Debug)]
 pub struct Urgency {
-    wanted: Mutex<(Class, Instant)>,
-    /// A call was made for the flight, so that it goes on whoever still waits.
+    wanted: Arc<Wanted>,
+    /// A call was made, so that it is worth finishing whoever still waits.
     departed: AtomicBool,
+    whole: Option<Arc<Self>>,
+}
+
+#[derive(Debug)]
+struct Wanted {
+    most: Mutex<(Class, Instant)>,
+    raised: Notify,
 }
 
 impl Urgency {
     pub fn of(terms: &Terms) -> Arc<Self> {
         Arc::new(Self {
-            wanted: Mutex::new((terms.class, terms.deadline)),
+            wanted: Arc::new(Wanted {
+                most: Mutex::new((terms.class, terms.deadline)),
+                raised: Notify::new(),
+            }),
             departed: AtomicBool::new(false),
+            whole: None,
+        })
+    }
+
+    /// That of one call of many.
+    pub fn part(self: &Arc<Self>) -> Arc<Self> {
+        Arc::new(Self {
+            wanted: self.wanted.clone(),
+            departed: AtomicBool::new(false),
+            whole: Some(self.clone()),
         })
     }
 
     /// Takes another waiter's terms into account.
     pub fn raise(&self, terms: &Terms) {
-        let mut wanted = self.wanted.lock().unwrap_or_else(PoisonError::into_inner);
-        *wanted = (wanted.0.max(terms.class), wanted.1.max(terms.deadline));
+        {
+            let Wanted { most, .. } = &*self.wanted;
+            let mut most = most.lock().unwrap_or_else(PoisonError::into_inner);
+            *most = (most.0.max(terms.class), most.1.max(terms.deadline));
+        }
+        self.wanted.raised.notify_waiters();
+    }
+
+    /// Ends when somebody raises it after this was called.
+    pub fn raised(&self) -> Notified<'_> {
+        self.wanted.raised.notified()
     }
 
     /// The highest class of any waiter so far.
@@ -94,9 +128,21 @@ impl Urgency {
         self.wanted().1
     }
 
-    /// A call is about to be made: from now on the flight is worth finishing.
+    /// Until when a call may wait for its turn: somebody must still wait for the flight. `None` for one of many, once a
+    /// first one was made: then the flight is worth what they cost together, however long that takes.
+    pub fn patience(&self) -> Option<Instant> {
+        match &self.whole {
+            Some(whole) if whole.has_departed() => None,
+            _ => Some(self.deadline()),
+        }
+    }
+
+    /// A call is about to be made: from now on it is worth finishing, and so is the flight that it is a part of.
     pub fn depart(&self) {
         self.departed.store(true, Ordering::Release);
+        if let Some(whole) = &self.whole {
+            whole.depart();
+        }
     }
 
     /// Whether a call was made.
@@ -105,7 +151,8 @@ impl Urgency {
     }
 
     fn wanted(&self) -> (Class, Instant) {
-        *self.wanted.lock().unwrap_or_else(PoisonError::into_inner)
+        let Wanted { most, .. } = &*self.wanted;
+        *most.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -170,6 +217,28 @@ mod tests {
         urgency.raise(&terms(Class::Interactive, 5));
         assert_eq!(urgency.class(), Class::Interactive);
         assert_eq!(urgency.deadline(), now + Duration::from_secs(20));
+    }
+
+    #[test]
+    fn one_call_of_many_is_as_urgent_as_the_whole_and_departs_alone() {
+        let now = Instant::now();
+        let terms = |class| Terms {
+            deadline: now,
+            class,
+            directives: Directives::default(),
+            coding: Coding::Identity,
+            id: RequestId::number(0, 0),
+        };
+        let whole = Urgency::of(&terms(Class::Background));
+        let (one, other) = (whole.part(), whole.part());
+        assert_eq!(one.patience(), Some(now));
+        whole.raise(&terms(Class::Bulk));
+        assert_eq!(one.class(), Class::Bulk);
+        one.depart();
+        assert!(one.has_departed() && whole.has_departed() && !other.has_departed());
+        assert_eq!((one.patience(), other.patience()), (None, None));
+        // A flight of one call is worth no more than somebody waits for it.
+        assert_eq!(whole.patience(), Some(now));
     }
 
     #[test]

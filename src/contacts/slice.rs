@@ -1,11 +1,15 @@
-//! One source: while a fresh verified list of the collection is held, every window is a slice of it and costs no call.
+//! One source: while a fresh verified list of the collection is held, every window is a slice of it and costs no call. A
+//! stale one is what is left where upstream fails and the window has no copy of its own.
 
 use std::{
     sync::Arc,
     task::{Context, Poll},
 };
 
-use futures_util::future::{Either, Ready, ready};
+use futures_util::{
+    FutureExt,
+    future::{BoxFuture, Either, Ready, ready},
+};
 use prometheus::IntCounter;
 use tokio::time::Instant;
 use tower::{Layer, Service, layer::layer_fn};
@@ -15,12 +19,12 @@ use super::{
         Metrics,
         entry::{Entry, Freshness},
     },
-    list::Verdict,
+    list::{List, Verdict},
     page::{Page, PageKey, Window},
-    request::Request,
+    request::{Coding, Request},
 };
 use crate::{
-    error::{Error, Result},
+    error::{Error, Kind, Result},
     served::{Answer, Served},
     service::ServePage,
 };
@@ -43,44 +47,75 @@ pub fn layer<S>(metrics: Metrics) -> impl Layer<S, Service = Slice<S>> {
 impl<S: ServePage> Service<Request<PageKey>> for Slice<S> {
     type Response = Answer<Page>;
     type Error = Error;
-    type Future = Either<Ready<Result<Answer<Page>>>, S::Future>;
+    type Future = Either<
+        Ready<Result<Answer<Page>>>,
+        Either<S::Future, BoxFuture<'static, Result<Answer<Page>>>>,
+    >;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
         self.inner.poll_ready(cx)
     }
 
     fn call(&mut self, request: Request<PageKey>) -> Self::Future {
-        match cut(&request, Instant::now()) {
-            Some(answer) => {
-                self.sliced.inc();
-                Either::Left(ready(Ok(answer)))
-            }
-            None => Either::Right(self.inner.call(request)),
+        let now = Instant::now();
+        let Some((list, limit)) = source(&request, now) else {
+            return Either::Right(Either::Left(self.inner.call(request)));
+        };
+        let window = Window {
+            limit,
+            ..request.key.window
+        };
+        let coding = request.terms.coding;
+        if list.is_fresh(now) {
+            self.sliced.inc();
+            return Either::Left(ready(Ok(cut(&list, window, coding, Served::Slice, now))));
         }
+        // No longer good enough to stand in for upstream, and still better than its failure.
+        let answer = self.inner.call(request);
+        let after_all = async move {
+            match answer.await {
+                Err(error) if error.kind() != Kind::StreamNotFound && list.is_current() => {
+                    let (now, served) = (Instant::now(), Served::Stale(Some(error.kind())));
+                    match list.freshness(now) {
+                        Freshness::Expired => Err(error),
+                        _ => Ok(cut(&list, window, coding, served, now)),
+                    }
+                }
+                outcome => outcome,
+            }
+        };
+        Either::Right(Either::Right(after_all.boxed()))
     }
 }
 
-/// The window as a slice, if there is a list that may be cut now.
-fn cut(request: &Request<PageKey>, now: Instant) -> Option<Answer<Page>> {
+/// A window as a slice of a list. It is never compressed, but whoever has it so is told that it still holds.
+fn cut(
+    list: &Entry<List>,
+    window: Window,
+    coding: Coding,
+    served: Served,
+    now: Instant,
+) -> Answer<Page> {
+    let copy = Arc::new(Entry::derived(list.slice(window), list));
+    Answer {
+        coding,
+        ..Answer::new(copy, served, now)
+    }
+}
+
+/// The list that a window may be cut from, fresh or stale, and the limit that upstream would echo.
+pub fn source(request: &Request<PageKey>, now: Instant) -> Option<(Arc<Entry<List>>, u32)> {
     let Request { key, terms } = request;
     let list = key.collection.list();
     let list = list.as_ref()?;
     let standing = list.standing(now);
-    if list.verdict != Verdict::Verified
-        || standing.freshness != Freshness::Fresh
-        || !terms.directives.accept(&standing)
-    {
-        return None;
-    }
-    let Window { skip, limit } = key.window;
-    // Upstream would echo the limit that it applies. Where that is not known yet, it is asked, once.
-    let limit = key.collection.limits.echo_of(limit)?;
-    let page = list.slice(Window { skip, limit });
-    let copy = Arc::new(Entry::derived(page, list));
-    Some(Answer {
-        coding: terms.coding,
-        ..Answer::new(copy, Served::Slice, now)
-    })
+    let usable = list.verdict == Verdict::Verified
+        && standing.freshness != Freshness::Expired
+        && list.is_current()
+        && terms.directives.accept(&standing);
+    // Where it is not known yet how upstream clamps such a limit, it is asked, once.
+    let limit = key.collection.limits.echo_of(key.window.limit)?;
+    usable.then(|| (list.clone(), limit))
 }
 
 #[cfg(test)]
@@ -91,7 +126,7 @@ mod tests {
     use tower::{ServiceExt, service_fn};
 
     use super::*;
-    use crate::{contacts::testing, error::Kind};
+    use crate::contacts::{cache::entry::Lifetime, testing};
 
     /// The stage over pages that cannot be had, so that only slices answer.
     async fn ask(key: &PageKey) -> Result<Answer<Page>> {
@@ -142,5 +177,27 @@ mod tests {
             .publish(testing::kept(testing::list(35, now), now));
         key.collection.limits.refuses_above(20);
         assert_eq!(ask(&key).await.unwrap().copy.body, testing::body(0, 20, 35));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stale_list_is_better_than_a_failure() {
+        let key = testing::page_key("st-1", 20, 10);
+        let now = Instant::now();
+        let lifetime = Lifetime {
+            stale_for: Duration::from_secs(30),
+            ..testing::LIFETIME
+        };
+        let list = Entry::new(testing::list(35, now), &key, now, lifetime, 0.0);
+        key.collection.publish(Arc::new(list));
+        key.collection
+            .limits
+            .learn(key.window, &testing::page(0, 10, 35, now));
+        time::advance(Duration::from_secs(60)).await;
+        let answer = ask(&key).await.unwrap();
+        assert_eq!(answer.copy.body, testing::body(20, 10, 35));
+        assert_eq!(answer.served, Served::Stale(Some(Kind::Internal)));
+        assert_eq!((answer.age, answer.ttl), (Duration::from_secs(60), -1));
+        time::advance(Duration::from_secs(30)).await;
+        assert!(ask(&key).await.is_err());
     }
 }

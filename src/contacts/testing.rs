@@ -8,14 +8,14 @@ use tokio::time::Instant;
 use super::{
     account::Account,
     cache::{
-        Families, Metrics,
+        Families, Key, Metrics,
         entry::{Cached, Entry, Lifetime},
     },
     collection::Collection,
     directives::Directives,
     ids::{AccountId, ClientId, StreamId},
     list::{List, ListKey, Verdict, Walked},
-    page::{Page, PageKey, Window, envelope::Envelope},
+    page::{Page, PageKey, Window, contact::Tenant, decode::Asked, envelope::Envelope},
     request::{Class, Coding, Fetch, Request, RequestId, Terms, Urgency},
 };
 use crate::metrics::Registry;
@@ -84,9 +84,23 @@ pub(crate) fn body(skip: u64, limit: u32, total: u64) -> String {
     )
 }
 
+/// A window of the collection that all tests are about.
+pub(crate) fn asked(window: Window, pages: bool) -> Asked<'static> {
+    let tenant = Tenant {
+        account: "acme",
+        stream: "st-1",
+    };
+    Asked {
+        window,
+        pages,
+        tenant,
+    }
+}
+
 pub(crate) fn decode(body: &str, skip: u64, limit: u32) -> Page {
     let body = Bytes::copy_from_slice(body.as_bytes());
-    Page::decode(body, Window { skip, limit }, false, Instant::now()).unwrap()
+    let asked = asked(Window { skip, limit }, false);
+    Page::decode(body, asked, Instant::now()).unwrap()
 }
 
 pub(crate) fn page(skip: u64, limit: u32, total: u64, read_at: Instant) -> Page {
@@ -105,6 +119,8 @@ pub(crate) fn splice(pages: Vec<Page>, oldest: Instant) -> List {
         calls: pages.len(),
         oldest,
         took: Duration::ZERO,
+        foreign: 0,
+        no_store: false,
     };
     let parts = pages
         .into_iter()
@@ -138,7 +154,14 @@ pub(crate) const LIFETIME: Lifetime = Lifetime {
     stale_for: Duration::ZERO,
 };
 
-/// A copy that became whole now.
+/// A copy that became whole now, of whatever collection.
 pub(crate) fn kept<V: Cached>(value: V, now: Instant) -> Arc<Entry<V>> {
-    Arc::new(Entry::new(value, now, LIFETIME, 0.0))
+    kept_as(&list_key("st-1"), value, now)
+}
+
+/// A copy that became whole now.
+pub(crate) fn kept_as<V: Cached>(key: &impl Key, value: V, now: Instant) -> Arc<Entry<V>> {
+    let copy = Entry::new(value, key, now, LIFETIME, 0.0);
+    copy.keep();
+    Arc::new(copy)
 }

@@ -4,6 +4,7 @@
 //! once, through the same stages below as a single page.
 
 use std::{
+    pin::pin,
     sync::Arc,
     task::{Context, Poll},
     time::Duration,
@@ -13,14 +14,15 @@ use bytesize::ByteSize;
 use futures_util::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use prometheus::{Histogram, IntCounterVec};
 use serde::Deserialize;
-use tokio::{sync::Semaphore, task, time::Instant};
+use tokio::{select, sync::Semaphore, task, time::Instant};
+use tokio_util::sync::CancellationToken;
 use tower::{Layer, Service, ServiceExt, layer::layer_fn};
 
 use self::plan::{Bounds, Plan};
 use super::{
     list::{List, ListKey, Verdict},
-    page::{LIMIT_DEFAULT, PageKey},
-    request::Fetch,
+    page::{LIMIT_DEFAULT, Page, PageKey},
+    request::{Fetch, Urgency},
     spent::Phase,
 };
 use crate::{
@@ -158,23 +160,25 @@ impl Shared {
             bytes_max: self.config.bytes_max.as_u64(),
         };
         let mut plan = Plan::new(bounds, started);
-        let mut asked = FuturesUnordered::new();
+        let (mut asked, failed) = (FuturesUnordered::new(), CancellationToken::new());
         let mut refused = false;
         loop {
             while asked.len() < self.config.width
                 && let Some(ask) = plan.next_ask()
             {
+                let urgency = fetch.urgency.part();
                 let page = Fetch {
                     key: PageKey {
                         collection: collection.clone(),
                         epoch: fetch.key.epoch,
                         window: ask.window,
                     },
-                    urgency: fetch.urgency.clone(),
+                    urgency: urgency.clone(),
                     spent: fetch.spent.clone(),
                     afresh: false,
                 };
-                asked.push(inner.clone().oneshot(page).map(move |page| (ask, page)));
+                let page = one(inner.clone().oneshot(page), urgency, failed.clone());
+                asked.push(page.map(move |page| (ask, page)));
             }
             match asked.next().await {
                 Some((ask, Ok(page))) => {
@@ -183,6 +187,7 @@ impl Shared {
                         collection.limits.refuses_above(page.limit);
                     }
                     if let Err(error) = plan.take(ask, page) {
+                        failed.cancel();
                         finish_calls(asked);
                         return Err(error);
                     }
@@ -198,6 +203,7 @@ impl Shared {
                     refused = true;
                 }
                 Some((_, Err(error))) => {
+                    failed.cancel();
                     finish_calls(asked);
                     return Err(error);
                 }
@@ -216,6 +222,25 @@ fn busy() -> Error {
         Kind::MergeBusy,
         "as many lists are being read as may be at once; ask again in a moment",
     )
+}
+
+/// One page, which is given up with its walk if it still waits for its turn.
+async fn one(
+    page: impl Future<Output = Result<Page>>,
+    urgency: Arc<Urgency>,
+    failed: CancellationToken,
+) -> Result<Page> {
+    let mut page = pin!(page);
+    select! {
+        biased;
+        page = &mut page => page,
+        () = failed.cancelled() => {
+            if urgency.has_departed() {
+                return page.await;
+            }
+            Err(Error::new(Kind::Internal, "the walk is over"))
+        }
+    }
 }
 
 /// Lets the calls of a walk that has failed come to their ends: breaking them off would spare upstream nothing, and

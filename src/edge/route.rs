@@ -25,6 +25,7 @@ use crate::{
     config::Rules,
     contacts::{
         account::{Account, Accounts},
+        collection::Collection,
         collections::Collections,
         ids::is_plain,
         list::{List, ListKey},
@@ -89,37 +90,16 @@ impl Default for Config {
 /// The stage.
 #[derive(Clone, Debug)]
 pub struct Route<P, L> {
-    shared: Arc<Shared>,
+    resolver: Arc<Resolver>,
     pages: P,
     lists: L,
 }
 
-#[derive(Debug)]
-struct Shared {
-    config: Config,
-    style: Style,
-    accounts: Accounts,
-    collections: Collections,
-}
-
 impl<P, L> Route<P, L> {
     /// Sends each request to `pages` or to `lists`.
-    pub fn new(
-        config: Config,
-        style: Style,
-        accounts: Accounts,
-        collections: Collections,
-        pages: P,
-        lists: L,
-    ) -> Self {
-        let shared = Shared {
-            config,
-            style,
-            accounts,
-            collections,
-        };
+    pub fn new(resolver: Arc<Resolver>, pages: P, lists: L) -> Self {
         Self {
-            shared: Arc::new(shared),
+            resolver,
             pages,
             lists,
         }
@@ -143,12 +123,12 @@ impl<P: ServePage, L: ServeList> Service<Inbound> for Route<P, L> {
     }
 
     fn call(&mut self, inbound: Inbound) -> Self::Future {
-        match self.shared.route(inbound, Instant::now()) {
-            Ok(Routed::Page(request)) => {
+        match self.resolver.resolve(inbound, Instant::now()) {
+            Ok(Resolved::Page(request)) => {
                 let reply: fn(_) -> _ = Reply::Page;
                 Either::Right(Either::Left(self.pages.call(request).map_ok(reply)))
             }
-            Ok(Routed::List(request)) => {
+            Ok(Resolved::List(request)) => {
                 let reply: fn(_) -> _ = Reply::List;
                 Either::Right(Either::Right(self.lists.call(request).map_ok(reply)))
             }
@@ -157,14 +137,53 @@ impl<P: ServePage, L: ServeList> Service<Inbound> for Route<P, L> {
     }
 }
 
+/// A request that was read.
 #[derive(Debug)]
-enum Routed {
+pub enum Resolved {
     Page(Request<PageKey>),
     List(Request<ListKey>),
 }
 
-impl Shared {
-    fn route(&self, inbound: Inbound, now: Instant) -> Result<Routed> {
+/// Reads requests.
+#[derive(Debug)]
+pub struct Resolver {
+    config: Config,
+    style: Style,
+    accounts: Arc<Accounts>,
+    collections: Collections,
+}
+
+impl Resolver {
+    pub fn new(
+        config: Config,
+        style: Style,
+        accounts: Arc<Accounts>,
+        collections: Collections,
+    ) -> Self {
+        Self {
+            config,
+            style,
+            accounts,
+            collections,
+        }
+    }
+
+    /// The accounts that requests may be about.
+    pub fn accounts(&self) -> &Accounts {
+        &self.accounts
+    }
+
+    /// The collection of an account's stream, if the account has such a stream.
+    pub fn collection(&self, account: &Arc<Account>, stream: &str) -> Option<Arc<Collection>> {
+        let admitted = Some(stream).filter(|stream| account.admits(stream));
+        self.collections.get(account, admitted?)
+    }
+
+    /// What a request asks for.
+    ///
+    /// # Errors
+    /// Whatever the caller did wrong.
+    pub fn resolve(&self, inbound: Inbound, now: Instant) -> Result<Resolved> {
         let Inbound { head, has_body, id } = inbound;
         self.admit(&head, has_body)?;
         let stream = path::stream(head.uri.path())?;
@@ -197,7 +216,7 @@ impl Shared {
             id,
         };
         Ok(match query {
-            Query::Page(window) => Routed::Page(Request {
+            Query::Page(window) => Resolved::Page(Request {
                 key: PageKey {
                     collection,
                     epoch,
@@ -205,7 +224,7 @@ impl Shared {
                 },
                 terms: terms(Class::Interactive),
             }),
-            Query::List => Routed::List(Request {
+            Query::List => Resolved::List(Request {
                 key: ListKey { collection, epoch },
                 terms: terms(Class::Bulk),
             }),

@@ -2,6 +2,10 @@
 //!
 //! Five failures in a row open it for five seconds; then one call probes, and its outcome closes or reopens it. What
 //! counts as a failure says that the host is in trouble: answers that are merely wrong, refused or unknown do not.
+//!
+//! Two stages look at it. The [`gate`](Breaker::gate) is above the budget: while it is open, callers need not wait for a
+//! turn to hear so. The [`watch`](Breaker::watch) is below, where calls are made: one that had waited for its turn while
+//! the breaker opened is not made, and a probe has the field only while it is really under way.
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
@@ -9,7 +13,10 @@ use std::{
     time::Duration,
 };
 
-use futures_util::{FutureExt, future::BoxFuture};
+use futures_util::{
+    FutureExt,
+    future::{BoxFuture, Either, Ready, ready},
+};
 use prometheus::{IntCounter, IntGaugeVec};
 use tokio::time::Instant;
 use tower::{Layer, Service, layer::layer_fn};
@@ -53,13 +60,21 @@ impl State {
     fn admit(&mut self, now: Instant) -> std::result::Result<Pass, Duration> {
         match *self {
             Self::Closed(_) => Ok(Pass::Ordinary),
-            Self::Open(until) | Self::HalfOpen(until) if now < until => {
-                Err(until.saturating_duration_since(now).min(OPEN_FOR))
-            }
             Self::Open(_) | Self::HalfOpen(_) => {
+                self.look(now)?;
                 *self = Self::HalfOpen(now + PROBE_FOR);
                 Ok(Pass::Probe)
             }
+        }
+    }
+
+    /// The same, for a call that does not go yet.
+    fn look(self, now: Instant) -> std::result::Result<(), Duration> {
+        match self {
+            Self::Open(until) | Self::HalfOpen(until) if now < until => {
+                Err(until.saturating_duration_since(now).min(OPEN_FOR))
+            }
+            _ => Ok(()),
         }
     }
 
@@ -90,32 +105,45 @@ fn is_failure(error: &Error) -> bool {
     )
 }
 
-/// The stage.
-#[derive(Clone, Debug)]
-pub struct Break<S> {
-    breaker: Arc<Breaker>,
-    inner: S,
-}
-
+/// What is known about one upstream host.
 #[derive(Debug)]
-struct Breaker {
+pub struct Breaker {
     state: Mutex<State>,
     metrics: Metrics,
 }
 
-/// Breaks the way to one upstream host while it fails.
-pub fn layer<S>(metrics: Metrics) -> impl Layer<S, Service = Break<S>> {
-    let breaker = Arc::new(Breaker {
-        state: Mutex::new(State::Closed(0)),
-        metrics,
-    });
-    layer_fn(move |inner| Break {
-        breaker: breaker.clone(),
-        inner,
-    })
+/// The stage that refuses while the breaker is open.
+#[derive(Clone, Debug)]
+pub struct Gate<S> {
+    breaker: Arc<Breaker>,
+    inner: S,
 }
 
-impl<S: FetchPage> Service<Fetch<PageKey>> for Break<S> {
+/// The stage that refuses as well, and learns from what it lets through.
+#[derive(Clone, Debug)]
+pub struct Watch<S> {
+    breaker: Arc<Breaker>,
+    inner: S,
+}
+
+impl<S: FetchPage> Service<Fetch<PageKey>> for Gate<S> {
+    type Response = S::Response;
+    type Error = Error;
+    type Future = Either<Ready<Result<S::Response>>, S::Future>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, fetch: Fetch<PageKey>) -> Self::Future {
+        match self.breaker.look(Instant::now()) {
+            Ok(()) => Either::Right(self.inner.call(fetch)),
+            Err(error) => Either::Left(ready(Err(error))),
+        }
+    }
+}
+
+impl<S: FetchPage> Service<Fetch<PageKey>> for Watch<S> {
     type Response = S::Response;
     type Error = Error;
     type Future = BoxFuture<'static, Result<S::Response>>;
@@ -141,23 +169,60 @@ impl<S: FetchPage> Service<Fetch<PageKey>> for Break<S> {
 }
 
 impl Breaker {
-    fn admit(&self, now: Instant) -> Result<Pass> {
-        let admitted = self.change(|state| state.admit(now));
-        admitted.map_err(|rest| {
-            self.metrics.refused.inc();
-            let detail = "upstream keeps failing; it is tried again in a moment";
-            Error::new(Kind::UpstreamUnavailable, detail).retry_after(rest)
+    pub fn new(metrics: Metrics) -> Arc<Self> {
+        Arc::new(Self {
+            state: Mutex::new(State::Closed(0)),
+            metrics,
         })
     }
 
+    /// For whatever must wait before it can make a call.
+    pub fn gate<S>(self: &Arc<Self>) -> impl Layer<S, Service = Gate<S>> + use<S> {
+        let breaker = self.clone();
+        layer_fn(move |inner| Gate {
+            breaker: breaker.clone(),
+            inner,
+        })
+    }
+
+    /// For whatever makes calls.
+    pub fn watch<S>(self: &Arc<Self>) -> impl Layer<S, Service = Watch<S>> + use<S> {
+        let breaker = self.clone();
+        layer_fn(move |inner| Watch {
+            breaker: breaker.clone(),
+            inner,
+        })
+    }
+
+    fn look(&self, now: Instant) -> Result<()> {
+        let looked = self.change(|state| state.look(now));
+        looked.map_err(|rest| self.refuse(rest))
+    }
+
+    fn admit(&self, now: Instant) -> Result<Pass> {
+        let admitted = self.change(|state| state.admit(now));
+        admitted.map_err(|rest| self.refuse(rest))
+    }
+
+    fn refuse(&self, rest: Duration) -> Error {
+        self.metrics.refused.inc();
+        let detail = "upstream keeps failing; it is tried again in a moment";
+        Error::new(Kind::UpstreamUnavailable, detail)
+            .retry_after(rest)
+            .unsent()
+    }
+
     fn learn(&self, pass: Pass, error: Option<&Error>, now: Instant) {
-        // The gateway's own refusals never reached the host.
-        if let Some(error) = error
-            && matches!(
-                error.kind(),
-                Kind::BudgetExhausted | Kind::CredentialsUnavailable | Kind::Internal
-            )
-        {
+        // The gateway's own troubles say nothing of the host.
+        let own = |error: &Error| {
+            let kinds = [
+                Kind::TokenServiceUnavailable,
+                Kind::Overloaded,
+                Kind::Internal,
+            ];
+            error.is_unsent() || kinds.contains(&error.kind())
+        };
+        if error.is_some_and(own) {
             return self.change(|state| state.forget(pass));
         }
         self.change(|state| state.learn(pass, error.is_some_and(is_failure), now));
@@ -249,6 +314,10 @@ mod tests {
 
     const SECOND: Duration = Duration::from_secs(1);
 
+    fn breaker() -> Arc<Breaker> {
+        Breaker::new(Metrics::new(&Registry::new().unwrap()).unwrap())
+    }
+
     fn opened(now: Instant) -> State {
         let mut state = State::Closed(0);
         for _ in 0..FAILURES {
@@ -315,7 +384,7 @@ mod tests {
             CALLS.fetch_add(1, Ordering::Relaxed);
             Err::<Page, _>(Error::new(Kind::Upstream5xx, "down"))
         });
-        let stage = layer(Metrics::new(&Registry::new().unwrap()).unwrap()).layer(inner);
+        let stage = breaker().watch().layer(inner);
         let ask = async || {
             let outcome = stage
                 .clone()
@@ -345,16 +414,56 @@ mod tests {
             Kind::StreamNotFound,
             Kind::UpstreamRateLimited,
             Kind::UpstreamSchema,
-            Kind::BudgetExhausted,
         ] {
             let inner = service_fn(move |_: Fetch<PageKey>| {
                 std::future::ready(Err::<Page, _>(Error::new(kind, "")))
             });
-            let stage = layer(Metrics::new(&Registry::new().unwrap()).unwrap()).layer(inner);
+            let stage = breaker().watch().layer(inner);
             for _ in 0..10 {
                 let fetch = testing::fetch(testing::page_key("st-1", 0, 10));
                 assert_eq!(stage.clone().oneshot(fetch).await.unwrap_err().kind(), kind);
             }
+        }
+    }
+
+    #[test]
+    fn what_says_nothing_of_the_host_neither_closes_it_nor_counts() {
+        let (breaker, now) = (breaker(), Instant::now());
+        *breaker.state.lock().unwrap() = opened(now);
+        for kind in [
+            Kind::CredentialsUnavailable,
+            Kind::TokenServiceUnavailable,
+            Kind::Overloaded,
+            Kind::Internal,
+        ] {
+            let later = now + OPEN_FOR;
+            assert!(breaker.look(later).is_ok());
+            assert_eq!(breaker.admit(later).unwrap(), Pass::Probe, "{kind:?}");
+            assert!(breaker.look(later).is_err() && breaker.admit(later).is_err());
+            let error = match kind {
+                Kind::CredentialsUnavailable => Error::new(kind, "").unsent(),
+                _ => Error::new(kind, ""),
+            };
+            breaker.learn(Pass::Probe, Some(&error), later);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_gate_opens_and_closes_with_the_watch_and_sends_no_probe() {
+        let breaker = breaker();
+        let inner = service_fn(async |_: Fetch<PageKey>| {
+            Ok::<_, Error>(testing::page(0, 10, 5, Instant::now()))
+        });
+        let stage = breaker.gate().layer(inner);
+        let ask = || {
+            let fetch = testing::fetch(testing::page_key("st-1", 0, 10));
+            stage.clone().oneshot(fetch)
+        };
+        *breaker.state.lock().unwrap() = opened(Instant::now());
+        assert_eq!(ask().await.unwrap_err().kind(), Kind::UpstreamUnavailable);
+        time::advance(OPEN_FOR).await;
+        for _ in 0..3 {
+            assert!(ask().await.is_ok(), "whoever gets so far may be the probe");
         }
     }
 }

@@ -150,9 +150,7 @@ impl Budget {
             if state.queue.len() >= self.queue_max {
                 return Err(self.exhausted(&mut state, asked + Duration::from_secs(1), asked));
             }
-            let number = state.queue.add(urgency.clone(), stream, grant);
-            self.give(&mut state, asked);
-            number
+            state.queue.add(urgency.clone(), stream, grant)
         };
         let _ticket = Ticket {
             budget: self,
@@ -160,10 +158,20 @@ impl Budget {
         };
         let mut granted = pin!(granted);
         loop {
-            let changed = self.changed.notified();
-            let mut changed = pin!(changed);
+            // Both before anybody is served below, so that no change is missed.
+            let (mut changed, mut raised) = (pin!(self.changed.notified()), pin!(urgency.raised()));
             changed.as_mut().enable();
-            let next = self.lock().changes_at(Instant::now());
+            raised.as_mut().enable();
+            let next = {
+                let now = Instant::now();
+                let mut state = self.lock();
+                self.give(&mut state, now);
+                // Still waiting, and perhaps for longer than anybody will.
+                if granted.is_empty() {
+                    self.admit(&mut state, number, urgency, now)?;
+                }
+                state.changes_at(now)
+            };
             let wake = async {
                 match next {
                     Some(at) => time::sleep_until(at).await,
@@ -174,31 +182,25 @@ impl Budget {
                 biased;
                 slot = &mut granted => {
                     self.metrics.waited.observe(asked.elapsed().as_secs_f64());
-                    return slot.map_err(|_| Error::new(Kind::Internal, "the budget lost a ticket"));
+                    let lost = |_| Error::new(Kind::Internal, "the budget lost a ticket").unsent();
+                    return slot.map_err(lost);
                 }
                 () = wake => {}
                 () = changed => {}
-            }
-            let now = Instant::now();
-            let mut state = self.lock();
-            self.give(&mut state, now);
-            // Still waiting, and perhaps for longer than anybody will.
-            if granted.is_empty() {
-                self.admit(&mut state, number, urgency, now)?;
+                () = raised => {}
             }
         }
     }
 
-    /// Refuses whoever would wait longer than it can: honestly, and before it has waited. A flight that has made a call
-    /// waits as long as it takes.
+    /// Refuses whoever would wait longer than it can: honestly, and before it has waited.
     fn admit(&self, state: &mut State, number: u64, urgency: &Urgency, now: Instant) -> Result<()> {
-        if urgency.has_departed() {
+        let Some(patience) = urgency.patience() else {
             return Ok(());
-        }
+        };
         let allowance = state.window.allowance(now);
         let ahead = state.queue.ahead(number, urgency.class(), allowance);
         let at = state.window.estimate(ahead, now);
-        if at <= urgency.deadline() {
+        if at <= patience {
             return Ok(());
         }
         Err(self.exhausted(state, at, now))
@@ -211,7 +213,9 @@ impl Budget {
         } else {
             "the account's calls in this minute are used up"
         };
-        Error::new(Kind::BudgetExhausted, detail).retry_after(at.saturating_duration_since(now))
+        Error::new(Kind::BudgetExhausted, detail)
+            .retry_after(at.saturating_duration_since(now))
+            .unsent()
     }
 
     /// Gives out whatever is open.
@@ -312,8 +316,9 @@ impl<S: FetchPage> Service<Fetch<PageKey>> for Spend<S> {
     fn call(&mut self, fetch: Fetch<PageKey>) -> Self::Future {
         let account = &fetch.key.collection.account;
         let Some(budget) = self.budgets.0.get(&account.id).cloned() else {
-            let error =
-                Error::new(Kind::Internal, "the account has no budget").because(&account.name);
+            let error = Error::new(Kind::Internal, "the account has no budget")
+                .because(&account.name)
+                .unsent();
             return async { Err(error) }.boxed();
         };
         let inner = self.inner.clone();
@@ -337,8 +342,9 @@ impl<S: FetchPage> Service<Fetch<PageKey>> for Spend<S> {
                     );
                     Err(error.retry_after(pause.unwrap_or_default()))
                 }
-                // Nothing was sent: a disabled account must go on saying so, and not that its calls are used up.
-                Err(error) if error.kind() == Kind::CredentialsUnavailable => {
+                // A disabled account must go on saying so, and not that its calls are used up; and the breaker may have
+                // opened while this call waited.
+                Err(error) if error.is_unsent() => {
                     slot.dispatched = None;
                     Err(error)
                 }

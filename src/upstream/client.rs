@@ -157,7 +157,7 @@ impl Service<http::Request<Empty<Bytes>>> for Client {
         Poll::Ready(Ok(()))
     }
 
-    /// The response's extensions hold its [`Connection`].
+    /// The response's extensions hold the connection that it came on.
     fn call(&mut self, mut request: http::Request<Empty<Bytes>>) -> Self::Future {
         let client = self.connections(&request);
         let connection = Connection(Arc::new(capture_connection(&mut request)));

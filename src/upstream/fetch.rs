@@ -13,7 +13,7 @@ use bytes::Bytes;
 use futures_util::{FutureExt, future::BoxFuture};
 use http::{
     HeaderMap, HeaderName, HeaderValue, Request, StatusCode, Uri,
-    header::{ACCEPT, ACCEPT_ENCODING, CONTENT_TYPE, RETRY_AFTER},
+    header::{ACCEPT, ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER},
 };
 use http_body::Body;
 use http_body_util::Empty;
@@ -22,14 +22,15 @@ use tokio::{sync::Semaphore, time::Instant};
 use tower::{Layer, Service, ServiceExt, layer::layer_fn};
 
 use super::{
-    Attempt, Config, Paging,
+    Attempt, Config, Paging, TenantCheck,
     body::{self, Bounds, Coding},
     client::{Afresh, Connection, Lane},
     refusal,
 };
 use crate::{
     contacts::{
-        page::{Page, PageKey, Window},
+        account::Account,
+        page::{Page, PageKey, Window, contact::Tenant, decode::Asked},
         request::Fetch,
         spent::{Phase, Spent},
     },
@@ -109,7 +110,7 @@ where
         let signing = Arc::new(Spent::default());
         request.extensions_mut().insert(signing.clone());
         let attempt = Attempt {
-            account: account.clone(),
+            collection: collection.clone(),
             request,
         };
         let (shared, inner) = (self.shared.clone(), self.inner.clone());
@@ -123,7 +124,15 @@ where
             let read = async {
                 let answer = inner.oneshot(attempt);
                 let response = body::within(config.first_byte_timeout, answer).await??;
-                read(response, config, window, asked_at).await
+                let asked = Asked {
+                    window,
+                    pages: config.paging == Paging::PageLimit,
+                    tenant: Tenant {
+                        account: account.id.as_str(),
+                        stream: collection.stream.as_str(),
+                    },
+                };
+                read(response, config, asked, asked_at).await
             };
             let outcome = body::within(config.page_timeout, read).await.flatten();
             let (took, token) = (asked_at.elapsed(), signing.on(Phase::Token));
@@ -156,7 +165,9 @@ fn request(
         "{base}/agentassist/api/v1/public/{stream}/contacts?{query}"
     ));
     let unsendable = |cause: &dyn std::fmt::Display| {
-        Error::new(Kind::Internal, "no request to upstream could be made").because(cause)
+        Error::new(Kind::Internal, "no request to upstream could be made")
+            .because(cause)
+            .unsent()
     };
     Request::get(uri.map_err(|error| unsendable(&error))?)
         .header(ACCOUNT_ID, account)
@@ -172,7 +183,7 @@ fn request(
 async fn read<B>(
     response: http::Response<B>,
     config: &Config,
-    window: Window,
+    asked: Asked<'_>,
     asked_at: Instant,
 ) -> Result<Page>
 where
@@ -182,7 +193,7 @@ where
         StatusCode::OK => response.extensions().get::<Connection>().cloned(),
         _ => None,
     };
-    let outcome = page(response, config, window, asked_at).await;
+    let outcome = page(response, config, asked, asked_at).await;
     if let (Err(_), Some(connection)) = (&outcome, connection) {
         connection.give_up();
     }
@@ -193,7 +204,7 @@ where
 async fn page<B>(
     response: http::Response<B>,
     config: &Config,
-    window: Window,
+    asked: Asked<'_>,
     asked_at: Instant,
 ) -> Result<Page>
 where
@@ -207,9 +218,14 @@ where
     let (fault, text) = match judge(head.status, &head.headers) {
         Ok(coding) => {
             let body = body::collect(body, coding, bounds(config.page_bytes_max.as_u64())).await?;
-            let pages = config.paging == Paging::PageLimit;
-            match Page::decode(body.clone(), window, pages, asked_at) {
-                Ok(page) => return Ok(page),
+            match Page::decode(body.clone(), asked, asked_at) {
+                Ok(page) if page.foreign > 0 && config.tenant_check == TenantCheck::Reject => {
+                    return Err(foreign(&page));
+                }
+                Ok(page) => {
+                    let no_store = forbids_to_keep(&head.headers);
+                    return Ok(Page { no_store, ..page });
+                }
                 Err(fault) => (fault, body),
             }
         }
@@ -221,6 +237,12 @@ where
         Err(fault) => return Err(fault),
     };
     Err(refusal::recognise(fault, &text, pause(&head.headers)))
+}
+
+fn foreign(page: &Page) -> Error {
+    let (foreign, all) = (page.foreign, page.records.len());
+    let detail = "upstream's answer holds contacts of another account or stream";
+    Error::new(Kind::UpstreamTenantMismatch, detail).because(format!("{foreign} of {all} records"))
 }
 
 /// How an answer's body can be read as a page, if its head lets it be.
@@ -276,6 +298,17 @@ fn judge(status: StatusCode, headers: &HeaderMap) -> Result<Coding> {
     }
 }
 
+/// Whether `Cache-Control` says `no-store`: the one directive that is obeyed, since how long copies live is the operator's
+/// to say. A comma in quotes separates too: what is misread that way is not kept, which does no harm.
+fn forbids_to_keep(headers: &HeaderMap) -> bool {
+    let lines = headers.get_all(CACHE_CONTROL).iter();
+    let mut directives = lines.flat_map(|line| line.as_bytes().split(|byte| *byte == b','));
+    directives.any(|directive| {
+        let name = directive.split(|byte| *byte == b'=').next();
+        name.is_some_and(|name| name.trim_ascii().eq_ignore_ascii_case(b"no-store"))
+    })
+}
+
 /// `application/json`, whatever its parameters.
 fn is_json(value: &HeaderValue) -> bool {
     let essence = value
@@ -304,16 +337,29 @@ fn pause(headers: &HeaderMap) -> Option<Duration> {
 #[derive(Clone, Debug)]
 pub struct Metrics {
     attempts: IntCounterVec,
+    tenant_mismatches: IntCounterVec,
     duration: Histogram,
 }
 
 impl Metrics {
-    pub fn new(registry: &Registry) -> metrics::Result<Self> {
+    /// Those that should always be 0 are present from the start for these accounts.
+    pub fn new<'a>(
+        registry: &Registry,
+        accounts: impl IntoIterator<Item = &'a Arc<Account>>,
+    ) -> metrics::Result<Self> {
         let attempts = registry.counter(
             "upstream_attempts_total",
             "Requests sent to upstream, by account and by what came of them: ok, or the code of the fault.",
             &["account", "outcome"],
         )?;
+        let tenant_mismatches = registry.counter(
+            "upstream_tenant_mismatches_total",
+            "Answers with records that say that they are another account's or stream's.",
+            &["account"],
+        )?;
+        for account in accounts {
+            let _ = tenant_mismatches.with_label_values(&[&*account.label]);
+        }
         let duration = registry.seconds(
             "upstream_attempt_duration_seconds",
             "From a request sent to its page decoded, or to its fault.",
@@ -321,6 +367,7 @@ impl Metrics {
         )?;
         Ok(Self {
             attempts,
+            tenant_mismatches,
             duration: duration.with_label_values::<&str>(&[]),
         })
     }
@@ -328,10 +375,16 @@ impl Metrics {
     fn count(&self, account: &str, outcome: &Result<Page>, took: Duration) {
         let word = match outcome {
             Ok(_) => "ok",
-            // Nothing was sent.
-            Err(error) if error.kind() == Kind::CredentialsUnavailable => return,
+            Err(error) if error.is_unsent() => return,
             Err(error) => error.kind().code(),
         };
+        let foreign = match outcome {
+            Ok(page) => page.foreign > 0,
+            Err(error) => error.kind() == Kind::UpstreamTenantMismatch,
+        };
+        if foreign {
+            self.tenant_mismatches.with_label_values(&[account]).inc();
+        }
         self.attempts.with_label_values(&[account, word]).inc();
         self.duration.observe(took.as_secs_f64());
     }

@@ -18,7 +18,7 @@ use tracing::debug;
 
 use crate::{
     contacts::{account::Account, ids::AccountId, page::PageKey, request::Fetch},
-    error::{Again, Error, Kind, Result},
+    error::{Again, Error, Result},
     metrics::{self, Registry},
     minute::PerMinute,
     service::FetchPage,
@@ -32,21 +32,20 @@ const WAIT: Duration = Duration::from_millis(100);
 const JITTER: Duration = Duration::from_millis(200);
 
 /// How long to wait before another try, or `None` if there is none. `chance` is from 0 to 1.
-fn wait_before(error: &Error, chance: f64, now: Instant, deadline: Instant) -> Option<Duration> {
+fn wait_before(
+    error: &Error,
+    chance: f64,
+    now: Instant,
+    patience: Option<Instant>,
+) -> Option<Duration> {
     let wait = match error.again()? {
         // Nothing is to be waited for: the cause is gone.
         Again::Afresh | Again::Resigned => Duration::ZERO,
         Again::Later => error.told_to_wait().unwrap_or_default() + WAIT + JITTER.mul_f64(chance),
     };
-    (now + wait < deadline).then_some(wait)
-}
-
-/// Whether the gateway refused a try before anything was sent.
-fn was_refused_here(error: &Error) -> bool {
-    matches!(
-        error.kind(),
-        Kind::UpstreamUnavailable | Kind::BudgetExhausted
-    )
+    patience
+        .is_none_or(|until| now + wait < until)
+        .then_some(wait)
 }
 
 /// The stage.
@@ -94,7 +93,7 @@ impl<S: FetchPage> Service<Fetch<PageKey>> for Retry<S> {
                 Err(error) => error,
             };
             let now = Instant::now();
-            let wait = wait_before(&error, (shared.chance)(), now, fetch.urgency.deadline());
+            let wait = wait_before(&error, (shared.chance)(), now, fetch.urgency.patience());
             let account = &fetch.key.collection.account.clone();
             let Some(wait) = wait.filter(|_| shared.may_retry(account, &error, now)) else {
                 return Err(error);
@@ -107,7 +106,7 @@ impl<S: FetchPage> Service<Fetch<PageKey>> for Retry<S> {
             };
             let outcome = again.oneshot(fetch).await;
             if let Err(second) = &outcome
-                && was_refused_here(second)
+                && second.is_unsent()
             {
                 // No call was made, and the first one's error says more.
                 return Err(error);
@@ -175,6 +174,7 @@ mod tests {
     use super::*;
     use crate::{
         contacts::{page::Page, testing},
+        error::Kind,
         minute::MINUTE,
     };
 
@@ -240,7 +240,7 @@ mod tests {
             let calls = Arc::new(AtomicUsize::new(0));
             let inner = service_fn(move |_: Fetch<PageKey>| {
                 let first = calls.fetch_add(1, Ordering::Relaxed) == 0;
-                let refused = Error::new(refusal, "not now");
+                let refused = Error::new(refusal, "not now").unsent();
                 let error = if first { failed(Again::Later) } else { refused };
                 std::future::ready(Err::<Page, _>(error))
             });

@@ -8,6 +8,7 @@ use std::{
     fmt, fs,
     io::{self, Read},
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use secrecy::{ExposeSecret, SecretBox};
@@ -41,7 +42,7 @@ impl Secret {
             place: Place::File(path.to_owned()),
             fault,
         };
-        let unreadable = |error| problem(Fault::Unreadable(error));
+        let unreadable = |error| problem(Fault::Unreadable(Arc::new(error)));
         // Looked at before it is opened, since opening a pipe would wait for its writer.
         let metadata = fs::metadata(path).map_err(unreadable)?;
         if metadata.is_dir() {
@@ -90,6 +91,62 @@ impl Secret {
     }
 }
 
+/// Where an account's secrets are.
+#[derive(Debug)]
+pub struct Sources {
+    pub first: Source,
+    /// A second one, for the time of a rotation.
+    pub next: Option<Source>,
+}
+
+/// Where a secret is, or what was found there.
+#[derive(Debug)]
+pub enum Source {
+    /// Read again whenever it changes.
+    File(PathBuf),
+    /// From a variable, which cannot change while the process runs.
+    Read(Result<Secret, SecretProblem>),
+}
+
+impl Source {
+    /// The secret as it is now. Blocking.
+    ///
+    /// # Errors
+    /// As [`Secret::from_file`] and [`Secret::from_variable`].
+    pub fn read(&self) -> Result<Secret, SecretProblem> {
+        match self {
+            Self::File(path) => Secret::from_file(path),
+            Self::Read(read) => read.clone(),
+        }
+    }
+
+    /// As an error of an algorithm that cannot use what is there.
+    pub(crate) fn unusable(&self, why: String) -> SecretProblem {
+        let place = match self {
+            Self::File(path) => Place::File(path.clone()),
+            Self::Read(Err(problem)) => problem.place.clone(),
+            Self::Read(Ok(_)) => Place::Nowhere,
+        };
+        SecretProblem {
+            place,
+            fault: Fault::Unusable(why),
+        }
+    }
+}
+
+impl From<Option<Secret>> for Sources {
+    fn from(secret: Option<Secret>) -> Self {
+        let none = || SecretProblem {
+            place: Place::Nowhere,
+            fault: Fault::NotSet,
+        };
+        Self {
+            first: Source::Read(secret.ok_or_else(none)),
+            next: None,
+        }
+    }
+}
+
 impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Secret(..)")
@@ -97,25 +154,27 @@ impl fmt::Debug for Secret {
 }
 
 /// Why a secret could not be had. Names the place, never the content.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 #[error("{place} {fault}")]
 pub struct SecretProblem {
     place: Place,
     fault: Fault,
 }
 
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 enum Place {
     #[error("the secret file {}", .0.display())]
     File(PathBuf),
     #[error("the environment variable {0}")]
     Variable(String),
+    #[error("the secret")]
+    Nowhere,
 }
 
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 enum Fault {
     #[error("cannot be read: {0}")]
-    Unreadable(io::Error),
+    Unreadable(Arc<io::Error>),
     #[error("is a directory")]
     Directory,
     #[error("is not a regular file")]
@@ -128,6 +187,8 @@ enum Fault {
     TooLarge,
     #[error("is not UTF-8 text")]
     NotUtf8,
+    #[error("{0}")]
+    Unusable(String),
 }
 
 #[cfg(test)]

@@ -37,6 +37,10 @@ async fn broken(world: &World, query: &str, fault: &str) -> Broken {
             counted,
         };
     }
+    if answer.status == 502 && code(&answer) == "upstream_auth_rejected" {
+        // Not this page alone rests, but its stream.
+        tokio::time::sleep(REST).await;
+    }
     fetched(world, "?skip=30&limit=7", fault).await;
     if answer.status != 404 {
         tokio::time::sleep(REST).await;
@@ -418,8 +422,8 @@ async fn a_refused_credential_is_the_gateways_own_trouble() {
     assert_eq!((calls, counted), (2.0, 2.0), "once more, with a new token");
     assert!(!answer.headers.contains_key("www-authenticate"));
     no_trace(&answer, refusal);
-    // The second try and the healed request each needed a token of its own.
-    assert_eq!(world.gateway.metric(minted).await, 3.0);
+    // The second try needed a token of its own, which is as good as any once upstream takes it.
+    assert_eq!(world.gateway.metric(minted).await, 2.0);
 }
 
 /// Catches text of upstream's or a contact in a problem, in whatever way its page is wrong.

@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use contacts_gateway::simulator::{DEMO_ACCOUNT_ID, DEMO_STREAM_ID};
+use contacts_gateway::{
+    config::Config,
+    simulator::{DEMO_ACCOUNT_ID, DEMO_STREAM_ID},
+};
 use futures_util::future::join_all;
 use http::Request;
 use http_body_util::{BodyExt, Empty};
@@ -23,6 +26,54 @@ async fn slow() -> World {
 fn request(query: &str) -> String {
     let target = path(DEMO_STREAM_ID, query);
     format!("GET {target} HTTP/1.1\r\nHost: localhost\r\n\r\n")
+}
+
+/// Catches an answer that is kept against upstream's word, a copy that hides it, and walks that go side by side.
+#[tokio::test]
+async fn what_upstream_forbids_to_keep_is_answered_and_forgotten() {
+    const STREAM: &str = "st-unkept";
+    const UNKEPT: &str = "contacts-gateway; fwd=uri-miss; fwd-status=200";
+    let change = |config: &mut Config| config.cache.fresh_for = Duration::from_secs(1);
+    let world = World::with(|settings| settings.latency = LATENCY, change).await;
+    let forbid = |limit| {
+        world.kore.clear_faults();
+        let body = page(DEMO_ACCOUNT_ID, STREAM, 3, 0, limit);
+        let head = "status=200;header=cache-control: private, no-store";
+        world.fault_stream(STREAM, &format!("{head};body={body}"));
+    };
+    let held = async |cache: &str| {
+        let series = format!("cache_entries{{cache=\"{cache}\"}}");
+        world.gateway.metric(&series).await
+    };
+    let ask = async || world.stream(STREAM, "?limit=10").await.ok();
+    assert!(ask().await.is_miss());
+    time::sleep(Duration::from_secs(1)).await;
+    forbid(10);
+    // Stale, and fetched anew meanwhile: then there is no copy any more.
+    assert!(ask().await.is_hit());
+    until("the copy is outdated", async || held("pages").await == 0.0).await;
+    assert_eq!(ask().await.header("cache-status"), UNKEPT);
+    let before = world.calls();
+    for answer in join_all((0..20).map(|_| ask())).await {
+        assert_eq!(answer.header("cache-status"), UNKEPT);
+    }
+    assert_eq!(world.calls(), before + 20);
+    assert_eq!(held("pages").await, 0.0);
+
+    // A list is not kept either; but one walk is enough for all who ask meanwhile.
+    forbid(100);
+    let ask_all = async || world.stream(STREAM, "?all=true").await.ok();
+    assert_eq!(ask_all().await.header("cache-status"), UNKEPT);
+    let before = world.calls();
+    let answers = join_all((0..20).map(|_| ask_all())).await;
+    let expected = list(DEMO_ACCOUNT_ID, STREAM, 3);
+    assert!(answers.iter().all(|answer| answer.text() == expected));
+    assert_eq!(world.calls(), before + 1);
+    assert_eq!(held("lists").await, 0.0);
+
+    world.kore.clear_faults();
+    assert!(ask().await.is_miss());
+    assert!(ask().await.is_hit());
 }
 
 /// A hundred connections with one request each, and nine with a hundred: a thousand callers on few descriptors.

@@ -51,7 +51,11 @@ fn accounts() -> Vec<AccountSettings> {
 async fn world() -> World {
     World::with(
         |settings| settings.accounts = accounts(),
-        |config| config.merge.page_limit_max = 7,
+        |config| {
+            config.merge.page_limit_max = 7;
+            // As many as the lists that may be asked for.
+            config.merge.walks_max = 12;
+        },
     )
     .await
 }

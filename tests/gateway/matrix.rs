@@ -5,7 +5,7 @@
 
 use std::{net::SocketAddr, time::Duration};
 
-use contacts_gateway::{config::Config, simulator::DEMO_ACCOUNT_ID};
+use contacts_gateway::{config::Config, simulator::DEMO_ACCOUNT_ID, upstream::TenantCheck};
 use futures_util::{StreamExt, future::join_all, stream};
 use tokio::{
     io,
@@ -121,6 +121,8 @@ const ROWS: &[Row] = &[
     row("U16", "echo-skip=+1", 502, "upstream_schema", 1),
     row("U16", "echo-limit=+1", 502, "upstream_schema", 1),
     row("U16", "extra-records=1", 502, "upstream_schema", 1),
+    row("U22", "other-account", 502, "upstream_tenant_mismatch", 1),
+    row("U22", "other-stream", 502, "upstream_tenant_mismatch", 1),
     row("U23", "status=404", 404, "stream_not_found", 1),
     row("U23", "status=400", 502, "upstream_4xx", 1),
     row("U23", "status=403", 502, "upstream_4xx", 1),
@@ -155,10 +157,16 @@ impl Row {
         self.status == 404 || self.code == "upstream_rate_limited"
     }
 
+    /// Whether the copy is given up: what is gone upstream, or may be another tenant's, is not answered any longer.
+    fn ends_the_copy(&self) -> bool {
+        matches!(self.code, "stream_not_found" | "upstream_tenant_mismatch")
+    }
+
     fn configure(&self, config: &mut Config) {
         config.listen.workers = 1;
         config.cache.fresh_for = FRESH_FOR;
         config.cache.stale_for = Duration::from_secs(3600);
+        config.upstream.tenant_check = TenantCheck::Reject;
         if self.code == "upstream_timeout" {
             config.upstream.first_byte_timeout = Duration::from_millis(400);
             config.upstream.between_bytes_timeout = Duration::from_millis(400);
@@ -365,15 +373,14 @@ async fn with_a_stale_copy(row: Row) {
     let mut detail = String::new();
     until(&told, async || {
         let answer = upstream.ask().await;
-        if row.code == "stream_not_found" {
-            // What is gone upstream is not answered any longer.
+        if row.ends_the_copy() {
             return code_of(&answer) == Some(row.code.to_owned());
         }
         detail = is_copy(&answer, &told);
         !detail.is_empty()
     })
     .await;
-    if row.code != "stream_not_found" {
+    if !row.ends_the_copy() {
         assert_eq!(detail, format!("; detail={}", row.code), "{told}");
     }
     let counted = (
@@ -395,6 +402,12 @@ async fn with_a_stale_copy(row: Row) {
         return;
     }
     time::sleep(REST).await;
+    if row.ends_the_copy() {
+        let healed = upstream.ask().await.ok();
+        assert!(healed.is_miss(), "{told}: {:?}", healed.headers);
+        is_right(&healed, 20, &told);
+        return;
+    }
     let last = upstream.ask().await;
     assert_eq!(is_copy(&last, &told), format!("; detail={}", row.code));
     until(&told, async || upstream.attempts("ok").await == 2).await;

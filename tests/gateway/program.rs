@@ -107,7 +107,7 @@ impl Drop for Program {
 }
 
 /// One line as a newcomer would paste it.
-fn paste(folder: &Path, line: &str) -> String {
+pub(crate) fn paste(folder: &Path, line: &str) -> String {
     let output = Command::new("bash")
         .args(["-c", line])
         .current_dir(folder)
@@ -132,7 +132,7 @@ fn every_line_that_the_demo_prints_works_when_it_is_pasted() {
     let prose =
         |line: &str| line.is_empty() || line.starts_with("# ") || line.contains("simulated");
     let lines: Vec<_> = said.lines().filter(|line| !prose(line)).collect();
-    assert_eq!(lines.len(), 9, "{said}");
+    assert_eq!(lines.len(), 10, "{said}");
     assert!(lines.iter().all(|line| line.contains("curl ")), "{said}");
     let answers: Vec<_> = lines
         .iter()
@@ -146,6 +146,7 @@ fn every_line_that_the_demo_prints_works_when_it_is_pasted() {
         stale,
         healed,
         whole,
+        explained,
         metrics,
         calls,
     ] = &answers[..]
@@ -172,6 +173,7 @@ fn every_line_that_the_demo_prints_works_when_it_is_pasted() {
     assert!(whole.contains("merge-status: verified; "), "{whole}");
     let whole = fs::read_to_string(folder.path().join("contacts.json")).unwrap();
     assert!(whole == list(DEMO_ACCOUNT_ID, DEMO_STREAM_ID, 1_000));
+    assert!(explained.contains("\"decision\": "), "{explained}");
     assert!(metrics.contains("contacts_gateway_requests_total"));
     assert!(calls.contains("\"total\""), "{calls}");
 
@@ -397,6 +399,22 @@ async fn a_missing_secret_fails_the_check_but_not_the_start() {
     let (status, _, errors) = serve.ends();
     assert_eq!(status.code(), Some(0));
     assert!(errors.contains("the account is disabled"), "{errors}");
+}
+
+/// Catches a process whose memory, with every secret in it, is left on a disk when it crashes.
+#[cfg(target_os = "linux")]
+#[test]
+fn no_core_is_dumped() {
+    let folder = tempfile::tempdir().unwrap();
+    let arguments = ["demo", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"];
+    let mut demo = Program::start(folder.path(), &arguments, &[]);
+    demo.says("_simulator/calls");
+    let limits = fs::read_to_string(format!("/proc/{}/limits", demo.child.id())).unwrap();
+    let core = limits
+        .lines()
+        .find(|line| line.starts_with("Max core file size"));
+    let words: Vec<_> = core.unwrap().split_whitespace().collect();
+    assert_eq!(words[4..], ["0", "0", "bytes"]);
 }
 
 /// Catches a listener that others on the network can reach, though nobody is told apart yet.

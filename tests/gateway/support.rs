@@ -11,7 +11,10 @@ use contacts_gateway::{
         AccountSettings, Contacts, DEMO_ACCOUNT_ID, DEMO_STREAM_ID, Fault, Rule, Settings,
         Simulator,
     },
-    upstream::secret::Secret,
+    upstream::{
+        secret::{Secret, Sources},
+        token::Credentials,
+    },
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Version};
 use http_body_util::{BodyExt, Empty};
@@ -157,6 +160,7 @@ pub(crate) fn secrets(accounts: &[AccountSettings]) -> Vec<Option<Secret>> {
 pub(crate) struct Gateway {
     pub(crate) traffic: SocketAddr,
     pub(crate) admin: SocketAddr,
+    pub(crate) credentials: Arc<Credentials>,
     stop: CancellationToken,
     running: JoinHandle<()>,
     http1: Client<HttpConnector, Empty<Bytes>>,
@@ -164,9 +168,10 @@ pub(crate) struct Gateway {
 }
 
 impl Gateway {
-    pub(crate) async fn start(config: &Config, secrets: Vec<Option<Secret>>) -> Self {
+    pub(crate) async fn start(config: &Config, secrets: Vec<impl Into<Sources>>) -> Self {
         let app = App::bind(config, secrets).await.unwrap();
         let (traffic, admin) = (app.traffic, app.admin);
+        let credentials = app.credentials().clone();
         let stop = CancellationToken::new();
         let client = |http2| {
             Client::builder(TokioExecutor::new())
@@ -176,6 +181,7 @@ impl Gateway {
         Self {
             traffic,
             admin,
+            credentials,
             running: tokio::spawn(app.run(stop.clone().cancelled_owned())),
             stop,
             http1: client(false),

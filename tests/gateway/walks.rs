@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use contacts_gateway::simulator::{DEMO_ACCOUNT_ID, DEMO_STREAM_ID, Paging, Rule};
 use contacts_gateway::upstream;
-use futures_util::future::join_all;
+use futures_util::{StreamExt, stream};
 use tokio::time;
 
 use crate::support::{World, fault, list};
@@ -15,12 +15,13 @@ async fn broken(world: &World, rule: Rule, status: u16, code: &str) {
     let walks = format!("walks_total{{outcome=\"{code}\"}}");
     world.kore.add_faults(rule.stream(STREAM));
     let answer = world.stream(STREAM, "?all=true").await;
+    // At once, since it rests for a second only.
+    let calls = world.calls();
+    let remembered = world.stream(STREAM, "?all=true").await;
+    world.kore.clear_faults();
     assert_eq!(answer.json()["code"], code, "{shown}: {}", answer.text());
     answer.is_problem(status, code);
     assert_eq!(world.gateway.metric(&walks).await, 1.0, "{shown}");
-    world.kore.clear_faults();
-    let calls = world.calls();
-    let remembered = world.stream(STREAM, "?all=true").await;
     assert_eq!(remembered.json()["code"], code, "{shown}");
     assert_eq!(world.calls(), calls, "{shown}: it rests");
     if status == 404 {
@@ -37,14 +38,20 @@ async fn broken(world: &World, rule: Rule, status: u16, code: &str) {
     );
 }
 
-/// Each rule in a world of its own, all at once: a rest is waited for once.
+/// Worlds at once.
+const WIDTH: usize = 8;
+
+/// Each rule in a world of its own, many at once: each waits for a rest.
 async fn each<'a>(rows: impl IntoIterator<Item = (Rule, u16, &'a str)>) {
     let each = rows.into_iter().map(async |(rule, status, code)| {
         // One page at a time, so that failures side by side do not open the breaker.
         let world = World::with(|_| (), |config| config.merge.width = 1).await;
         broken(&world, rule, status, code).await;
     });
-    join_all(each).await;
+    stream::iter(each)
+        .buffer_unordered(WIDTH)
+        .collect::<()>()
+        .await;
 }
 
 /// The stream that is broken.

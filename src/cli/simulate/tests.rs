@@ -115,7 +115,7 @@ async fn a_gateway_can_be_configured_with_what_is_printed() {
         let env = exported.map(|line| line.split_once('=').unwrap());
         let env = env.map(|(name, value)| (name, value.trim_matches('\'')));
         let secrets = config::secrets(&config, folder.path(), env);
-        assert_eq!(secrets[0].as_ref().unwrap().expose(), secret, "{line}");
+        assert_eq!(secrets[0].first.read().unwrap().expose(), secret, "{line}");
         assert_eq!(config.accounts[0].account_id, DEMO_ACCOUNT_ID);
         assert!(said.contains(&config.upstream.base_url));
         let per_minute = if line.contains("off") { 60_000 } else { 60 };

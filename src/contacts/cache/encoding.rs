@@ -1,18 +1,15 @@
 //! A copy's content compressed, kept beside the copy: made once, and as long as nobody has wanted it not there at all.
 
-use std::{
-    io::Write,
-    sync::{
-        Arc, OnceLock,
-        atomic::{AtomicBool, Ordering},
-    },
+use std::sync::{
+    Arc, OnceLock,
+    atomic::{AtomicBool, Ordering},
 };
 
 use bytes::Bytes;
-use flate2::{Compression, write::GzEncoder};
+use flate2::{Compress, Compression, FlushCompress, Status};
 use tokio::sync::Notify;
 
-use super::entry::{Cached, Entry};
+use super::entry::{Cached, Entry, block, shared};
 use crate::contacts::etag::ETag;
 
 /// What a caller can be given in another coding.
@@ -36,29 +33,69 @@ pub struct Encoded {
 }
 
 impl Encoded {
+    /// What it and its place hold, in blocks as [`block`] says.
+    pub fn weight(&self) -> usize {
+        block(size_of::<Making>()) + shared(self.body.len()) + shared(self.etag.as_bytes().len())
+    }
+}
+
+/// Makes encodings, one after another. What it needs to make them, a quarter of a megabyte, it takes once: taken and given
+/// back for each, it left holes between the copies, which then took up to four times the memory that they are weighed with.
+#[derive(Debug, Default)]
+pub struct Encoder {
+    /// `None` until there is something to encode.
+    gzip: Option<Compress>,
+    written: Vec<u8>,
+}
+
+/// What an encoder holds on to of what it wrote in.
+const WRITTEN_MAX: usize = 256 * 1024;
+
+/// Room for more, where it ran out.
+const STEP: usize = 32 * 1024;
+
+/// A window of 32 KiB.
+const WINDOW_BITS: u8 = 15;
+
+impl Encoder {
     /// Compresses piece by piece, so that nothing is copied together first. `None` if that makes it no smaller.
-    pub fn of(content: &impl Content) -> Option<Self> {
-        let length = content.length() as usize;
-        // About what JSON of many records alike comes to.
-        let body = Vec::with_capacity(length / 8);
-        let mut encoder = GzEncoder::new(body, Compression::default());
-        for piece in content.pieces() {
-            encoder.write_all(piece).ok()?;
-            if encoder.get_ref().len() >= length {
-                return None;
-            }
-        }
-        let body = encoder.finish().ok()?;
-        (body.len() < length).then(|| Self {
-            // What was reserved and not used is given back: it would be held as long as the copy.
-            body: body.into_boxed_slice().into(),
+    pub fn encode(&mut self, content: &impl Content) -> Option<Encoded> {
+        let whole = self.write(content);
+        let encoded = whole.map(|()| Encoded {
+            // A copy without room to spare, which would be held as long as it.
+            body: Box::<[u8]>::from(&self.written[..]).into(),
             etag: content.etag().gzipped(),
-        })
+        });
+        self.written.clear();
+        self.written.shrink_to(WRITTEN_MAX);
+        encoded
     }
 
-    /// What it holds, in bytes.
-    pub fn weight(&self) -> usize {
-        size_of::<Making>() + self.body.len() + self.etag.as_bytes().len()
+    fn write(&mut self, content: &impl Content) -> Option<()> {
+        let length = content.length() as usize;
+        let Self { gzip, written } = self;
+        let gzip =
+            gzip.get_or_insert_with(|| Compress::new_gzip(Compression::default(), WINDOW_BITS));
+        // Whatever became of the encoding before.
+        gzip.reset();
+        written.clear();
+        for mut piece in content.pieces().iter().map(|piece| &piece[..]) {
+            while !piece.is_empty() && written.len() < length {
+                written.reserve(STEP);
+                let before = gzip.total_in();
+                gzip.compress_vec(piece, written, FlushCompress::None)
+                    .ok()?;
+                piece = &piece[(gzip.total_in() - before) as usize..];
+            }
+        }
+        while written.len() < length {
+            written.reserve(STEP);
+            let status = gzip.compress_vec(&[], written, FlushCompress::Finish);
+            if status.ok()? == Status::StreamEnd {
+                return (written.len() < length).then_some(());
+            }
+        }
+        None
     }
 }
 
@@ -164,13 +201,16 @@ mod tests {
         #[test]
         fn what_is_encoded_is_the_content_and_smaller(pages in 1_u64..8, records in 1_u32..30) {
             let list = list(pages, records);
-            if let Some(encoded) = Encoded::of(&list) {
+            let mut encoder = Encoder::default();
+            if let Some(encoded) = encoder.encode(&list) {
                 prop_assert_eq!(decoded(&encoded), list.document().concat());
                 prop_assert!((encoded.body.len() as u64) < list.document_length());
                 prop_assert_ne!(&encoded.etag, &list.etag);
                 // Again, and elsewhere.
-                let again = Encoded::of(&list).unwrap();
-                prop_assert_eq!((again.body, again.etag), (encoded.body, encoded.etag));
+                for mut encoder in [encoder, Encoder::default()] {
+                    let again = encoder.encode(&list).unwrap();
+                    prop_assert_eq!((&again.body, &again.etag), (&encoded.body, &encoded.etag));
+                }
             } else {
                 prop_assert!(list.document_length() < 200);
             }
@@ -212,7 +252,14 @@ mod tests {
         };
         let mut piece = || (0..5_000).map(|_| byte()).collect::<Vec<u8>>().into();
         let noise = Noise(vec![piece(), piece()], ETag::of([]));
-        assert!(Encoded::of(&noise).is_none());
+        let mut encoder = Encoder::default();
+        assert!(encoder.encode(&noise).is_none());
+        // Nor is anything of it left.
+        let list = list(3, 20);
+        assert_eq!(
+            decoded(&encoder.encode(&list).unwrap()),
+            list.document().concat()
+        );
     }
 
     #[tokio::test]
@@ -227,7 +274,7 @@ mod tests {
         });
         task::yield_now().await;
         assert!(!waiting.is_finished() && copy.encoding.made().is_none());
-        begun.end(Encoded::of(&**copy));
+        begun.end(Encoder::default().encode(&**copy));
         waiting.await.unwrap();
         assert_eq!(copy.encoding.made().unwrap().etag, copy.etag.gzipped());
     }

@@ -2,25 +2,59 @@
 //!
 //! Freshness is a field of our own on tokio's clock. The stores bound memory and never decide it.
 
-use std::{ops::Deref, time::Duration};
+use std::{
+    ops::Deref,
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use tokio::time::Instant;
 
-use super::encoding::Encoding;
-use crate::contacts::spent::Timing;
+use super::{Key, encoding::Encoding};
+use crate::contacts::{ids::Epoch, scope::Scope, spent::Timing};
 
 /// What can be kept.
 pub trait Cached: Send + Sync + 'static {
-    /// What it really holds, in bytes: content, and whatever was made beside it.
+    /// Whether fetching it costs so many calls that requests share a flight even where its result may not be kept.
+    const IS_DEAR: bool = false;
+
+    /// What it holds in blocks of its own, each as [`block`] says: content, and whatever was made beside it.
     fn weight(&self) -> usize;
 
     /// When upstream was asked for it; for its oldest part.
     fn read_at(&self) -> Instant;
 
+    /// How many of its records say that they are another account's or stream's.
+    fn foreign(&self) -> usize {
+        0
+    }
+
+    /// Whether upstream forbids to keep it.
+    fn no_store(&self) -> bool {
+        false
+    }
+
     /// The least time it must count as fresh, whatever is configured: what was dear to read is kept in proportion.
     fn fresh_at_least(&self) -> Duration {
         Duration::ZERO
     }
+}
+
+/// What a block of so many bytes takes of the heap, as glibc lays it out: a word more, in steps of 16, from 32.
+pub const fn block(bytes: usize) -> usize {
+    match bytes {
+        0 => 0,
+        1..=24 => 32,
+        _ => (bytes + 8).next_multiple_of(16),
+    }
+}
+
+/// What [`Bytes`](bytes::Bytes) of so many bytes take: their block, and the one in which they count their clones.
+pub const fn shared(bytes: usize) -> usize {
+    block(bytes) + block(24)
 }
 
 /// How long copies are of use.
@@ -66,11 +100,16 @@ pub struct Standing {
 #[derive(Debug)]
 pub struct Entry<V> {
     value: V,
+    scope: Arc<Scope>,
+    epoch: Epoch,
+    read_at: Instant,
     whole_at: Instant,
     fresh_until: Instant,
     stale_until: Instant,
-    /// The store has room for it: others will be answered with it too.
-    pub kept: bool,
+    /// When it was purged softly, alone.
+    outdated: OnceLock<Instant>,
+    /// Others will be answered with it too.
+    kept: AtomicBool,
     /// What its flight spent its time on.
     pub timing: Timing,
     /// Its content compressed, where somebody wanted that.
@@ -79,39 +118,28 @@ pub struct Entry<V> {
 
 impl<V: Cached> Entry<V> {
     /// A copy that became whole `now`. `chance` is from 0 to 1.
-    pub fn new(value: V, now: Instant, lifetime: Lifetime, chance: f64) -> Self {
+    pub fn new(value: V, key: &impl Key, now: Instant, lifetime: Lifetime, chance: f64) -> Self {
         let jitter = lifetime.fresh_for.mul_f64(JITTER * chance.clamp(0.0, 1.0));
         let fresh_for = (lifetime.fresh_for - jitter).max(value.fresh_at_least());
         let fresh_until = now + fresh_for;
         Self {
+            scope: key.collection().scope.clone(),
+            epoch: key.epoch(),
+            read_at: value.read_at(),
             value,
             whole_at: now,
             fresh_until,
             stale_until: fresh_until + lifetime.stale_for,
-            kept: true,
+            outdated: OnceLock::new(),
+            kept: AtomicBool::new(false),
             timing: Timing::default(),
             encoding: Encoding::default(),
-        }
-    }
-
-    /// How it stands now.
-    pub fn standing(&self, now: Instant) -> Standing {
-        Standing {
-            freshness: self.freshness(now),
-            age: self.age(now),
-            fresh_left: self.fresh_until.saturating_duration_since(now),
-            stale_since: now.saturating_duration_since(self.fresh_until),
         }
     }
 
     /// Whether it became whole so recently that nobody can have it fetched anew.
     pub fn is_young(&self, now: Instant) -> bool {
         now < self.whole_at + YOUNG_FOR.max(self.value.fresh_at_least())
-    }
-
-    /// Since upstream was asked.
-    pub fn age(&self, now: Instant) -> Duration {
-        now.saturating_duration_since(self.value.read_at())
     }
 }
 
@@ -120,23 +148,53 @@ impl<V> Entry<V> {
     pub fn derived<W>(value: V, from: &Entry<W>) -> Self {
         Self {
             value,
+            scope: from.scope.clone(),
+            epoch: from.epoch,
+            read_at: from.read_at,
             whole_at: from.whole_at,
-            fresh_until: from.fresh_until,
+            fresh_until: from.fresh_until(),
             stale_until: from.stale_until,
-            kept: from.kept,
+            outdated: OnceLock::new(),
+            kept: AtomicBool::new(false),
             timing: Timing::default(),
             encoding: Encoding::default(),
         }
     }
 
-    pub fn freshness(&self, now: Instant) -> Freshness {
-        if now < self.fresh_until {
-            Freshness::Fresh
-        } else if now < self.stale_until {
-            Freshness::Stale
-        } else {
-            Freshness::Expired
+    /// How it stands now.
+    pub fn standing(&self, now: Instant) -> Standing {
+        let fresh_until = self.fresh_until();
+        Standing {
+            freshness: if now >= self.stale_until {
+                Freshness::Expired
+            } else if now >= fresh_until {
+                Freshness::Stale
+            } else {
+                Freshness::Fresh
+            },
+            age: self.age(now),
+            fresh_left: fresh_until.saturating_duration_since(now),
+            stale_since: now.saturating_duration_since(fresh_until),
         }
+    }
+
+    /// Since upstream was asked.
+    pub fn age(&self, now: Instant) -> Duration {
+        now.saturating_duration_since(self.read_at)
+    }
+
+    /// Until when it is fresh, as far as is known: a purge may end that at any moment.
+    fn fresh_until(&self) -> Instant {
+        let with_others = self.scope.outdated_at().filter(|at| self.read_at <= *at);
+        let outdated = [with_others, self.outdated.get().copied()];
+        outdated
+            .into_iter()
+            .flatten()
+            .fold(self.fresh_until, Instant::min)
+    }
+
+    pub fn freshness(&self, now: Instant) -> Freshness {
+        self.standing(now).freshness
     }
 
     pub fn is_fresh(&self, now: Instant) -> bool {
@@ -145,12 +203,33 @@ impl<V> Entry<V> {
 
     /// In whole seconds, how long it is still fresh, or as a negative number since when it is not.
     pub fn ttl(&self, now: Instant) -> i64 {
+        let fresh_until = self.fresh_until();
         let seconds = |length: Duration| i64::try_from(length.as_secs()).unwrap_or(i64::MAX);
-        match self.fresh_until.checked_duration_since(now) {
+        match fresh_until.checked_duration_since(now) {
             Some(left) if !left.is_zero() => seconds(left),
             // At its end it is stale already, which 0 would not say.
-            _ => -seconds(now - self.fresh_until).saturating_add(1),
+            _ => -seconds(now - fresh_until).saturating_add(1),
         }
+    }
+
+    /// Makes this copy stale, and no other.
+    pub fn outdate(&self, now: Instant) {
+        // Whatever was first has ended it already.
+        let _ = self.outdated.set(now);
+    }
+
+    /// Whether its epoch goes on: no hard purge has ended it.
+    pub fn is_current(&self) -> bool {
+        self.epoch == self.scope.epoch()
+    }
+
+    /// Whether others will be answered with it too.
+    pub fn is_kept(&self) -> bool {
+        self.kept.load(Ordering::Relaxed)
+    }
+
+    pub(in crate::contacts) fn keep(&self) {
+        self.kept.store(true, Ordering::Relaxed);
     }
 }
 
@@ -165,6 +244,7 @@ impl<V> Deref for Entry<V> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::contacts::{list::ListKey, testing};
 
     struct Dear(Instant);
 
@@ -182,6 +262,10 @@ mod tests {
         }
     }
 
+    fn key() -> ListKey {
+        testing::list_key("st-1")
+    }
+
     const LIFETIME: Lifetime = Lifetime {
         fresh_for: Duration::from_secs(60),
         stale_for: Duration::from_secs(30),
@@ -191,7 +275,7 @@ mod tests {
     fn fresh_then_stale_then_gone() {
         let asked = Instant::now();
         let whole = asked + Duration::from_secs(10);
-        let entry = Entry::new(Dear(asked), whole, LIFETIME, 0.0);
+        let entry = Entry::new(Dear(asked), &key(), whole, LIFETIME, 0.0);
         let [last, first] = [-1_i64, 0];
         for (seconds, nanos, freshness, ttl) in [
             (0, first, Freshness::Fresh, 60),
@@ -216,13 +300,44 @@ mod tests {
             fresh_for: Duration::from_secs(1),
             ..LIFETIME
         };
-        assert_eq!(Entry::new(Dear(now), now, short, 1.0).ttl(now), 40);
+        assert_eq!(Entry::new(Dear(now), &key(), now, short, 1.0).ttl(now), 40);
     }
 
     #[test]
     fn copies_stored_together_end_one_by_one() {
         let now = Instant::now();
-        let ttl = |chance| Entry::new(Dear(now), now, LIFETIME, chance).ttl(now);
+        let ttl = |chance| Entry::new(Dear(now), &key(), now, LIFETIME, chance).ttl(now);
         assert_eq!([0.0, 0.5, 1.0].map(ttl), [60, 57, 54]);
+    }
+
+    #[test]
+    fn a_soft_purge_makes_stale_what_was_read_before_it() {
+        let (key, now) = (key(), Instant::now());
+        let later = now + Duration::from_secs(20);
+        let scope = &key.collection.scope;
+        let read_at = |read_at| Entry::new(Dear(read_at), &key, read_at, LIFETIME, 0.0);
+        let (before, after) = (read_at(now), read_at(later));
+        scope.outdate(now + Duration::from_secs(10));
+        assert_eq!(
+            (before.freshness(later), before.ttl(later)),
+            (Freshness::Stale, -11)
+        );
+        assert_eq!(
+            (after.freshness(later), after.ttl(later)),
+            (Freshness::Fresh, 60)
+        );
+        // It is of use for no longer than it would have been.
+        let end = now + Duration::from_secs(90);
+        assert_eq!(before.freshness(end), Freshness::Expired);
+        // What was stale already has been so for longer.
+        let end = now + Duration::from_secs(80);
+        let stale = read_at(now);
+        scope.outdate(now + Duration::from_secs(70));
+        assert_eq!(stale.ttl(end), -21);
+        after.outdate(later);
+        assert_eq!(after.ttl(later), -1);
+        assert!(before.is_current());
+        scope.end_epoch();
+        assert!(!before.is_current());
     }
 }

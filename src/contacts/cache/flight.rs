@@ -4,12 +4,21 @@
 //! goes on whoever leaves; one that still queues for a call when its last waiter leaves is dropped, and nothing is spent. All waiters get the flight's one outcome at once. What it fetched is stored *before* the flight is taken off
 //! the board, and whoever boards looks at the store once more under the board's lock: between the two there is no
 //! moment in which a second flight for the key could start.
+//!
+//! A purge may disown a flight: its waiters, who asked before, still get its outcome, but it is not stored, and whoever asks
+//! next has a flight of its own.
+//!
+//! A flight [`alone`](Board::alone) is on no board: nobody joins it, so that several for one key go side by side. No purge
+//! can disown it, so it stores nothing if there was one meanwhile, of whatever key.
 
 use std::{
     collections::{HashMap, hash_map},
     hash::Hash,
     pin::pin,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use tokio::{select, sync::watch, time};
@@ -25,11 +34,24 @@ use crate::{
 pub type Outcome<V> = Result<Arc<Entry<V>>>;
 
 /// The flights that are on their way.
-pub struct Board<K, V>(Arc<Mutex<HashMap<K, Flight<V>>>>);
+pub struct Board<K, V> {
+    flights: Arc<Mutex<HashMap<K, Flight<V>>>>,
+    /// How often a key was purged.
+    purges: Arc<AtomicU64>,
+}
 
 struct Flight<V> {
+    /// Tells it from another one for the same key.
+    number: u64,
     urgency: Arc<Urgency>,
     landing: watch::Sender<Option<Outcome<V>>>,
+    /// A purge since it began: what it brings is stale.
+    outdated: bool,
+}
+
+fn next_number() -> u64 {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    NEXT.fetch_add(1, Ordering::Relaxed)
 }
 
 /// How a request came to wait, or that it need not.
@@ -44,25 +66,29 @@ pub enum Boarded<V> {
 
 impl<K, V> Default for Board<K, V> {
     fn default() -> Self {
-        Self(Arc::default())
+        Self {
+            flights: Arc::default(),
+            purges: Arc::default(),
+        }
     }
 }
 
 impl<K: Clone + Eq + Hash + Send + 'static, V: Send + Sync + 'static> Board<K, V> {
     /// Waits for the key's flight, starting one if there is none and `look` still finds no copy.
     ///
-    /// `fetch` must store what it fetched before it ends.
+    /// `keep` stores what was fetched, and is told whether that is outdated already.
     pub fn board<F>(
         &self,
         request: Request<K>,
         look: impl FnOnce(&K) -> Option<(Arc<Entry<V>>, Served)>,
         fetch: impl FnOnce(Fetch<K>) -> F,
+        keep: impl FnOnce(K, Arc<Entry<V>>, bool) + Send + 'static,
     ) -> Boarded<V>
     where
         F: Future<Output = Outcome<V>> + Send + 'static,
     {
         let Request { key, terms } = request;
-        let mut flights = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut flights = self.flights.lock().unwrap_or_else(PoisonError::into_inner);
         let slot = match flights.entry(key) {
             hash_map::Entry::Occupied(flight) => {
                 let flight = flight.get();
@@ -78,14 +104,18 @@ impl<K: Clone + Eq + Hash + Send + 'static, V: Send + Sync + 'static> Board<K, V
         let urgency = Urgency::of(&terms);
         let (landing, outcome) = watch::channel(None);
         let waiter = Waiter::new(outcome, &terms);
+        let number = next_number();
         slot.insert(Flight {
+            number,
             urgency: urgency.clone(),
             landing: landing.clone(),
+            outdated: false,
         });
         drop(flights);
 
-        let mut strip = Strip {
-            board: self.0.clone(),
+        let strip = Strip {
+            board: self.flights.clone(),
+            number,
             key: Some(key.clone()),
         };
         let fetching = fetch(Fetch {
@@ -94,66 +124,173 @@ impl<K: Clone + Eq + Hash + Send + 'static, V: Send + Sync + 'static> Board<K, V
             spent: Arc::default(),
             afresh: false,
         });
-        tokio::spawn(async move {
-            let mut fetching = pin!(fetching);
-            loop {
-                select! {
-                    biased;
-                    outcome = &mut fetching => {
-                        drop(strip);
-                        landing.send_replace(Some(outcome));
-                        break;
-                    }
-                    () = landing.closed(), if !urgency.has_departed() => {
-                        if strip.abandon() {
-                            break;
-                        }
-                    }
-                }
-            }
-        });
+        tokio::spawn(fly(fetching, urgency, landing, Some((strip, keep))));
         Boarded::Leader(waiter)
+    }
+
+    /// Waits for a flight of this request's own, beside any other for its key.
+    pub fn alone<F>(
+        &self,
+        request: Request<K>,
+        fetch: impl FnOnce(Fetch<K>) -> F,
+        keep: impl FnOnce(K, Arc<Entry<V>>) + Send + 'static,
+    ) -> Waiter<V>
+    where
+        F: Future<Output = Outcome<V>> + Send + 'static,
+    {
+        let Request { key, terms } = request;
+        let urgency = Urgency::of(&terms);
+        let (landing, outcome) = watch::channel(None);
+        let (flights, purges) = (self.flights.clone(), self.purges.clone());
+        let before = purges.load(Ordering::Relaxed);
+        let kept_as = key.clone();
+        let fetching = fetch(Fetch {
+            key,
+            urgency: urgency.clone(),
+            spent: Arc::default(),
+            afresh: false,
+        });
+        let fetching = async move {
+            let outcome = fetching.await;
+            // Under the lock that purges take as well.
+            let _no_purge = flights.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Ok(copy) = &outcome
+                && purges.load(Ordering::Relaxed) == before
+            {
+                keep(kept_as, copy.clone());
+            }
+            outcome
+        };
+        let off_the_board = None::<(Strip<K, V>, fn(K, Arc<Entry<V>>, bool))>;
+        tokio::spawn(fly(fetching, urgency, landing, off_the_board));
+        Waiter::new(outcome, &terms)
     }
 
     /// Whether one is on its way for this key.
     pub fn has(&self, key: &K) -> bool {
-        let flights = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let flights = self.flights.lock().unwrap_or_else(PoisonError::into_inner);
         flights.contains_key(key)
+    }
+
+    /// Disowns the key's flight, if there is one.
+    pub fn disown(&self, key: &K) {
+        let mut flights = self.flights.lock().unwrap_or_else(PoisonError::into_inner);
+        self.purges.fetch_add(1, Ordering::Relaxed);
+        flights.remove(key);
+    }
+
+    /// Makes stale what the key's flight will bring, if there is one.
+    pub fn outdate(&self, key: &K) {
+        let mut flights = self.flights.lock().unwrap_or_else(PoisonError::into_inner);
+        self.purges.fetch_add(1, Ordering::Relaxed);
+        if let Some(flight) = flights.get_mut(key) {
+            flight.outdated = true;
+        }
     }
 
     /// How many are on their way.
     #[cfg(test)]
     pub(super) fn count(&self) -> usize {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).len()
+        self.flights
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .len()
+    }
+}
+
+/// A flight's task: to its landing, or to the moment in which nobody waits for it and no call was made. `place` is its
+/// place on the board, if it has one, and what then stores what it brings.
+async fn fly<K: Eq + Hash, V>(
+    fetching: impl Future<Output = Outcome<V>>,
+    urgency: Arc<Urgency>,
+    landing: watch::Sender<Option<Outcome<V>>>,
+    mut place: Option<(Strip<K, V>, impl FnOnce(K, Arc<Entry<V>>, bool))>,
+) {
+    let mut fetching = pin!(fetching);
+    loop {
+        select! {
+            biased;
+            outcome = &mut fetching => {
+                if let Some((strip, keep)) = place {
+                    strip.land(&outcome, keep);
+                }
+                landing.send_replace(Some(outcome));
+                break;
+            }
+            () = landing.closed(), if !urgency.has_departed() => {
+                // Off the board nobody can come back; on it somebody may just have joined.
+                let abandoned = match &mut place {
+                    Some((strip, _)) => strip.abandon(),
+                    None => !urgency.has_departed(),
+                };
+                if abandoned {
+                    break;
+                }
+            }
+        }
     }
 }
 
 /// Takes the flight off the board when its task ends, by whatever end.
 struct Strip<K: Eq + Hash, V> {
     board: Arc<Mutex<HashMap<K, Flight<V>>>>,
-    /// `None` once it is off: another flight may have taken its place.
+    number: u64,
+    /// `None` once it is off.
     key: Option<K>,
 }
 
 impl<K: Eq + Hash, V> Strip<K, V> {
-    /// Takes the flight off the board if nobody waits for it and no call was made.
+    /// Takes the flight off the board if nobody waits for it and no call was made. `false`: somebody does, or one was.
     fn abandon(&mut self) -> bool {
-        let mut flights = self.board.lock().unwrap_or_else(PoisonError::into_inner);
-        let unwanted = |flight: &mut Flight<V>| {
-            flight.landing.receiver_count() == 0 && !flight.urgency.has_departed()
+        let Some(key) = &self.key else {
+            return true;
         };
-        let taken = self
-            .key
-            .take_if(|key| flights.get_mut(key).is_some_and(unwanted));
-        taken.is_some_and(|key| flights.remove(&key).is_some())
+        let mut flights = self.board.lock().unwrap_or_else(PoisonError::into_inner);
+        // One that was disowned is off it already, and nobody can join it any more.
+        let own = flights
+            .get(key)
+            .filter(|flight| flight.number == self.number);
+        if let Some(flight) = own {
+            if flight.landing.receiver_count() > 0 || flight.urgency.has_departed() {
+                return false;
+            }
+            flights.remove(key);
+        }
+        drop(flights);
+        self.key = None;
+        true
+    }
+
+    /// Stores what was fetched and takes the flight off the board, in one. A flight that was disowned stores nothing.
+    fn land(mut self, outcome: &Result<Arc<Entry<V>>>, keep: impl FnOnce(K, Arc<Entry<V>>, bool)) {
+        let Some(key) = self.key.take() else {
+            return;
+        };
+        let mut flights = self.board.lock().unwrap_or_else(PoisonError::into_inner);
+        let hash_map::Entry::Occupied(flight) = flights.entry(key) else {
+            return;
+        };
+        if flight.get().number != self.number {
+            return;
+        }
+        let (key, flight) = flight.remove_entry();
+        if let Ok(copy) = outcome {
+            keep(key, copy.clone(), flight.outdated);
+        }
     }
 }
 
 impl<K: Eq + Hash, V> Drop for Strip<K, V> {
     fn drop(&mut self) {
+        let Some(key) = self.key.take() else {
+            return;
+        };
         let mut flights = self.board.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(key) = &self.key {
-            flights.remove(key);
+        if flights
+            .get(&key)
+            .is_some_and(|flight| flight.number == self.number)
+        {
+            flights.remove(&key);
         }
     }
 }

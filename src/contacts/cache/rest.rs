@@ -1,8 +1,9 @@
 //! Failures are remembered: while a key rests, nobody asks upstream for it again.
 //!
-//! After a failure it rests for 1, 2, then 4 seconds; after a refusal for as long as upstream said. The first success
-//! ends it. What the gateway refuses itself costs no call, so callers do not wait for it; only revalidating a stale copy,
-//! which nobody waits for, is left for a second, or each stale answer would try again.
+//! After a failure it rests for 1, 2, then 4 seconds; after a refusal, and after a failure that told when to come back,
+//! for as long as upstream said. The first success ends it. What the gateway refuses itself costs no call, so callers do
+//! not wait for it; only revalidating a stale copy, which nobody waits for, is left for a second, or each stale answer
+//! would try again.
 
 use std::{
     hash::Hash,
@@ -39,16 +40,23 @@ const REFUSED_FOR: Duration = Duration::from_secs(1);
 
 /// How long a key rests after so many failures in a row, or `None` if it does not.
 fn length(error: &Error, failures: u32) -> Option<Duration> {
+    if error.is_unsent() {
+        return None;
+    }
     match error.kind() {
         // Nobody was asked; whether it is so still is found out at once and for nothing.
         Kind::Internal
         | Kind::BudgetExhausted
         | Kind::CredentialsUnavailable
         | Kind::UpstreamUnavailable
+        | Kind::MergeBusy
         | Kind::MergeTooLarge => None,
         Kind::StreamNotFound => Some(Duration::from_secs(10)),
         Kind::UpstreamRateLimited => Some(error.told_to_wait().unwrap_or(Duration::from_secs(60))),
-        _ => Some(Duration::from_secs(1 << failures.saturating_sub(1).min(2))),
+        _ => {
+            let growing = Duration::from_secs(1 << failures.saturating_sub(1).min(2));
+            Some(growing.max(error.told_to_wait().unwrap_or_default()))
+        }
     }
 }
 
@@ -154,6 +162,9 @@ mod tests {
         );
         assert!(resting.of(&1, now + seconds(29)).is_some());
         assert!(resting.of(&1, now + seconds(30)).is_none());
+        resting.failed(4, &error(Kind::Upstream5xx).retry_after(seconds(20)), now);
+        assert!(resting.of(&4, now + seconds(19)).is_some());
+        assert!(resting.of(&4, now + seconds(20)).is_none());
         resting.failed(2, &error(Kind::StreamNotFound), now);
         assert!(resting.of(&2, now + seconds(9)).is_some());
         assert!(resting.of(&2, now + seconds(10)).is_none());

@@ -21,6 +21,8 @@ use crate::{
     error::Kind,
 };
 
+mod unkept;
+
 const FRESH_FOR: Duration = Duration::from_secs(60);
 
 /// What the stage below answers with: for which key, and when it was whole.
@@ -28,6 +30,7 @@ const FRESH_FOR: Duration = Duration::from_secs(60);
 struct Value {
     key: u8,
     whole_at: Instant,
+    no_store: bool,
 }
 
 impl Value {
@@ -35,6 +38,7 @@ impl Value {
         Self {
             key,
             whole_at: Instant::now(),
+            no_store: false,
         }
     }
 }
@@ -46,6 +50,10 @@ impl Cached for Value {
 
     fn read_at(&self) -> Instant {
         self.whole_at
+    }
+
+    fn no_store(&self) -> bool {
+        self.no_store
     }
 }
 
@@ -71,7 +79,7 @@ impl Store for Shelf {
         self.copies.lock().unwrap().get(key).cloned()
     }
 
-    fn keeps(&self, _: &Entry<Value>) -> bool {
+    fn keeps(&self, _: &u8, _: &Entry<Value>) -> bool {
         true
     }
 
@@ -86,6 +94,14 @@ impl Store for Shelf {
     fn remove(&self, key: &u8) {
         self.copies.lock().unwrap().remove(key);
     }
+
+    fn each(&self, mut see: impl FnMut(&u8, &Entry<Value>)) {
+        for (key, copy) in &*self.copies.lock().unwrap() {
+            see(key, copy);
+        }
+    }
+
+    fn sweep(&self, _: Instant) {}
 }
 
 impl Key for u8 {
@@ -95,11 +111,15 @@ impl Key for u8 {
             LazyLock::new(|| testing::collection("st-1"));
         &COLLECTION
     }
+
+    fn epoch(&self) -> Epoch {
+        self.collection().epoch()
+    }
 }
 
 fn over<S>(inner: S) -> Cache<Shelf, S> {
     layer(
-        Arc::new(Shelf::default()),
+        Arc::new(Held::new(Arc::new(Shelf::default()))),
         Arc::new(Forced::new(6)),
         testing::LIFETIME,
         || 0.0,
@@ -286,7 +306,7 @@ async fn all_waiters_of_a_failed_flight_get_its_one_error_and_none_fetches_again
         assert_eq!(error.how(), Some(how));
     }
     assert!(!is_asked(&mut upstream).await);
-    assert!(cache.0.store.get(&1).is_none());
+    assert!(cache.0.held.store.get(&1).is_none());
 
     // For a second the failure is remembered, and told with the rest of that second.
     time::advance(Duration::from_millis(400)).await;
@@ -314,7 +334,7 @@ async fn a_failed_refresh_leaves_the_copy_where_it_is() {
     answer.send_error(failed());
     let error = second.await.unwrap_err();
     assert_eq!(error.how(), Some(Served::Fetched(Forward::Stale)));
-    assert!(Arc::ptr_eq(&cache.0.store.get(&1).unwrap(), &kept));
+    assert!(Arc::ptr_eq(&cache.0.held.store.get(&1).unwrap(), &kept));
 }
 
 #[tokio::test(start_paused = true)]
@@ -332,7 +352,7 @@ async fn a_panic_below_is_internal_for_those_who_wait_and_over_for_the_next() {
     for outcome in join_all(waiters).await {
         assert_eq!(outcome.unwrap_err().kind(), Kind::Internal);
     }
-    assert_eq!(cache.0.flights.count(), 0);
+    assert_eq!(cache.0.held.flights.count(), 0);
     let next = cache.call(testing::request(1)).await.unwrap();
     assert_eq!(next.served, Served::Fetched(Forward::Miss));
 }
@@ -359,8 +379,8 @@ async fn a_joiner_raises_the_urgency_of_the_flight() {
 async fn a_flight_that_landed_since_the_look_up_is_a_hit() {
     let (mut cache, mut upstream) = mocked();
     let copy = testing::kept(Value::of(1), Instant::now());
-    cache.0.store.put(1, copy);
-    cache.0.store.blind.store(1, Ordering::Relaxed);
+    cache.0.held.store.put(1, copy);
+    cache.0.held.store.blind.store(1, Ordering::Relaxed);
     let answer = cache.call(testing::request(1)).await.unwrap();
     assert_eq!(answer.served, Served::Hit);
     assert!(!is_asked(&mut upstream).await);
@@ -375,7 +395,8 @@ async fn the_board_looks_again_only_where_no_flight_is_on_its_way() {
     let board_once = || {
         let look = |_: &u8| kept.lock().unwrap().clone();
         let copy = copy.clone();
-        board.board(testing::request(1), look, |_| async { Ok(copy) })
+        let keep = |_, _, _| ();
+        board.board(testing::request(1), look, |_| async { Ok(copy) }, keep)
     };
     let leader = match board_once() {
         Boarded::Leader(waiter) => waiter,
@@ -564,7 +585,7 @@ async fn live_through(steps: Vec<Step>) -> std::result::Result<(), TestCaseError
         }
     }
     time::sleep(seconds(5)).await;
-    prop_assert_eq!(cache.0.flights.count(), 0);
+    prop_assert_eq!(cache.0.held.flights.count(), 0);
     prop_assert!(watched.most.load(Ordering::Relaxed) <= 1);
     prop_assert!(watched.calls.load(Ordering::Relaxed) <= asked);
     Ok(())
@@ -612,10 +633,10 @@ fn forgiving() -> (
         stale_for: seconds(30),
         ..testing::LIFETIME
     };
-    let shelf = Arc::new(Shelf::default());
+    let held = Arc::new(Held::new(Arc::new(Shelf::default())));
     let forced = Arc::new(Forced::new(6));
     let metrics = testing::metrics("pages");
-    let stage = layer(shelf, forced, lifetime, || 0.0, metrics).layer(inner);
+    let stage = layer(held, forced, lifetime, || 0.0, metrics).layer(inner);
     (stage, below)
 }
 
@@ -692,10 +713,10 @@ async fn a_flight_that_still_queues_is_dropped_with_its_last_waiter_and_one_that
         time::sleep(seconds(1)).await;
         drop(one);
         time::sleep(seconds(1)).await;
-        assert_eq!(cache.0.flights.count(), 1, "somebody still waits");
+        assert_eq!(cache.0.held.flights.count(), 1, "somebody still waits");
         drop(other);
         time::sleep(seconds(1)).await;
-        assert_eq!(cache.0.flights.count(), usize::from(departs));
+        assert_eq!(cache.0.held.flights.count(), usize::from(departs));
         time::sleep(seconds(5)).await;
         assert_eq!(calls.load(Ordering::Relaxed), usize::from(departs));
         // Whoever comes next finds the copy, or starts anew.

@@ -1,11 +1,11 @@
 use futures_util::future::join_all;
-use tokio::time::Instant;
+use tokio::{sync::oneshot, time::Instant};
 use tower::{ServiceExt, service_fn};
 
 use super::*;
 use crate::{
     contacts::{
-        cache::store::{Lists, Pages},
+        cache::store::{Lists, Pages, with_pieces},
         list::{List, ListKey},
         page::{Page, PageKey},
         testing,
@@ -33,7 +33,7 @@ fn over<T: Store<Value: Content>>(
         let answer = Answer::new(copy.clone(), Served::Hit, Instant::now());
         async move { Ok::<_, Error>(answer) }
     });
-    layer(store, metrics).layer(held)
+    layer(Arc::new(Held::new(store)), metrics).layer(held)
 }
 
 fn wanting<K>(key: &K, coding: Coding) -> Request<K>
@@ -63,7 +63,7 @@ fn list(records: usize) -> (ListKey, Arc<Entry<List>>) {
 #[tokio::test]
 async fn a_thousand_who_want_it_first_share_one_encoding_that_is_weighed() {
     let ((key, copy), metrics) = (page(100), testing::metrics("pages"));
-    let store = Arc::new(Pages::new(ROOM, metrics.clone()));
+    let store = Arc::new(Pages::new(ROOM, testing::LIFETIME, metrics.clone()));
     let stage = over(store.clone(), &key, &copy, &metrics);
     let alone = metrics.bytes.get();
 
@@ -78,8 +78,8 @@ async fn a_thousand_who_want_it_first_share_one_encoding_that_is_weighed() {
     }
     assert_eq!(metrics.encodings.get(), 1);
 
-    let weight = copy.encoding.made().unwrap().weight() as i64;
-    assert_eq!(metrics.bytes.get(), alone + weight);
+    let weight = with_pieces(copy.encoding.made().unwrap().weight());
+    assert_eq!(metrics.bytes.get(), alone + weight as i64);
     assert_eq!(metrics.entries.get(), 1);
     assert!(Arc::ptr_eq(&store.get(&key).unwrap(), &copy));
     // Whoever does not want it so still gets the content as it is.
@@ -98,10 +98,9 @@ async fn what_is_short_or_not_kept_is_answered_as_it_is() {
     assert!(short.body.len() < 1024);
     let now = Instant::now();
     let page = testing::page(0, 100, 100, now);
-    let mut passing = Entry::new(page, now, testing::LIFETIME, 0.0);
-    passing.kept = false;
+    let passing = Entry::new(page, &key, now, testing::LIFETIME, 0.0);
     for copy in [short, Arc::new(passing)] {
-        let store = Arc::new(Pages::new(ROOM, metrics.clone()));
+        let store = Arc::new(Pages::new(ROOM, testing::LIFETIME, metrics.clone()));
         let stage = over(store, &key, &copy, &metrics);
         let answer = stage.oneshot(wanting(&key, Coding::Gzip)).await.unwrap();
         assert!(answer.encoded().is_none() && !copy.encoding.has_begun());
@@ -115,13 +114,8 @@ async fn nobody_waits_for_what_is_large_or_for_a_turn() {
     let store = Arc::new(Lists::new(ROOM, metrics.clone()));
     let stage = over(store, &key, &copy, &metrics);
 
-    let turns = stage
-        .shared
-        .turns
-        .clone()
-        .acquire_many_owned(ENCODINGS_MAX as u32)
-        .await
-        .unwrap();
+    let turns: Vec<_> = iter::from_fn(|| stage.shared.turns.take()).collect();
+    assert_eq!(turns.len(), ENCODINGS_MAX);
     let demand = || stage.clone().oneshot(wanting(&key, Coding::Gzip));
     assert!(demand().await.unwrap().encoded().is_none());
     assert!(!copy.encoding.has_begun(), "whoever is next may begin");
@@ -156,4 +150,32 @@ async fn an_encoding_without_room_beside_the_lists_is_not_kept() {
     assert!(answer.encoded().is_none() && copy.encoding.made().is_none());
     assert!(store.get(&key).is_some() && store.get(&other_key).is_some());
     assert_eq!(metrics.bytes.get() as u64, before as u64 + room);
+}
+
+/// The one thread for what blocks is held up meanwhile, so that the purge comes after the encoding has begun and before
+/// it is made.
+#[test]
+fn what_is_purged_while_it_is_compressed_does_not_come_back() {
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
+    let runtime = runtime.enable_time().max_blocking_threads(1).build();
+    runtime.unwrap().block_on(async {
+        let ((key, copy), metrics) = (page(100), testing::metrics("pages"));
+        let store = Arc::new(Pages::new(ROOM, testing::LIFETIME, metrics.clone()));
+        let stage = over(store.clone(), &key, &copy, &metrics);
+        let (go_on, held_up) = oneshot::channel::<()>();
+        let holding_up = task::spawn_blocking(move || held_up.blocking_recv());
+        let demand = task::spawn(stage.clone().oneshot(wanting(&key, Coding::Gzip)));
+        while !copy.encoding.has_begun() {
+            task::yield_now().await;
+        }
+        stage.shared.held.purge(&key);
+        go_on.send(()).unwrap();
+        holding_up.await.unwrap().unwrap();
+
+        // Whoever asked before the purge has it all the same.
+        assert!(demand.await.unwrap().unwrap().encoded().is_some());
+        assert!(store.get(&key).is_none());
+        store.sweep(Instant::now());
+        assert_eq!((metrics.bytes.get(), metrics.entries.get()), (0, 0));
+    });
 }

@@ -4,11 +4,14 @@
 //! is never kept, and no complaint quotes the body.
 
 use bytes::Bytes;
-use serde::Deserialize;
 use serde_json::{error::Category, value::RawValue};
 use tokio::time::Instant;
 
-use super::{Page, Record, Window, envelope::Envelope};
+use super::{
+    Page, Record, Window,
+    contact::{Contact, Tenant},
+    envelope::Envelope,
+};
 use crate::{
     contacts::etag::ETag,
     error::{Error, Kind, Result},
@@ -17,15 +20,29 @@ use crate::{
 /// How deep arrays and objects may stand in each other.
 const NESTING_MAX: usize = 64;
 
+/// What a body is the answer to.
+#[derive(Clone, Copy, Debug)]
+pub struct Asked<'a> {
+    pub window: Window,
+    /// Upstream counts in pages, so that a smaller limit also moves the first record.
+    pub pages: bool,
+    pub tenant: Tenant<'a>,
+}
+
 impl Page {
     /// Checks and takes apart a body that upstream sent for `asked`.
     ///
-    /// `pages` says that upstream counts in pages, so that a smaller limit also moves the first record.
+    /// Records of another tenant are counted and no error: what they come to is a setting.
     ///
     /// # Errors
     /// [`Kind::UpstreamInvalidBody`] for what is not JSON, [`Kind::UpstreamSchema`] for JSON that is not a page of
     /// contacts, or not the one that was asked for.
-    pub fn decode(body: Bytes, asked: Window, pages: bool, read_at: Instant) -> Result<Self> {
+    pub fn decode(body: Bytes, asked: Asked<'_>, read_at: Instant) -> Result<Self> {
+        let Asked {
+            window: asked,
+            pages,
+            tenant,
+        } = asked;
         let text = std::str::from_utf8(&body)
             .map_err(|error| invalid(format!("not UTF-8 at byte {}", error.valid_up_to())))?;
         if let Some(at) = nested_too_deep(text.as_bytes()) {
@@ -56,7 +73,7 @@ impl Page {
         let results = envelope
             .get("results")
             .ok_or_else(|| schema("results is missing"))?;
-        let records = records(text, results)?;
+        let (records, foreign) = records(text, results, tenant)?;
 
         let limit = u32::try_from(limit).unwrap_or(u32::MAX);
         if limit == 0 || limit > asked.limit {
@@ -85,20 +102,17 @@ impl Page {
             total,
             has_more,
             records,
+            foreign,
+            // Of that a body says nothing.
+            no_store: false,
             read_at,
             body,
         })
     }
 }
 
-/// Where each record of `results` lies in `body`.
-fn records(body: &str, results: &RawValue) -> Result<Box<[Record]>> {
-    #[derive(Deserialize)]
-    struct Contact<'a> {
-        #[serde(borrow)]
-        id: &'a RawValue,
-    }
-
+/// Where each record of `results` lies in `body`, and how many are not the tenant's.
+fn records(body: &str, results: &RawValue, tenant: Tenant<'_>) -> Result<(Box<[Record]>, usize)> {
     let raw: Vec<&RawValue> =
         serde_json::from_str(results.get()).map_err(|_| schema("results is not an array"))?;
     let place = |part: &RawValue| {
@@ -107,19 +121,18 @@ fn records(body: &str, results: &RawValue) -> Result<Box<[Record]>> {
         let narrow = |at| u32::try_from(at).map_err(|_| schema("the body is larger than 4 GiB"));
         Ok(narrow(start)?..narrow(end)?)
     };
+    let mut foreign = 0;
     let record = |raw: &&RawValue| {
-        // A record must be an object: serde would take an array for one.
-        let object = raw.get().starts_with('{');
-        let contact = object.then(|| serde_json::from_str::<Contact<'_>>(raw.get()));
-        match contact {
-            Some(Ok(contact)) if contact.id.get().starts_with('"') => Ok(Record {
-                at: place(raw)?,
-                id: place(contact.id)?,
-            }),
-            _ => Err(schema("a record has no id, or two")),
-        }
+        let contact = Contact::read(raw.get(), tenant);
+        let contact = contact.ok_or_else(|| schema("a record has no id, or two"))?;
+        foreign += usize::from(contact.foreign);
+        Ok(Record {
+            at: place(raw)?,
+            id: place(contact.id)?,
+        })
     };
-    raw.iter().map(record).collect()
+    let records = raw.iter().map(record).collect::<Result<_>>()?;
+    Ok((records, foreign))
 }
 
 /// The first byte at which arrays and objects stand too deep in each other.
@@ -178,15 +191,19 @@ mod tests {
 
     use super::*;
 
-    const ASKED: Window = Window { skip: 0, limit: 10 };
+    const TENANT: Tenant<'_> = Tenant {
+        account: "acme",
+        stream: "st-1",
+    };
+
+    const ASKED: Asked<'_> = Asked {
+        window: Window { skip: 0, limit: 10 },
+        pages: false,
+        tenant: TENANT,
+    };
 
     fn decode(body: impl AsRef<[u8]>) -> Result<Page> {
-        Page::decode(
-            Bytes::copy_from_slice(body.as_ref()),
-            ASKED,
-            false,
-            Instant::now(),
-        )
+        Page::decode(Bytes::copy_from_slice(body.as_ref()), ASKED, Instant::now())
     }
 
     fn kind(body: impl AsRef<[u8]>) -> Kind {
@@ -292,15 +309,19 @@ mod tests {
 
     #[test]
     fn a_clamped_page_begins_earlier() {
-        let asked = Window {
+        let window = Window {
             skip: 200,
             limit: 100,
         };
         let decode = |body: &str, pages| {
+            let asked = Asked {
+                window,
+                pages,
+                tenant: TENANT,
+            };
             Page::decode(
                 Bytes::copy_from_slice(body.as_bytes()),
                 asked,
-                pages,
                 Instant::now(),
             )
         };
@@ -308,6 +329,14 @@ mod tests {
         assert!(decode(third_of_ten, true).is_ok());
         assert!(decode(third_of_ten, false).is_err());
         assert!(decode(r#"{"results":[],"skip":200,"limit":10}"#, false).is_ok());
+    }
+
+    #[test]
+    fn records_of_another_tenant_are_counted() {
+        let record = |account: &str| format!(r#"{{"accountId":"{account}","id":"1"}}"#);
+        let results = ["acme", "zeta", "acme", "omega"].map(record).join(",");
+        let page = decode(with_results(&format!("[{results}]"))).unwrap();
+        assert_eq!((page.records.len(), page.foreign), (4, 2));
     }
 
     #[test]

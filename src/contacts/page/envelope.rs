@@ -7,6 +7,7 @@ use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::Numbers;
+use crate::contacts::cache::entry::block;
 
 /// The members of an envelope as they stand in its body.
 #[derive(Debug)]
@@ -100,10 +101,10 @@ impl Template {
     /// What it holds, in bytes.
     pub fn weight(&self) -> usize {
         let text = |part: &Part| match part {
-            Part::Text(text) => text.capacity(),
+            Part::Text(text) => block(text.capacity()),
             _ => 0,
         };
-        size_of_val(&*self.0) + self.0.iter().map(text).sum::<usize>()
+        block(self.0.capacity() * size_of::<Part>()) + self.0.iter().map(text).sum::<usize>()
     }
 }
 

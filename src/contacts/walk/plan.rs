@@ -64,6 +64,8 @@ pub struct Plan {
     missing: usize,
     bytes: u64,
     calls: usize,
+    foreign: usize,
+    no_store: bool,
 }
 
 /// How the collection lies in pages.
@@ -89,6 +91,8 @@ impl Plan {
             missing: 1,
             bytes: 0,
             calls: 0,
+            foreign: 0,
+            no_store: false,
         }
     }
 
@@ -121,6 +125,8 @@ impl Plan {
     /// # Errors
     /// Whatever makes the list not worth finishing.
     pub fn take(&mut self, ask: Ask, page: Page) -> Result<()> {
+        self.foreign += page.foreign;
+        self.no_store |= page.no_store;
         let total = page
             .total
             .ok_or_else(|| unverified("upstream does not say how many contacts there are"))?;
@@ -261,6 +267,8 @@ impl Plan {
             calls: self.calls,
             oldest: pages.iter().map(|page| page.read_at).min().unwrap_or(now),
             took: now.saturating_duration_since(self.started),
+            foreign: self.foreign,
+            no_store: self.no_store,
         };
         // One page is read at one moment, so it has no seams and needs none.
         let verdict = if shape.overlap > 0 || (pages.len() == 1 && !self.bounds.pages) {
@@ -314,7 +322,10 @@ mod tests {
         while let Some(ask) = plan.next_ask() {
             assert!(plan.calls < 1000, "the walk does not end");
             let body = upstream(ask.window).into();
-            plan.take(ask, Page::decode(body, ask.window, bounds.pages, now)?)?;
+            plan.take(
+                ask,
+                Page::decode(body, testing::asked(ask.window, bounds.pages), now)?,
+            )?;
         }
         plan.finish(now)
     }

@@ -12,6 +12,7 @@ use tower::service_fn;
 
 use super::*;
 use crate::contacts::{
+    list::Walked,
     page::{Page, Window},
     request::Urgency,
     testing,
@@ -45,6 +46,7 @@ impl Upstream {
 
     async fn page(&self, fetch: Fetch<PageKey>) -> Result<Page> {
         let window = fetch.key.window;
+        fetch.urgency.depart();
         self.asked.lock().unwrap().push(fetch);
         let running = self.running.fetch_add(1, Ordering::Relaxed) + 1;
         self.most.fetch_max(running, Ordering::Relaxed);
@@ -139,6 +141,37 @@ async fn the_width_is_reached_and_never_exceeded() {
     }
 }
 
+/// Catches a walk that forgets what one of its pages said.
+#[tokio::test(start_paused = true)]
+async fn what_one_page_says_about_itself_holds_for_the_list() {
+    for skip in [0, 9, 81] {
+        let upstream = Arc::new(Upstream::new(90));
+        let inner = service_fn(move |fetch: Fetch<PageKey>| {
+            let upstream = upstream.clone();
+            async move {
+                let said = fetch.key.window.skip == skip;
+                let page = upstream.page(fetch).await?;
+                Ok::<_, Error>(Page {
+                    no_store: said,
+                    foreign: usize::from(said),
+                    ..page
+                })
+            }
+        });
+        let stage = layer(config(4, 10), false, metrics()).layer(inner);
+        let list = stage.oneshot(fetch(testing::list_key("st-1"))).await;
+        let Walked {
+            no_store, foreign, ..
+        } = list.unwrap().walked;
+        // The first page is read twice.
+        let times = if skip == 0 { 2 } else { 1 };
+        assert_eq!((no_store, foreign), (true, times), "{skip}");
+    }
+    let list = walk(config(4, 10), &Arc::new(Upstream::new(90))).await;
+    let walked = list.unwrap().walked;
+    assert_eq!((walked.no_store, walked.foreign), (false, 0));
+}
+
 #[tokio::test(start_paused = true)]
 async fn order_is_kept_however_the_answers_come() {
     let mut upstream = Upstream::new(100);
@@ -221,12 +254,16 @@ async fn each_page_carries_the_lists_own_collection_epoch_and_urgency() {
     let fetch = fetch(testing::list_key("st-1"));
     let stage = over(config(4, 10), &metrics(), &upstream);
     stage.oneshot(fetch.clone()).await.unwrap();
+    // Whoever joins the list makes all of it more urgent.
+    let mut later = testing::request(()).terms;
+    later.deadline += Duration::from_secs(3600);
+    fetch.urgency.raise(&later);
     let asked = upstream.asked.lock().unwrap();
     assert_eq!(asked.len(), 12);
     for page in &*asked {
         assert!(Arc::ptr_eq(&page.key.collection, &fetch.key.collection));
         assert_eq!(page.key.epoch, fetch.key.epoch);
-        assert!(Arc::ptr_eq(&page.urgency, &fetch.urgency));
+        assert_eq!(page.urgency.deadline(), later.deadline);
     }
 }
 

@@ -85,7 +85,11 @@ fn cache_status<V>(answer: &Answer<V>) -> HeaderValue {
         }
         Served::Fetched(forward) => {
             let why = forward.word();
-            let stored = if answer.copy.kept { "; stored" } else { "" };
+            let stored = if answer.copy.is_kept() {
+                "; stored"
+            } else {
+                ""
+            };
             text(format_args!(
                 "contacts-gateway; fwd={why}; fwd-status=200{stored}"
             ))

@@ -9,7 +9,7 @@ use tower::{ServiceExt, service_fn};
 use super::*;
 use crate::{
     contacts::{
-        cache::encoding::{Begun, Content, Encoded},
+        cache::encoding::{Begun, Content, Encoder},
         list::{List, Verdict},
         page::Window,
         request::Coding,
@@ -185,7 +185,7 @@ async fn a_list_says_how_it_was_read() {
 async fn a_compressed_answer_says_so_and_is_another_representation() {
     let now = Instant::now();
     let compressed = |mut answer: Answer<List>| {
-        let encoded = Encoded::of(&**answer.copy);
+        let encoded = Encoder::default().encode(&**answer.copy);
         Begun::of(&answer.copy).unwrap().end(encoded);
         answer.coding = Coding::Gzip;
         answer

@@ -32,15 +32,20 @@ fn collections(config: &Config) -> Collections {
     Collections::new(config.collections_max, Arc::new(lists))
 }
 
-/// The stage's own part, without the stages below.
-fn shared(config: Config, style: Style, accounts: Accounts) -> Arc<Shared> {
+/// What the stage reads requests with.
+fn resolver(config: Config, style: Style, accounts: Accounts) -> Arc<Resolver> {
     let collections = collections(&config);
-    Route::new(config, style, accounts, collections, (), ()).shared
+    Arc::new(Resolver::new(
+        config,
+        style,
+        Arc::new(accounts),
+        collections,
+    ))
 }
 
 /// The stage with one open account.
-fn open() -> Arc<Shared> {
-    shared(Config::default(), Style::Skip, accounts(&[("acme", &[])]))
+fn open() -> Arc<Resolver> {
+    resolver(Config::default(), Style::Skip, accounts(&[("acme", &[])]))
 }
 
 fn inbound(method: &str, uri: &str, headers: &[(&str, &str)], has_body: bool) -> Inbound {
@@ -56,32 +61,32 @@ fn inbound(method: &str, uri: &str, headers: &[(&str, &str)], has_body: bool) ->
 }
 
 /// Where a request is sent, in a few words, or why it is not.
-fn told(outcome: Result<Routed>) -> std::result::Result<String, Kind> {
+fn told(outcome: Result<Resolved>) -> std::result::Result<String, Kind> {
     let of = |collection: &Collection| format!("{}/{}", collection.account.name, collection.stream);
     match outcome {
-        Ok(Routed::Page(request)) => {
+        Ok(Resolved::Page(request)) => {
             let PageKey {
                 collection, window, ..
             } = &request.key;
             let Window { skip, limit } = window;
             Ok(format!("{} {skip}+{limit}", of(collection)))
         }
-        Ok(Routed::List(request)) => Ok(format!("{} all", of(&request.key.collection))),
+        Ok(Resolved::List(request)) => Ok(format!("{} all", of(&request.key.collection))),
         Err(error) => Err(error.kind()),
     }
 }
 
 fn route(
-    shared: &Shared,
+    resolver: &Resolver,
     uri: &str,
     headers: &[(&str, &str)],
 ) -> std::result::Result<String, Kind> {
-    told(shared.route(inbound("GET", uri, headers, false), Instant::now()))
+    told(resolver.resolve(inbound("GET", uri, headers, false), Instant::now()))
 }
 
-fn key(shared: &Shared, uri: &str, headers: &[(&str, &str)]) -> PageKey {
-    match shared.route(inbound("GET", uri, headers, false), Instant::now()) {
-        Ok(Routed::Page(request)) => request.key,
+fn key(resolver: &Resolver, uri: &str, headers: &[(&str, &str)]) -> PageKey {
+    match resolver.resolve(inbound("GET", uri, headers, false), Instant::now()) {
+        Ok(Resolved::Page(request)) => request.key,
         other => panic!("not a page: {other:?}"),
     }
 }
@@ -94,8 +99,8 @@ fn of(stream: &str) -> String {
 #[test]
 fn a_request_for_contacts_becomes_a_window_or_a_list() {
     let [skip, page] = [Style::Skip, Style::Page]
-        .map(|style| shared(Config::default(), style, accounts(&[("acme", &[])])));
-    for (shared, query, outcome) in [
+        .map(|style| resolver(Config::default(), style, accounts(&[("acme", &[])])));
+    for (resolver, query, outcome) in [
         (&skip, "", Ok("acme/st-1 0+10")),
         (&skip, "?", Ok("acme/st-1 0+10")),
         (&skip, "?skip=45&limit=7", Ok("acme/st-1 45+7")),
@@ -109,7 +114,7 @@ fn a_request_for_contacts_becomes_a_window_or_a_list() {
     ] {
         let uri = format!("{CONTACTS}{query}");
         assert_eq!(
-            route(shared, &uri, &[]),
+            route(resolver, &uri, &[]),
             outcome.map(str::to_owned),
             "{query}"
         );
@@ -158,7 +163,7 @@ fn what_is_no_request_for_contacts_is_refused() {
         ("GET", &long(60 * 1024), false, Some(Kind::UriTooLong)),
     ] {
         let request = inbound(method, uri, &[], has_body);
-        let kind = told(open().route(request, Instant::now())).err();
+        let kind = told(open().resolve(request, Instant::now())).err();
         assert_eq!(kind, outcome, "{method} {uri:.80} {has_body}");
     }
 }
@@ -171,9 +176,10 @@ fn the_account_is_the_one_that_is_named_or_the_only_one_it_can_be() {
         ("zeta", &["st-2", "st-both"]),
         ("open", &[]),
     ]);
-    let [one, many] = [one, many].map(|accounts| shared(Config::default(), Style::Skip, accounts));
+    let [one, many] =
+        [one, many].map(|accounts| resolver(Config::default(), Style::Skip, accounts));
     let named = |id| ("accountId", id);
-    for (shared, stream, headers, outcome) in [
+    for (resolver, stream, headers, outcome) in [
         (&one, "st-any", &[][..], Ok("acme/st-any 0+10")),
         (&one, "st-any", &[named("acme")], Ok("acme/st-any 0+10")),
         (&one, "st-any", &[named("zeta")], Err(Kind::UnknownAccount)),
@@ -223,7 +229,7 @@ fn the_account_is_the_one_that_is_named_or_the_only_one_it_can_be() {
     ] {
         let outcome = outcome.map(str::to_owned);
         assert_eq!(
-            route(shared, &of(stream), headers),
+            route(resolver, &of(stream), headers),
             outcome,
             "{stream} {headers:?}"
         );
@@ -270,8 +276,8 @@ fn json_is_answered_to_whoever_takes_it() {
 
 #[test]
 fn what_else_a_caller_sends_changes_nothing() {
-    let shared = open();
-    let plain = key(&shared, CONTACTS, &[]);
+    let resolver = open();
+    let plain = key(&resolver, CONTACTS, &[]);
     for header in [
         ("auth", "x"),
         ("authorization", "Bearer x"),
@@ -286,20 +292,20 @@ fn what_else_a_caller_sends_changes_nothing() {
         ("accept-encoding", "zstd"),
         ("cache-control", "no-cache"),
     ] {
-        assert_eq!(key(&shared, CONTACTS, &[header]), plain, "{header:?}");
+        assert_eq!(key(&resolver, CONTACTS, &[header]), plain, "{header:?}");
     }
 }
 
 #[test]
 fn a_stream_is_one_collection_and_two_accounts_never_share_one() {
     let accounts = accounts(&[("acme", &[]), ("zeta", &[])]);
-    let shared = shared(Config::default(), Style::Skip, accounts);
-    let of = |id, stream: &str| key(&shared, &of(stream), &[("accountid", id)]);
+    let resolver = resolver(Config::default(), Style::Skip, accounts);
+    let of = |id, stream: &str| key(&resolver, &of(stream), &[("accountid", id)]);
     let first = of("acme", "st-1");
     // However it is written, and whatever is asked of it.
     for (stream, query) in [("st-1", ""), ("st-1", "?skip=20"), ("s%74-1", "")] {
         let uri = format!("/agentassist/api/v1/public/{stream}/contacts{query}");
-        let again = key(&shared, &uri, &[("accountid", "acme")]);
+        let again = key(&resolver, &uri, &[("accountid", "acme")]);
         assert!(Arc::ptr_eq(&again.collection, &first.collection));
         assert_eq!(again.epoch, first.epoch);
     }
@@ -311,7 +317,7 @@ fn a_stream_is_one_collection_and_two_accounts_never_share_one() {
 
 #[test]
 fn the_first_requests_of_a_stream_share_its_collection_however_many_come_at_once() {
-    let shared = open();
+    let resolver = open();
     // A race, so it is run often; what two threads made of it must be the same every time.
     let barrier = Barrier::new(2);
     for number in 0..500 {
@@ -321,7 +327,7 @@ fn the_first_requests_of_a_stream_share_its_collection_however_many_come_at_once
             for _ in 0..2 {
                 scope.spawn(|| {
                     barrier.wait();
-                    let key = key(&shared, &uri, &[]);
+                    let key = key(&resolver, &uri, &[]);
                     made.lock().unwrap().push(key.collection);
                 });
             }
@@ -337,15 +343,15 @@ fn a_map_that_forgets_changes_no_answer() {
         collections_max: 16,
         ..Config::default()
     };
-    let shared = shared(config, Style::Skip, accounts(&[("acme", &[])]));
+    let resolver = resolver(config, Style::Skip, accounts(&[("acme", &[])]));
     let uri = |number: u32| of(&format!("st-{number}"));
     let before: Vec<_> = (0..1000)
-        .map(|number| key(&shared, &uri(number), &[]))
+        .map(|number| key(&resolver, &uri(number), &[]))
         .collect();
-    assert!(shared.collections.remembered() <= 16);
+    assert!(resolver.collections.remembered() <= 16);
     for (number, before) in (0..).zip(&before) {
         // Not the same in memory, but the same for whoever looks something up.
-        assert_eq!(key(&shared, &uri(number), &[]), *before);
+        assert_eq!(key(&resolver, &uri(number), &[]), *before);
     }
 }
 
@@ -366,15 +372,8 @@ async fn pages_and_lists_are_asked_each_on_its_terms() {
         request_timeout: Duration::from_secs(7),
         ..Config::default()
     };
-    let collections = collections(&config);
-    let stage = Route::new(
-        config,
-        Style::Skip,
-        accounts(&[("acme", &[])]),
-        collections,
-        pages,
-        lists,
-    );
+    let resolver = resolver(config, Style::Skip, accounts(&[("acme", &[])]));
+    let stage = Route::new(resolver, pages, lists);
     for query in ["?skip=10", "?all=true", "?skip=x"] {
         let inbound = inbound("GET", &format!("{CONTACTS}{query}"), &[], false);
         assert!(stage.clone().oneshot(inbound).await.is_err());

@@ -225,7 +225,7 @@ async fn what_was_never_sent_costs_nothing() {
     let account = testing::account("acme");
     let metrics = Metrics::new(&Registry::new().unwrap()).unwrap();
     let budgets = Budgets::new([(&account, 60)], &ready_at_once(), &metrics, Instant::now());
-    let disabled = || Error::new(Kind::CredentialsUnavailable, "no secret");
+    let disabled = || Error::new(Kind::CredentialsUnavailable, "no secret").unsent();
     let inner = service_fn(move |_: Fetch<PageKey>| std::future::ready(Err::<Page, _>(disabled())));
     let stage = layer(Arc::new(budgets)).layer(inner);
     for _ in 0..100 {

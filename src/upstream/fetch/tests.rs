@@ -69,7 +69,7 @@ impl Default for Bench {
             config: Config::default(),
             delay: Duration::ZERO,
             window: Window { skip: 0, limit: 10 },
-            metrics: Metrics::new(&Registry::new().unwrap()).unwrap(),
+            metrics: Metrics::new(&Registry::new().unwrap(), []).unwrap(),
             collection: testing::collection("st-1"),
             sent: Mutex::default(),
         }
@@ -551,12 +551,10 @@ async fn attempts_are_counted_by_what_came_of_them() {
     bench
         .kind(steps(vec![Step::Wait(Duration::from_secs(6))]))
         .await;
-    for kind in [Kind::UpstreamUnreachable, Kind::CredentialsUnavailable] {
-        let error = bench
-            .ask_with(Err(Error::new(kind, "not sent")))
-            .await
-            .unwrap_err();
-        assert_eq!(error.kind(), kind);
+    let lost = Error::new(Kind::UpstreamUnreachable, "nobody there");
+    let unsent = Error::new(Kind::CredentialsUnavailable, "not sent").unsent();
+    for error in [lost, unsent] {
+        assert!(bench.ask_with(Err(error)).await.is_err());
     }
     for (word, count) in [
         ("ok", 2),
@@ -587,7 +585,7 @@ async fn calls_beyond_the_most_at_once_wait_and_their_wait_is_no_timeout() {
         let body = whole(testing::body(0, 10, 3));
         Ok::<_, Error>(head().body(body).unwrap())
     });
-    let stage = layer(config, Metrics::new(&Registry::new().unwrap()).unwrap()).layer(inner);
+    let stage = layer(config, Metrics::new(&Registry::new().unwrap(), []).unwrap()).layer(inner);
     let ask = || {
         let Asked { key, terms } = testing::request(testing::page_key("st-1", 0, 10));
         let urgency = Urgency::of(&terms);
@@ -602,4 +600,58 @@ async fn calls_beyond_the_most_at_once_wait_and_their_wait_is_no_timeout() {
     let (one, two, three) = tokio::join!(ask(), ask(), ask());
     assert!(one.is_ok() && two.is_ok() && three.is_ok());
     assert_eq!(began.elapsed(), Duration::from_secs(10));
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_store_is_obeyed_and_nothing_else() {
+    for (lines, expected) in [
+        (&[][..], false),
+        (&["no-store"], true),
+        (&["No-Store"], true),
+        (&["private, no-store"], true),
+        (&["max-age=0 ,\tno-store , x"], true),
+        (&["no-store=\"x\""], true),
+        (&["private", "no-store"], true),
+        // Malformed, and not kept to be safe.
+        (&["x=\"y, no-store"], true),
+        (&["no-cache, private, max-age=0, must-revalidate"], false),
+        (&["no-stored", "no_store", "x=no-store"], false),
+    ] {
+        let mut head = head().header("pragma", "no-cache").header("expires", "0");
+        for line in lines {
+            head = head.header("cache-control", *line);
+        }
+        let answer = head.body(whole(testing::body(0, 10, 3))).unwrap();
+        let page = Bench::default().ask(answer).await.unwrap();
+        assert_eq!(page.no_store, expected, "{lines:?}");
+    }
+}
+
+/// A page with one record of another stream.
+fn foreign() -> Response<TestBody> {
+    let body = testing::body(0, 10, 3);
+    let body = body.replacen(
+        "{\"firstName\"",
+        "{\"instanceBotId\":\"st-2\",\"firstName\"",
+        1,
+    );
+    head().body(whole(body)).unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn another_tenants_records_are_observed_or_refused_and_counted_either_way() {
+    let mut bench = Bench::default();
+    let page = bench.ask(foreign()).await.unwrap();
+    assert_eq!((page.foreign, page.records.len()), (1, 3));
+    bench.config.tenant_check = TenantCheck::Reject;
+    let error = bench.ask(foreign()).await.unwrap_err();
+    assert_eq!(error.kind(), Kind::UpstreamTenantMismatch);
+    assert_eq!(error.cause(), Some("1 of 3 records"));
+    assert!(error.again().is_none());
+    let ours = head().body(whole(testing::body(0, 10, 3))).unwrap();
+    assert_eq!(bench.ask(ours).await.unwrap().foreign, 0);
+    let mismatches = &bench.metrics.tenant_mismatches;
+    assert_eq!(mismatches.with_label_values(&["acme"]).get(), 2);
+    assert_eq!(bench.counted("upstream_tenant_mismatch"), 1);
+    assert_eq!(bench.counted("ok"), 2);
 }

@@ -1,0 +1,249 @@
+//! What operators ask about copies: why an answer is what it is, and that copies go.
+
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+use tokio::time::Instant;
+
+use crate::{
+    contacts::{
+        account::Account,
+        cache::explanation::{Explanation, HeldCopy},
+        copies::{Copies, Count, Purge, Subject},
+        page::{LIMIT_DEFAULT, PageKey, Window},
+    },
+    edge::{
+        Inbound,
+        route::{Resolved, Resolver},
+    },
+    error::{Error, Kind, Result},
+};
+
+/// Both, over the same copies that callers are answered with.
+#[derive(Clone)]
+pub struct Operate {
+    resolver: Arc<Resolver>,
+    copies: Arc<Copies>,
+}
+
+impl Operate {
+    pub fn new(resolver: Arc<Resolver>, copies: Copies) -> Self {
+        Self {
+            resolver,
+            copies: Arc::new(copies),
+        }
+    }
+
+    /// Why a caller's request would be answered as it would be now. Nobody is asked for it, and nothing changes.
+    ///
+    /// # Errors
+    /// Those that the caller would get for the request itself.
+    pub fn explain(&self, inbound: Inbound) -> Result<Value> {
+        let now = Instant::now();
+        let (mut document, explanation) = match self.resolver.resolve(inbound, now)? {
+            Resolved::Page(request) => {
+                let PageKey {
+                    collection,
+                    epoch,
+                    window,
+                } = &request.key;
+                let document = json!({
+                    "key": {
+                        "account": &*collection.account.name,
+                        "credential": collection.account.client.as_str(),
+                        "stream": collection.stream.as_str(),
+                        "epoch": epoch.to_string(),
+                        "skip": window.skip,
+                        "limit": window.limit,
+                    },
+                    "outdated_s": seconds_since(collection.scope.outdated_at(), now),
+                });
+                (document, self.copies.explain_page(&request, now))
+            }
+            Resolved::List(request) => {
+                let (collection, epoch) = (&request.key.collection, request.key.epoch);
+                let document = json!({
+                    "key": {
+                        "account": &*collection.account.name,
+                        "credential": collection.account.client.as_str(),
+                        "stream": collection.stream.as_str(),
+                        "epoch": epoch.to_string(),
+                        "all": true,
+                    },
+                    "outdated_s": seconds_since(collection.scope.outdated_at(), now),
+                });
+                (document, self.copies.explain_list(&request, now))
+            }
+        };
+        let Explanation {
+            outcome,
+            copy,
+            rest,
+            last_failure,
+            in_flight,
+        } = explanation;
+        document["decision"] = json!(outcome.code());
+        document["because"] = json!(outcome.text());
+        document["copy"] = copy.as_ref().map_or(Value::Null, copy_document);
+        document["rest"] = rest.map_or(
+            Value::Null,
+            |(kind, left)| json!({ "code": kind.code(), "left_s": left.as_secs_f64() }),
+        );
+        document["last_failure"] = json!(last_failure.map(Kind::code));
+        document["in_flight"] = json!(in_flight);
+        Ok(document)
+    }
+
+    /// Makes copies go, or counts those that would.
+    ///
+    /// # Errors
+    /// [`Kind::BadParameter`] for a query that does not say what; the kinds of an unknown account or stream.
+    pub fn purge(&self, query: Option<&str>) -> Result<Value> {
+        let wanted = Wanted::read(query.unwrap_or_default())?;
+        let (subject, name) = self.subject(&wanted)?;
+        let mut document = json!({
+            "subject": name,
+            "purge": match wanted.purge {
+                Purge::Hard => "hard",
+                Purge::Soft => "soft",
+            },
+            "dry_run": wanted.dry_run,
+        });
+        if wanted.dry_run {
+            let Count { pages, lists } = self.copies.count(&subject);
+            document["pages"] = json!(pages);
+            document["lists"] = json!(lists);
+        } else {
+            self.copies.purge(&subject, wanted.purge, Instant::now());
+            tracing::info!(subject = name, purge = %document["purge"], "purged");
+        }
+        Ok(document)
+    }
+
+    fn subject(&self, wanted: &Wanted) -> Result<(Subject, &'static str)> {
+        let Some(account) = &wanted.account else {
+            return Ok((Subject::All, "all"));
+        };
+        let account = self.account(account)?;
+        let Some(stream) = &wanted.stream else {
+            return Ok((Subject::Account(account.clone()), "account"));
+        };
+        let unknown = || Error::new(Kind::StreamNotFound, "the account has no such stream");
+        let collection = self.resolver.collection(account, stream);
+        let collection = collection.ok_or_else(unknown)?;
+        let Some(skip) = wanted.skip else {
+            return Ok((Subject::Collection(collection), "collection"));
+        };
+        let limit = wanted.limit.unwrap_or(LIMIT_DEFAULT);
+        let key = PageKey {
+            epoch: collection.epoch(),
+            collection,
+            window: Window { skip, limit },
+        };
+        Ok((Subject::Page(key), "page"))
+    }
+
+    /// An account by its id or its name.
+    fn account(&self, named: &str) -> Result<&Arc<Account>> {
+        let accounts = self.resolver.accounts();
+        let by_name = || accounts.iter().find(|account| *account.name == *named);
+        accounts.get(named).or_else(by_name).ok_or_else(|| {
+            let detail = "no account with this name or id is configured";
+            Error::new(Kind::UnknownAccount, detail)
+        })
+    }
+}
+
+fn copy_document(copy: &HeldCopy) -> Value {
+    json!({
+        "freshness": copy.freshness.word(),
+        "age_s": copy.age.as_secs(),
+        "ttl_s": copy.ttl,
+        "weight_bytes": copy.weight,
+    })
+}
+
+fn seconds_since(then: Option<Instant>, now: Instant) -> Option<u64> {
+    then.map(|then| now.saturating_duration_since(then).as_secs())
+}
+
+/// What a purge is asked to be.
+#[derive(Debug, PartialEq, Eq)]
+struct Wanted {
+    account: Option<String>,
+    stream: Option<String>,
+    skip: Option<u64>,
+    limit: Option<u32>,
+    purge: Purge,
+    dry_run: bool,
+}
+
+impl Wanted {
+    /// Reads `all=true`, or `account=A`, `stream=S`, `skip=N`, `limit=N`; and `soft=true`, `dry_run=true`.
+    fn read(query: &str) -> Result<Self> {
+        let bad = |detail: &'static str| Error::new(Kind::BadParameter, detail);
+        let mut all = false;
+        let mut wanted = Self {
+            account: None,
+            stream: None,
+            skip: None,
+            limit: None,
+            purge: Purge::Hard,
+            dry_run: false,
+        };
+        let mut seen = Vec::new();
+        for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            if seen.contains(&name) {
+                return Err(bad("a parameter is there twice"));
+            }
+            seen.push(name);
+            let flag = || match value {
+                "true" => Ok(true),
+                "false" => Ok(false),
+                _ => Err(bad("all, soft and dry_run are true or false")),
+            };
+            let text = || match value {
+                "" => Err(bad("account and stream are ids or names")),
+                text => Ok(Some(text.to_owned())),
+            };
+            match name {
+                "all" => all = flag()?,
+                "soft" if flag()? => wanted.purge = Purge::Soft,
+                "soft" => {}
+                "dry_run" => wanted.dry_run = flag()?,
+                "account" => wanted.account = text()?,
+                "stream" => wanted.stream = text()?,
+                "skip" => wanted.skip = Some(value.parse().map_err(|_| bad("skip is a number"))?),
+                "limit" => {
+                    let limit = value.parse().ok().filter(|limit| *limit > 0);
+                    wanted.limit = Some(limit.ok_or_else(|| bad("limit is a number from 1"))?);
+                }
+                _ => {
+                    return Err(bad(
+                        "known here: all, account, stream, skip, limit, soft, dry_run",
+                    ));
+                }
+            }
+        }
+        let parts = [
+            wanted.account.is_some(),
+            wanted.stream.is_some(),
+            wanted.skip.is_some(),
+            wanted.limit.is_some(),
+        ];
+        // Each part needs the ones before it, so that nothing wider is purged than was meant.
+        if parts.windows(2).any(|pair| !pair[0] && pair[1]) {
+            return Err(bad(
+                "stream needs account, skip needs stream, and limit needs skip",
+            ));
+        }
+        if all == parts[0] {
+            return Err(bad("say either all=true or account=..."));
+        }
+        Ok(wanted)
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests;

@@ -1,0 +1,212 @@
+//! What spares upstream, as it is built, over an upstream in memory: for tests on paused time.
+
+use std::{cell::Cell, sync::Mutex};
+
+use tower::service_fn;
+
+use super::*;
+use crate::{
+    contacts::{
+        account,
+        collection::Collection,
+        ids::StreamId,
+        list::ListKey,
+        page::{Page, PageKey, Window},
+        request::{Class, Fetch, Request, Urgency},
+        testing,
+    },
+    error::{Error, Result},
+    service::{ServeList, ServePage},
+    upstream::secret::Secret,
+};
+
+pub(super) const SECOND: Duration = Duration::from_secs(1);
+pub(super) const MINUTE: Duration = Duration::from_secs(60);
+
+/// How long upstream takes, well or not.
+pub(super) const CALL: Duration = Duration::from_millis(100);
+
+/// The contacts of each stream.
+const CONTACTS: u64 = 1000;
+
+/// Who is failed, and by what.
+type Fault = Box<dyn FnMut(&PageKey) -> Option<Error> + Send>;
+
+/// Upstream, and what it saw.
+#[derive(Default)]
+pub(super) struct Upstream {
+    fault: Mutex<Option<Fault>>,
+    pub(super) calls: Mutex<Vec<Call>>,
+}
+
+/// A call that upstream saw.
+pub(super) struct Call {
+    pub(super) at: Instant,
+    pub(super) key: PageKey,
+    /// The same for all attempts of one flight.
+    pub(super) flight: Arc<Urgency>,
+    pub(super) succeeded: bool,
+}
+
+impl Upstream {
+    /// Fails those calls from now on for which there is an error.
+    pub(super) fn fail(&self, fault: impl FnMut(&PageKey) -> Option<Error> + Send + 'static) {
+        *self.fault.lock().unwrap() = Some(Box::new(fault));
+    }
+
+    pub(super) fn heal(&self) {
+        *self.fault.lock().unwrap() = None;
+    }
+
+    /// How many calls it saw.
+    pub(super) fn seen(&self) -> usize {
+        self.calls.lock().unwrap().len()
+    }
+
+    async fn answer(&self, fetch: Fetch<PageKey>) -> Result<Page> {
+        let at = Instant::now();
+        let error = {
+            let mut fault = self.fault.lock().unwrap();
+            fault.as_mut().and_then(|fault| fault(&fetch.key))
+        };
+        let Window { skip, limit } = fetch.key.window;
+        self.calls.lock().unwrap().push(Call {
+            at,
+            key: fetch.key,
+            flight: fetch.urgency,
+            succeeded: error.is_none(),
+        });
+        time::sleep(CALL).await;
+        error.map_or_else(|| Ok(testing::page(skip, limit, CONTACTS, at)), Err)
+    }
+}
+
+/// Accounts over one upstream.
+pub(super) struct Stack {
+    pub(super) upstream: Arc<Upstream>,
+    accounts: Accounts,
+    calls_per_minute: Vec<u32>,
+    budget: budget::Config,
+    registry: Registry,
+}
+
+impl Stack {
+    /// Accounts with so many calls a minute each.
+    pub(super) fn new(accounts: &[(&str, u32)], budget: &budget::Config) -> Self {
+        let configured: Vec<_> = accounts
+            .iter()
+            .map(|(name, _)| account::Config {
+                name: (*name).to_owned(),
+                account_id: (*name).to_owned(),
+                client_id: format!("cs-{name}"),
+                ..account::Config::default()
+            })
+            .collect();
+        Self {
+            upstream: Arc::default(),
+            accounts: Accounts::new(&configured).unwrap(),
+            calls_per_minute: accounts.iter().map(|(_, calls)| *calls).collect(),
+            budget: budget.clone(),
+            registry: Registry::new().unwrap(),
+        }
+    }
+
+    /// One page of ten contacts.
+    pub(super) fn page(&self, account: &str, stream: &str, skip: u64) -> PageKey {
+        let ListKey { collection, epoch } = self.list(account, stream);
+        PageKey {
+            collection,
+            epoch,
+            window: Window { skip, limit: 10 },
+        }
+    }
+
+    pub(super) fn list(&self, account: &str, stream: &str) -> ListKey {
+        let account = self.accounts.get(account).unwrap().clone();
+        let collection = Arc::new(Collection::new(account, StreamId::parse(stream).unwrap()));
+        ListKey {
+            epoch: collection.epoch(),
+            collection,
+        }
+    }
+
+    /// All below the caches. Once for each stack: its budgets are here.
+    pub(super) fn below(&self) -> impl FetchPage + use<> {
+        let budgets = Budgets::new(
+            self.accounts.iter().zip(self.calls_per_minute.clone()),
+            &self.budget,
+            &budget::Metrics::new(&self.registry).unwrap(),
+            Instant::now(),
+        );
+        let upstream = self.upstream.clone();
+        let attempts = service_fn(move |fetch: Fetch<PageKey>| {
+            let upstream = upstream.clone();
+            async move { upstream.answer(fetch).await }.boxed()
+        });
+        let told = account::Config::default();
+        let credential = |account| {
+            let secret = Sources::from(Some(Secret::new("secret")));
+            (account, &told, secret)
+        };
+        let credentials = Arc::new(Credentials::new(
+            self.accounts.iter().map(credential),
+            &token::Config::default(),
+            dice,
+            &token::Metrics::new(&self.registry).unwrap(),
+        ));
+        let Self {
+            accounts, registry, ..
+        } = self;
+        sparingly(attempts, accounts, &credentials, budgets, registry).unwrap()
+    }
+
+    /// The pages' cache.
+    pub(super) fn pages<S: FetchPage>(
+        &self,
+        lifetime: Lifetime,
+        below: S,
+    ) -> impl ServePage + use<S> {
+        let metrics = testing::metrics("pages");
+        let held = store::Pages::new(1 << 30, lifetime, metrics.clone());
+        let held = Arc::new(cache::Held::new(Arc::new(held)));
+        ServiceBuilder::new()
+            .layer(cache::layer(held, forced(), lifetime, dice, metrics))
+            .service(below)
+    }
+
+    /// The lists' cache and the walk, eight pages of a hundred at once.
+    pub(super) fn lists<S: FetchPage>(
+        &self,
+        lifetime: Lifetime,
+        below: S,
+    ) -> impl ServeList + use<S> {
+        let metrics = testing::metrics("lists");
+        let held = store::Lists::new(1 << 30, metrics.clone());
+        let held = Arc::new(cache::Held::new(Arc::new(held)));
+        let walks = walk::Metrics::new(&Registry::new().unwrap()).unwrap();
+        ServiceBuilder::new()
+            .layer(cache::layer(held, forced(), lifetime, dice, metrics))
+            .layer(walk::layer(walk::Config::default(), false, walks))
+            .service(below)
+    }
+}
+
+/// A request for a list, which waits thirty seconds.
+pub(super) fn bulk(key: ListKey) -> Request<ListKey> {
+    let mut request = testing::request(key);
+    request.terms.class = Class::Bulk;
+    request
+}
+
+/// As many as there are by default.
+fn forced() -> Arc<Forced> {
+    Arc::new(Forced::new(cache::Config::default().forced_per_minute))
+}
+
+/// Evenly from 0 to 1, and the same in each run.
+fn dice() -> f64 {
+    thread_local!(static NEXT: Cell<u64> = const { Cell::new(0) });
+    let next = NEXT.get().wrapping_add(0x9e37_79b9_7f4a_7c15);
+    NEXT.set(next);
+    next as f64 / u64::MAX as f64
+}

@@ -1,0 +1,104 @@
+//! One question to a running gateway's admin listener, as the commands for operators ask it.
+
+use std::{error::Error, time::Duration};
+
+use bytes::Bytes;
+use http::{Method, Request, Uri, header::CACHE_CONTROL, uri};
+use http_body_util::{BodyExt, Empty, Limited};
+use hyper_util::{client::legacy::Client, rt::TokioExecutor};
+use serde_json::Value;
+use tokio::time;
+
+/// How long an answer may take.
+const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The longest answer that is read, in bytes.
+const BYTES_MAX: usize = 1 << 20;
+
+/// Where the gateway's operators connect.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Admin {
+    /// The gateway's admin listener.
+    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8081")]
+    pub admin: Uri,
+}
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum AskError {
+    #[error("{0} is no address of an admin listener: use one as in http://127.0.0.1:8081")]
+    Address(Uri),
+    #[error("no gateway answers at {admin}: {cause}")]
+    Unanswered { admin: Uri, cause: String },
+    #[error("the gateway refuses: {detail} ({code})")]
+    Refused { code: String, detail: String },
+}
+
+/// What a question is about.
+#[derive(Debug)]
+pub struct Question<'a> {
+    pub method: Method,
+    pub target: &'a str,
+    pub account: Option<&'a str>,
+    pub cache_control: Option<&'a str>,
+}
+
+impl Admin {
+    /// The answer's document.
+    pub async fn ask(&self, question: Question<'_>) -> Result<Value, AskError> {
+        let address = || AskError::Address(self.admin.clone());
+        let mut parts = uri::Parts::default();
+        parts.scheme = Some(uri::Scheme::HTTP);
+        parts.authority = self.admin.authority().cloned();
+        parts.path_and_query = question.target.parse().ok();
+        let plain = self
+            .admin
+            .scheme()
+            .is_none_or(|scheme| *scheme == uri::Scheme::HTTP);
+        let target = Uri::from_parts(parts)
+            .ok()
+            .filter(|_| plain)
+            .ok_or_else(address)?;
+        let mut request = Request::builder().method(question.method).uri(target);
+        if let Some(account) = question.account {
+            request = request.header("accountid", account);
+        }
+        if let Some(directives) = question.cache_control {
+            request = request.header(CACHE_CONTROL, directives);
+        }
+        let request = request.body(Empty::<Bytes>::new()).map_err(|_| address())?;
+        let (accepted, document) = self.answer(request).await.map_err(|error| {
+            let causes =
+                std::iter::successors(Some(&*error as &dyn Error), |&cause| cause.source());
+            let causes: Vec<_> = causes.map(ToString::to_string).collect();
+            AskError::Unanswered {
+                admin: self.admin.clone(),
+                cause: causes.join(": "),
+            }
+        })?;
+        let said = |key: &str| document[key].as_str().unwrap_or_default().to_owned();
+        match accepted {
+            true => Ok(document),
+            false => Err(AskError::Refused {
+                code: said("code"),
+                detail: said("detail"),
+            }),
+        }
+    }
+
+    async fn answer(
+        &self,
+        request: Request<Empty<Bytes>>,
+    ) -> Result<(bool, Value), Box<dyn Error + Send + Sync>> {
+        let answer = async {
+            let client = Client::builder(TokioExecutor::new()).build_http();
+            let response = client.request(request).await?;
+            let accepted = response.status().is_success();
+            let body = Limited::new(response.into_body(), BYTES_MAX)
+                .collect()
+                .await?;
+            Ok((accepted, serde_json::from_slice(&body.to_bytes())?))
+        };
+        time::timeout(TIMEOUT, answer).await?
+    }
+}

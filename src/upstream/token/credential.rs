@@ -1,0 +1,279 @@
+//! The credential of one account: its secrets, the token that its calls share, and what upstream's refusals came to.
+//!
+//! What follows from what is decided by [`refusals`](super::refusals) and [`keyring`](super::keyring), both pure. Here
+//! they get a lock, a clock and a log.
+
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, SystemTime},
+};
+
+use tokio::{sync, time::Instant};
+use tracing::{info, warn};
+
+use super::{
+    Config,
+    keyring::{Keyring, Slot},
+    metrics::{AccountMetrics, Health},
+    refusals::{Refusals, Resting, Verdict},
+    sign::Signer,
+    words::Reason,
+};
+use crate::{
+    contacts::{
+        account::{Account, Claims, Jti},
+        ids::StreamId,
+    },
+    error::{Again, Error, Kind, Result},
+};
+
+mod mint;
+
+pub(super) use mint::Token;
+
+/// When the two clocks differ by more than this from one call to the next, the wall's was set.
+const JUMP: Duration = Duration::from_secs(30);
+
+/// A moment by both clocks: the wall's, which upstream compares with its own, and the one that only goes forwards.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Now {
+    pub(super) wall: SystemTime,
+    pub(super) steady: Instant,
+}
+
+/// What signs for one account.
+#[derive(Debug)]
+pub(super) struct Credential {
+    account: Arc<Account>,
+    settings: Settings,
+    state: Mutex<State>,
+    /// Held while the token for everybody is minted.
+    minting: sync::Mutex<()>,
+    metrics: AccountMetrics,
+}
+
+/// What the configuration says of it.
+#[derive(Clone, Debug)]
+pub(super) struct Settings {
+    pub(super) token: Config,
+    pub(super) jti: Jti,
+    pub(super) claims: Claims,
+    /// From 0 to 1: keeps a thousand accounts from minting together.
+    pub(super) chance: fn() -> f64,
+}
+
+#[derive(Debug)]
+struct State {
+    keyring: Keyring,
+    refusals: Refusals,
+    /// The token that calls share.
+    token: Option<Token>,
+    /// Whether each call gets a token of its own.
+    once: bool,
+    health: Health,
+    last: Option<Now>,
+}
+
+impl Credential {
+    pub(super) fn new(account: Arc<Account>, settings: Settings, metrics: AccountMetrics) -> Self {
+        let once = settings.jti == Jti::PerRequest;
+        if once {
+            metrics.switched();
+        }
+        metrics.became(Health::Ok, Health::Disabled);
+        Self {
+            account,
+            settings,
+            state: Mutex::new(State {
+                keyring: Keyring::default(),
+                refusals: Refusals::default(),
+                token: None,
+                once,
+                health: Health::Disabled,
+                last: None,
+            }),
+            minting: sync::Mutex::default(),
+            metrics,
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A secret now stands in a slot. Returns whether it is another than before.
+    pub(super) fn put(&self, slot: Slot, signer: Signer, now: Instant) -> bool {
+        let mut state = self.lock();
+        let changed = state.keyring.put(slot, signer, now);
+        if changed {
+            state.refusals.forgive();
+            self.feel(&mut state);
+        }
+        changed
+    }
+
+    pub(super) fn is_disabled(&self) -> bool {
+        self.lock().keyring.is_empty()
+    }
+
+    /// How many keys were ever made.
+    #[cfg(test)]
+    pub(super) fn keys(&self) -> u64 {
+        self.lock().keyring.made()
+    }
+
+    /// Whether an attempt for the stream may go, and as which probe.
+    pub(super) fn admit(&self, stream: &StreamId, now: Now) -> Result<Option<u64>> {
+        let mut state = self.lock();
+        self.look(&mut state, now);
+        if state.keyring.is_empty() {
+            return Err(disabled());
+        }
+        let admitted = state.refusals.admit(stream, now.steady);
+        admitted.map_err(|resting| told(resting).unsent())
+    }
+
+    /// A probe has ended, whatever came of it.
+    pub(super) fn release(&self, stream: &StreamId, probe: u64, now: Instant) {
+        self.lock().refusals.release(stream, probe, now);
+    }
+
+    /// Upstream took the token, and gave the stream.
+    pub(super) fn accepted(&self, stream: &StreamId, token: &Token) {
+        let mut state = self.lock();
+        if state.keyring.worked(token.key, token.trial) {
+            info!(
+                account = &*self.account.name,
+                "another secret of the account is in use, and works"
+            );
+        }
+        state.refusals.read(stream);
+        self.feel(&mut state);
+    }
+
+    /// Upstream refused the token. Returns what the attempt ends with.
+    pub(super) fn refused(
+        &self,
+        stream: &StreamId,
+        token: &Token,
+        reason: Reason,
+        now: Instant,
+    ) -> Error {
+        self.metrics.refused(reason);
+        let mut state = self.lock();
+        let again = Error::new(Kind::UpstreamAuthRejected, reason.detail())
+            .because(reason.word())
+            .again_by(Again::Resigned);
+        let about_jti = matches!(reason, Reason::Jti | Reason::Replay | Reason::Lifetime);
+        if about_jti && !token.once && self.settings.jti != Jti::Off {
+            if !state.once {
+                state.once = true;
+                self.metrics.switched();
+                info!(
+                    account = &*self.account.name,
+                    reason = reason.word(),
+                    "upstream wants a jti in this account's tokens: from now on each call gets a token of its own"
+                );
+            }
+            return again;
+        }
+        if token.trial {
+            state.keyring.failed(token.key, now);
+            warn!(
+                account = &*self.account.name,
+                "upstream refused the account's other secret; it is tried again"
+            );
+            return again;
+        }
+        let known = state.refusals.knows(stream);
+        let curable = reason.is_curable() && !(about_jti && self.settings.jti == Jti::Off);
+        let verdict = state
+            .refusals
+            .refused(stream, token.generation, (reason, curable), now);
+        let suspect = known || !state.keyring.has_worked();
+        match verdict {
+            // Not to be tried again with the same secret, if there is another.
+            Verdict::Again | Verdict::Renewed => {
+                if suspect {
+                    state.keyring.renounce(token.key, now);
+                }
+                again
+            }
+            Verdict::Rests(resting) => {
+                if suspect && !state.keyring.has_worked() {
+                    state.keyring.renounce(token.key, now);
+                }
+                warn!(
+                    account = &*self.account.name,
+                    stream = self.account.stream_name(stream),
+                    reason = reason.word(),
+                    whole = resting.whole,
+                    rest = ?resting.left,
+                    "upstream refused a new token as well"
+                );
+                self.feel(&mut state);
+                told(resting)
+            }
+        }
+    }
+
+    /// A wall clock that was set makes all that was refused worth another try, and every token doubtful.
+    fn look(&self, state: &mut State, now: Now) {
+        if let Some(last) = state.last {
+            let steady = now.steady.saturating_duration_since(last.steady);
+            let expected = last.wall + steady;
+            let off = match now.wall.duration_since(expected) {
+                Ok(ahead) => ahead,
+                Err(behind) => behind.duration(),
+            };
+            if off > JUMP {
+                info!(
+                    account = &*self.account.name,
+                    ?off,
+                    "the clock was set: tokens are signed anew"
+                );
+                state.token = None;
+                state.refusals.forgive();
+                self.feel(state);
+            }
+        }
+        state.last = Some(now);
+    }
+
+    /// Tells the metrics how the credential is.
+    fn feel(&self, state: &mut State) {
+        let health = if state.keyring.is_empty() {
+            Health::Disabled
+        } else if state.refusals.rests() {
+            Health::Resting
+        } else {
+            Health::Ok
+        };
+        if health != state.health {
+            self.metrics.became(state.health, health);
+            state.health = health;
+        }
+    }
+}
+
+fn disabled() -> Error {
+    let detail = "the secret of this account could not be read; the gateway's operator can see why";
+    Error::new(Kind::CredentialsUnavailable, detail).unsent()
+}
+
+fn told(resting: Resting) -> Error {
+    Error::new(Kind::UpstreamAuthRejected, resting.reason.detail())
+        .because(format_args!(
+            "{}; the {} rests",
+            resting.reason.word(),
+            if resting.whole {
+                "credential"
+            } else {
+                "stream"
+            }
+        ))
+        .retry_after(resting.left)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,333 @@
+//! What refusals of one credential mean: for the stream, for the credential, and for the next token. Pure.
+//!
+//! Kore.ai has one answer for a bad token, a missing scope and a wrong stream id. So a refusal first counts against the
+//! stream alone, and what tells the cases apart is whether the stream was ever read:
+//!
+//! - tokens belong to a *generation*. The first refusal of a generation ends it, and whoever was refused together with it
+//!   tries once more with the next: one new token for all of them;
+//! - a stream that is refused in two generations in a row *rests*, and longer each time. If it had been read before, the
+//!   credential rests as well;
+//! - a stream that was never read (a *stranger*) ends a generation at most once a minute, for all strangers together. If
+//!   nothing was ever read and three of them rest, so does the credential;
+//! - when a rest is over one attempt goes first, the *probe*, and the others wait for what comes of it. What is read ends
+//!   the rests of its stream and of the credential.
+
+use std::{num::NonZeroUsize, time::Duration};
+
+use lru::LruCache;
+use tokio::time::Instant;
+
+use super::words::Reason;
+use crate::contacts::ids::StreamId;
+
+/// Streams that are remembered of a credential: so many that were read, and as many that never were. Beyond it the one
+/// that was longest not asked for is forgotten.
+const STREAMS_MAX: NonZeroUsize = NonZeroUsize::new(1000).unwrap();
+
+/// The shortest and the longest rest.
+const REST_MIN: Duration = Duration::from_secs(1);
+const REST_MAX: Duration = Duration::from_secs(5 * 60);
+
+/// How long strangers wait for another generation.
+const STRANGERS_RENEW: Duration = Duration::from_secs(60);
+
+/// Refused strangers after which a credential rests that nothing was ever read with.
+const STRANGERS: usize = 3;
+
+/// Meanwhile a stranger that was never refused may be the right one: one is tried so often.
+const STRANGER_TRIED: Duration = Duration::from_secs(5);
+
+/// How long a probe has the field for itself.
+const PROBE_FOR: Duration = Duration::from_secs(20);
+
+/// What is remembered of one credential.
+#[derive(Debug)]
+pub(super) struct Refusals {
+    generation: u64,
+    read: LruCache<StreamId, Record>,
+    strangers: LruCache<StreamId, Record>,
+    /// Of the credential.
+    rest: Rest,
+    /// Whether anything was ever read.
+    worked: bool,
+    /// When strangers last ended a generation.
+    renewed: Option<Instant>,
+    /// When a stranger was last tried.
+    tried: Option<Instant>,
+    probes: u64,
+}
+
+/// One stream.
+#[derive(Debug, Default)]
+struct Record {
+    /// The last generation it was refused in, unless it was read since.
+    refused: Option<u64>,
+    rest: Rest,
+}
+
+/// A rest, and how often it was needed in a row.
+#[derive(Debug, Default)]
+struct Rest {
+    failures: u32,
+    until: Option<Instant>,
+    /// Who goes first, if somebody does.
+    probe: Option<u64>,
+    reason: Reason,
+}
+
+/// Why nothing is sent, and for how long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Resting {
+    /// Of the credential, not only of the stream.
+    pub(super) whole: bool,
+    pub(super) reason: Reason,
+    pub(super) left: Duration,
+}
+
+/// What follows from a refusal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// There is a newer generation to be tried.
+    Again,
+    /// There is now, because of this refusal.
+    Renewed,
+    Rests(Resting),
+}
+
+impl Default for Refusals {
+    fn default() -> Self {
+        Self {
+            generation: 0,
+            // Without a capacity nothing is allocated for accounts that nobody asks for; the bound is kept below.
+            read: LruCache::unbounded(),
+            strangers: LruCache::unbounded(),
+            rest: Rest::default(),
+            worked: false,
+            renewed: None,
+            tried: None,
+            probes: 0,
+        }
+    }
+}
+
+impl Refusals {
+    /// The generation that tokens are minted in.
+    pub(super) fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    /// Whether the stream was ever read.
+    pub(super) fn knows(&self, stream: &StreamId) -> bool {
+        self.read.contains(stream)
+    }
+
+    /// Whether anything was ever read.
+    pub(super) fn worked(&self) -> bool {
+        self.worked
+    }
+
+    /// Whether the credential rests.
+    pub(super) fn rests(&self) -> bool {
+        self.rest.failures > 0
+    }
+
+    /// Whether an attempt may go, and as which probe.
+    pub(super) fn admit(
+        &mut self,
+        stream: &StreamId,
+        now: Instant,
+    ) -> Result<Option<u64>, Resting> {
+        let record = match self.read.peek_mut(stream) {
+            Some(record) => Some(record),
+            None => self.strangers.peek_mut(stream),
+        };
+        if let Some(left) = self.rest.left(now) {
+            let due = self.tried.is_none_or(|tried| tried + STRANGER_TRIED <= now);
+            if record.is_some() || self.worked || !due {
+                return Err(self.rest.resting(true, left));
+            }
+            self.tried = Some(now);
+            return Ok(None);
+        }
+        let left = record.as_ref().and_then(|record| record.rest.left(now));
+        if let (Some(left), Some(record)) = (left, &record) {
+            return Err(record.rest.resting(false, left));
+        }
+        let rests = [Some(&mut self.rest), record.map(|record| &mut record.rest)];
+        let mut probe = None;
+        for rest in rests.into_iter().flatten() {
+            if rest.failures > 0 {
+                let number = *probe.get_or_insert_with(|| {
+                    self.probes += 1;
+                    self.probes
+                });
+                rest.until = Some(now + PROBE_FOR);
+                rest.probe = Some(number);
+            }
+        }
+        Ok(probe)
+    }
+
+    /// A probe has ended. If nothing came of it, another may go.
+    pub(super) fn release(&mut self, stream: &StreamId, probe: u64, now: Instant) {
+        let record = match self.read.peek_mut(stream) {
+            Some(record) => Some(record),
+            None => self.strangers.peek_mut(stream),
+        };
+        let rests = [Some(&mut self.rest), record.map(|record| &mut record.rest)];
+        for rest in rests.into_iter().flatten() {
+            if rest.probe == Some(probe) {
+                rest.probe = None;
+                rest.until = Some(now);
+            }
+        }
+    }
+
+    /// A token of this generation was refused for the stream, for a reason that another one may cure, or may not.
+    pub(super) fn refused(
+        &mut self,
+        stream: &StreamId,
+        generation: u64,
+        (reason, curable): (Reason, bool),
+        now: Instant,
+    ) -> Verdict {
+        let stranger = !self.read.contains(stream);
+        if stranger && !self.strangers.contains(stream) {
+            self.strangers.put(stream.clone(), Record::default());
+            self.bound();
+        }
+        let streams = if stranger {
+            &mut self.strangers
+        } else {
+            &mut self.read
+        };
+        let record = streams.get_or_insert_mut(stream.clone(), Record::default);
+        // A straggler of those whose refusal made it rest: it says nothing new.
+        if record.rest.probe.is_none()
+            && let Some(left) = record.rest.left(now)
+        {
+            return Verdict::Rests(record.rest.resting(false, left));
+        }
+        let twice = record.refused.is_some_and(|before| before < generation);
+        record.refused = record.refused.max(Some(generation));
+        if curable && !twice {
+            if generation < self.generation {
+                return Verdict::Again;
+            }
+            let due = |then| then + STRANGERS_RENEW <= now;
+            if !stranger || self.renewed.is_none_or(due) {
+                if stranger {
+                    self.renewed = Some(now);
+                }
+                self.generation += 1;
+                return Verdict::Renewed;
+            }
+        }
+        record.rest.begin(reason, now);
+        let left = record.rest.left(now).unwrap_or_default();
+        let mut resting = record.rest.resting(false, left);
+        let whole = if stranger {
+            let refused = |(_, record): &(&StreamId, &Record)| record.rest.failures > 0;
+            !self.worked
+                && self
+                    .strangers
+                    .iter()
+                    .filter(refused)
+                    .nth(STRANGERS - 1)
+                    .is_some()
+        } else {
+            curable
+        };
+        if whole {
+            self.rest.begin(reason, now);
+            self.tried = Some(now);
+            let left = self.rest.left(now).unwrap_or_default();
+            resting = self.rest.resting(true, left);
+        }
+        Verdict::Rests(resting)
+    }
+
+    /// The stream was read.
+    pub(super) fn read(&mut self, stream: &StreamId) {
+        self.worked = true;
+        match self.read.get_mut(stream) {
+            Some(record) if record.refused.is_none() => {}
+            Some(record) => *record = Record::default(),
+            None => {
+                self.strangers.pop(stream);
+                self.read.put(stream.clone(), Record::default());
+                self.bound();
+            }
+        }
+        if self.rest.failures > 0 {
+            self.rest = Rest::default();
+            self.blame();
+        }
+    }
+
+    /// The credential works, so what is refused with it is the streams' own doing: they are strangers again.
+    fn blame(&mut self) {
+        let resting = |(stream, record): (&StreamId, &Record)| {
+            (record.rest.failures > 0).then(|| stream.clone())
+        };
+        let blamed: Vec<_> = self.read.iter().filter_map(resting).collect();
+        for stream in blamed {
+            if let Some(record) = self.read.pop(&stream) {
+                self.strangers.put(stream, record);
+            }
+        }
+        self.bound();
+    }
+
+    /// Everything is different now (another secret, another time of day): the next attempts tell anew.
+    pub(super) fn forgive(&mut self) {
+        self.rest = Rest::default();
+        self.renewed = None;
+        self.strangers.clear();
+        for (_, record) in self.read.iter_mut() {
+            *record = Record::default();
+        }
+    }
+
+    fn bound(&mut self) {
+        for streams in [&mut self.read, &mut self.strangers] {
+            while streams.len() > STREAMS_MAX.get() {
+                streams.pop_lru();
+            }
+        }
+    }
+}
+
+impl Rest {
+    fn begin(&mut self, reason: Reason, now: Instant) {
+        self.reason = reason;
+        // Who was refused together with others does not make the rest longer.
+        if self.probe.is_none() && self.until.is_some_and(|until| now < until) {
+            return;
+        }
+        let length = REST_MIN * 2_u32.pow(self.failures.min(16));
+        self.failures = self.failures.saturating_add(1);
+        self.until = Some(now + length.min(REST_MAX));
+        self.probe = None;
+    }
+
+    fn left(&self, now: Instant) -> Option<Duration> {
+        let left = self.until?.checked_duration_since(now)?;
+        match self.probe {
+            _ if left.is_zero() => None,
+            Some(_) => Some(REST_MIN),
+            None => Some(left),
+        }
+    }
+
+    fn resting(&self, whole: bool, left: Duration) -> Resting {
+        Resting {
+            whole,
+            reason: self.reason,
+            left,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
