@@ -39,6 +39,7 @@ use crate::{
         account::{Accounts, Malformed},
         cache::{self, entry::Lifetime, forced::Forced, store},
         collections::Collections,
+        compress,
         copies::Copies,
         slice, walk,
     },
@@ -108,6 +109,8 @@ fn traffic(
     let resolver = Resolver::new(config.edge.clone(), style, accounts, collections);
     let resolver = Arc::new(resolver);
     let lists = ServiceBuilder::new()
+        // Above the copies, since an encoding is made once for each and kept beside it.
+        .layer(compress::layer(held_lists.clone(), &of_lists))
         // One walk for all who ask, and none while its list is fresh.
         .layer(cache::layer(
             held_lists,
@@ -134,6 +137,8 @@ fn traffic(
     let pages = ServiceBuilder::new()
         // Above the pages' copies: what a list can answer need not be kept twice.
         .layer(slice::layer(of_pages.clone()))
+        // Below the slices, which are not kept and so not compressed.
+        .layer(compress::layer(held_pages.clone(), &of_pages))
         // One flight for all who ask, and none while its page is fresh.
         .layer(cache::layer(
             held_pages, forced, of_a_page, chance, of_pages,

@@ -4,6 +4,7 @@ pub mod account;
 pub mod cache;
 pub mod collection;
 pub mod collections;
+pub mod compress;
 pub mod copies;
 pub mod directives;
 pub mod etag;
@@ -14,6 +15,7 @@ pub mod page;
 pub mod request;
 pub mod scope;
 pub mod slice;
+pub mod spent;
 pub mod walk;
 
 #[cfg(test)]

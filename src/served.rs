@@ -5,7 +5,13 @@ use std::{fmt, sync::Arc, time::Duration};
 use tokio::time::Instant;
 
 use crate::{
-    contacts::cache::entry::{Cached, Entry},
+    contacts::{
+        cache::{
+            encoding::Encoded,
+            entry::{Cached, Entry},
+        },
+        request::Coding,
+    },
     error::Kind,
 };
 
@@ -111,6 +117,8 @@ pub struct Answer<V> {
     pub age: Duration,
     /// In seconds, how long it is still fresh; negative: since when it is not.
     pub ttl: i64,
+    /// How the caller would have the content.
+    pub coding: Coding,
 }
 
 impl<V: Cached> Answer<V> {
@@ -120,6 +128,15 @@ impl<V: Cached> Answer<V> {
             ttl: copy.ttl(now),
             copy,
             served,
+            coding: Coding::Identity,
+        }
+    }
+
+    /// What is sent in place of the content itself, if it is there at this moment.
+    pub fn encoded(&self) -> Option<&Encoded> {
+        match self.coding {
+            Coding::Identity => None,
+            Coding::Gzip => self.copy.encoding.made(),
         }
     }
 }

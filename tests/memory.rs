@@ -10,7 +10,7 @@
 )]
 
 use std::{
-    env, fs,
+    env, fs, iter,
     process::Command,
     sync::{
         Arc, LazyLock,
@@ -25,19 +25,25 @@ use contacts_gateway::{
     contacts::{
         account::Account,
         cache::{
-            Families,
+            self, Families, Held,
             entry::{Entry, Lifetime},
+            forced::Forced,
             store::{Lists, Pages, Store},
         },
         collection::Collection,
+        compress,
+        directives::Directives,
         etag::ETag,
         ids::{AccountId, ClientId, StreamId},
         list::{List, ListKey, Verdict, Walked},
         page::{Page, PageKey, Record, Window, envelope::Envelope},
+        request::{Class, Coding, Fetch, Request, RequestId, Terms},
     },
+    error::Error,
     metrics::Registry,
 };
-use tokio::time::Instant;
+use tokio::{runtime, time::Instant};
+use tower::{ServiceBuilder, ServiceExt, service_fn};
 
 const MIB: u64 = 1 << 20;
 
@@ -124,13 +130,18 @@ fn collection(number: u64) -> Arc<Collection> {
 
 /// A page with a body of this size and a record for each 600 bytes, served once to somebody.
 fn page(size: usize, number: u64) -> Page {
+    page_of(vec![b'x'; size], number)
+}
+
+fn page_of(body: Vec<u8>, number: u64) -> Page {
+    let size = body.len();
     let record = |at| Record {
         at: at..at + 599,
         id: at..at + 26,
     };
     let records = (0..size as u32 / 600).map(|place| record(600 * place));
     let page = Page {
-        body: vec![b'x'; size].into_boxed_slice().into(),
+        body: body.into_boxed_slice().into(),
         etag: ETag::of([&number.to_le_bytes()[..]]),
         limit: 10,
         total: Some(1000),
@@ -199,6 +210,87 @@ fn the_same_keys_again_and_again() {
         put(75_000, |turn| {
             (turn % 25_000, 600 + (turn * 7_919) as usize % 16_000)
         });
+    });
+}
+
+/// Digits as chance would have them, which gzip makes about half as long.
+fn digits(size: usize, number: u64) -> Vec<u8> {
+    let mut state = number;
+    let digit = || {
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        b"0123456789abcdef"[(state >> 60) as usize]
+    };
+    iter::repeat_with(digit).take(size).collect()
+}
+
+fn wanting_gzip(number: u64) -> Request<PageKey> {
+    let collection = collection(number);
+    Request {
+        key: PageKey {
+            epoch: collection.epoch(),
+            collection,
+            window: Window { skip: 0, limit: 10 },
+        },
+        terms: Terms {
+            deadline: Instant::now() + Duration::from_secs(600),
+            class: Class::Interactive,
+            directives: Directives::default(),
+            coding: Coding::Gzip,
+            id: RequestId::number(0, number),
+        },
+    }
+}
+
+/// Catches encodings that are not weighed, or not with their copy. They take the way of a request: each page is fetched,
+/// kept, and compressed for whoever asked.
+#[test]
+fn a_flood_of_pages_that_are_wanted_compressed() {
+    const SIZES: [usize; 5] = [1_100, 20_000, 2_000, 6_500, 200_000];
+    const COUNT: u64 = 8_000;
+    alone("a_flood_of_pages_that_are_wanted_compressed", || {
+        let registry = Registry::new().unwrap();
+        let metrics = Families::new(&registry).unwrap().of("pages");
+        let store = Arc::new(Pages::new(MAX_BYTES, LIFETIME, metrics.clone()));
+        let held = Arc::new(Held::new(store.clone()));
+        let upstream = service_fn(async |fetch: Fetch<PageKey>| {
+            let number = fetch.key.collection.number();
+            let size = SIZES[number as usize % SIZES.len()];
+            Ok::<_, Error>(page_of(digits(size, number), number))
+        });
+        let stage = ServiceBuilder::new()
+            .layer(compress::layer(held.clone(), &metrics))
+            .layer(cache::layer(
+                held,
+                Arc::new(Forced::new(0)),
+                LIFETIME,
+                || 0.0,
+                metrics,
+            ))
+            .service(upstream);
+        let runtime = runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .enable_time()
+            .build()
+            .unwrap();
+        runtime.block_on(async {
+            // As many at once as there are turns to compress, so that nobody goes without.
+            let asking = (0..2).map(|first| {
+                let stage = stage.clone();
+                tokio::spawn(async move {
+                    for number in (first..COUNT).step_by(2) {
+                        let answer = stage.clone().oneshot(wanting_gzip(number)).await;
+                        assert!(answer.unwrap().encoded().is_some(), "{number}");
+                    }
+                })
+            });
+            for asking in asking.collect::<Vec<_>>() {
+                asking.await.unwrap();
+            }
+        });
+        store.sweep(Instant::now());
+        assert_within(&registry);
     });
 }
 

@@ -45,6 +45,7 @@ use crate::{
 };
 
 pub mod decision;
+pub mod encoding;
 pub mod entry;
 pub mod explanation;
 pub mod flight;
@@ -67,7 +68,7 @@ pub struct Config {
     pub stale_for: Duration,
     /// Fetches in a minute, for each account, of copies that are fresh but that a caller would not have; 0 to 60.
     pub forced_per_minute: usize,
-    /// Pages and lists together; 1 MiB to 1 TiB.
+    /// Pages and lists together, compressed ones included; 1 MiB to 1 TiB.
     #[serde(serialize_with = "crate::config::size::serialize")]
     pub max_bytes: ByteSize,
     /// The lists' part of `max_bytes`; 0 B to `max_bytes`.
@@ -153,6 +154,12 @@ impl<T: Store> Held<T> {
             resting: Resting::default(),
             unkept: Unkept::default(),
         }
+    }
+
+    /// Makes room for blocks of so many bytes that are to lie beside a copy; whether there is. What was purged meanwhile
+    /// does not come back.
+    pub fn grow(&self, key: &T::Key, copy: &Arc<Entry<T::Value>>, blocks: usize) -> bool {
+        self.store.grow(key, copy, blocks)
     }
 
     /// Gives up one key's copy, and what its flight will bring.
@@ -454,7 +461,7 @@ where
 
     /// One flight, from dispatch to what it brings.
     async fn fetch(self: Arc<Self>, fetch: Fetch<T::Key>) -> Result<Arc<Entry<T::Value>>> {
-        let key = fetch.key.clone();
+        let (key, spent) = (fetch.key.clone(), fetch.spent.clone());
         let outcome = self.inner.clone().oneshot(fetch).await;
         let now = Instant::now();
         match outcome {
@@ -467,7 +474,8 @@ where
                         "answered and kept, although contacts in it say that they are another account's or stream's"
                     );
                 }
-                let copy = Entry::new(value, &key, now, self.lifetime, (self.chance)());
+                let mut copy = Entry::new(value, &key, now, self.lifetime, (self.chance)());
+                copy.timing = spent.timing();
                 self.held.resting.succeeded(&key);
                 let unkept = copy.no_store() && !T::Value::IS_DEAR;
                 self.held.unkept.learn(&key, unkept, now);
@@ -512,6 +520,7 @@ pub struct Families {
     bytes: IntGaugeVec,
     entries: IntGaugeVec,
     evictions: IntCounterVec,
+    encodings: IntCounterVec,
 }
 
 impl Families {
@@ -529,6 +538,11 @@ impl Families {
                 "Copies given up, by cause: size (the memory bound), expired, replaced by a newer one, or removed.",
                 &["cache", "cause"],
             )?,
+            encodings: registry.counter(
+                "cache_encodings_total",
+                "Copies compressed, each when a caller first wanted it so.",
+                &["cache"],
+            )?,
         })
     }
 
@@ -541,6 +555,7 @@ impl Families {
             entries: self.entries.with_label_values(&[cache]),
             evictions: Cause::ALL
                 .map(|cause| self.evictions.with_label_values(&[cache, cause.word()])),
+            encodings: self.encodings.with_label_values(&[cache]),
         }
     }
 }
@@ -552,6 +567,7 @@ pub struct Metrics {
     pub(super) bytes: IntGauge,
     pub(super) entries: IntGauge,
     pub(super) evictions: [IntCounter; Cause::ALL.len()],
+    pub(super) encodings: IntCounter,
 }
 
 impl Metrics {
@@ -564,13 +580,20 @@ impl Metrics {
     }
 
     fn added(&self, bytes: usize) {
-        self.bytes.add(i64::try_from(bytes).unwrap_or(i64::MAX));
+        self.grew(bytes);
         self.entries.inc();
     }
 
-    fn removed(&self, bytes: usize, cause: Cause) {
+    fn grew(&self, bytes: usize) {
+        self.bytes.add(i64::try_from(bytes).unwrap_or(i64::MAX));
+    }
+
+    fn removed(&self, bytes: usize) {
         self.bytes.sub(i64::try_from(bytes).unwrap_or(i64::MAX));
         self.entries.dec();
+    }
+
+    fn evicted(&self, cause: Cause) {
         self.evictions[cause as usize].inc();
     }
 }

@@ -33,6 +33,13 @@ impl ETag {
         Self(text.into())
     }
 
+    /// The one of the same content in gzip. It is told apart by its ending alone, so that it too is equal wherever the
+    /// content is.
+    pub fn gzipped(&self) -> Self {
+        let opaque = self.0.strip_suffix(b"\"").unwrap_or(&self.0);
+        Self([opaque, b"-gzip\""].concat().into())
+    }
+
     pub fn as_bytes(&self) -> &Bytes {
         &self.0
     }
@@ -48,6 +55,15 @@ mod tests {
         assert_eq!(whole, ETag::of([&b"{\"results\""[..], b"", b":[]}"]));
         assert_ne!(whole, ETag::of([&b"{\"results\":[] }"[..]]));
         assert_eq!(whole.as_bytes().len(), ETag::LENGTH);
+    }
+
+    #[test]
+    fn another_coding_has_another() {
+        let gzipped = ETag::of([]).gzipped();
+        assert_eq!(
+            gzipped.as_bytes(),
+            &b"\"e3b0c44298fc1c149afbf4c8996fb924-gzip\""[..]
+        );
     }
 
     #[test]

@@ -11,6 +11,7 @@ use tokio::time::Instant;
 use super::{
     cache::{
         Key,
+        encoding::Content,
         entry::{Cached, block, shared},
     },
     collection::Collection,
@@ -247,6 +248,16 @@ impl Cached for List {
 
     fn fresh_at_least(&self) -> Duration {
         4 * self.walked.took
+    }
+}
+
+impl Content for List {
+    fn pieces(&self) -> &[Bytes] {
+        self.document()
+    }
+
+    fn etag(&self) -> &ETag {
+        &self.etag
     }
 }
 

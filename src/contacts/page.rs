@@ -1,6 +1,6 @@
 //! One page of a collection: the window that names it, and what upstream sent for it.
 
-use std::{ops::Range, sync::Arc};
+use std::{ops::Range, slice, sync::Arc};
 
 use bytes::Bytes;
 use tokio::time::Instant;
@@ -8,6 +8,7 @@ use tokio::time::Instant;
 use super::{
     cache::{
         Key,
+        encoding::Content,
         entry::{Cached, block, shared},
     },
     collection::Collection,
@@ -126,5 +127,15 @@ impl Cached for Page {
 
     fn no_store(&self) -> bool {
         self.no_store
+    }
+}
+
+impl Content for Page {
+    fn pieces(&self) -> &[Bytes] {
+        slice::from_ref(&self.body)
+    }
+
+    fn etag(&self) -> &ETag {
+        &self.etag
     }
 }

@@ -11,7 +11,7 @@ use tokio::{
     time::Instant,
 };
 
-use super::directives::Directives;
+use super::{directives::Directives, spent::Spent};
 
 /// What one caller asks for. The key alone decides what is looked up; the terms are never compared or hashed.
 #[derive(Clone, Debug)]
@@ -29,6 +29,8 @@ pub struct Terms {
     pub class: Class,
     /// What it says about copies.
     pub directives: Directives,
+    /// How it would have the content.
+    pub coding: Coding,
     /// What the logs call the request.
     pub id: RequestId,
 }
@@ -38,8 +40,18 @@ pub struct Terms {
 pub struct Fetch<K> {
     pub key: K,
     pub urgency: Arc<Urgency>,
+    /// What the flight spends its time on.
+    pub spent: Arc<Spent>,
     /// On a connection of its own, because the one before it failed.
     pub afresh: bool,
+}
+
+/// How a content is written: a content coding (RFC 9110, section 8.4.1).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Coding {
+    #[default]
+    Identity,
+    Gzip,
 }
 
 /// How soon upstream should be asked, least urgent first.
@@ -196,6 +208,7 @@ mod tests {
             deadline: now + Duration::from_secs(seconds),
             class,
             directives: Directives::default(),
+            coding: Coding::Identity,
             id: RequestId::number(0, 0),
         };
         let urgency = Urgency::of(&terms(Class::Bulk, 10));
@@ -213,6 +226,7 @@ mod tests {
             deadline: now,
             class,
             directives: Directives::default(),
+            coding: Coding::Identity,
             id: RequestId::number(0, 0),
         };
         let whole = Urgency::of(&terms(Class::Background));

@@ -21,7 +21,7 @@ use super::{
     },
     list::{List, Verdict},
     page::{Page, PageKey, Window},
-    request::Request,
+    request::{Coding, Request},
 };
 use crate::{
     error::{Error, Result},
@@ -65,9 +65,10 @@ impl<S: ServePage> Service<Request<PageKey>> for Slice<S> {
             limit,
             ..request.key.window
         };
+        let coding = request.terms.coding;
         if list.is_fresh(now) {
             self.sliced.inc();
-            return Either::Left(ready(Ok(cut(&list, window, Served::Slice, now))));
+            return Either::Left(ready(Ok(cut(&list, window, coding, Served::Slice, now))));
         }
         // No longer good enough to stand in for upstream, and still better than its failure.
         let answer = self.inner.call(request);
@@ -77,7 +78,7 @@ impl<S: ServePage> Service<Request<PageKey>> for Slice<S> {
                     let (now, served) = (Instant::now(), Served::Stale(Some(error.kind())));
                     match list.freshness(now) {
                         Freshness::Expired => Err(error),
-                        _ => Ok(cut(&list, window, served, now)),
+                        _ => Ok(cut(&list, window, coding, served, now)),
                     }
                 }
                 outcome => outcome,
@@ -87,10 +88,19 @@ impl<S: ServePage> Service<Request<PageKey>> for Slice<S> {
     }
 }
 
-/// A window as a slice of a list.
-fn cut(list: &Entry<List>, window: Window, served: Served, now: Instant) -> Answer<Page> {
+/// A window as a slice of a list. It is never compressed, but whoever has it so is told that it still holds.
+fn cut(
+    list: &Entry<List>,
+    window: Window,
+    coding: Coding,
+    served: Served,
+    now: Instant,
+) -> Answer<Page> {
     let copy = Arc::new(Entry::derived(list.slice(window), list));
-    Answer::new(copy, served, now)
+    Answer {
+        coding,
+        ..Answer::new(copy, served, now)
+    }
 }
 
 /// The list that a window may be cut from, fresh or stale, and the limit that upstream would echo.
@@ -118,7 +128,7 @@ pub(super) fn in_place_of(key: &PageKey, now: Instant) -> Option<Arc<Entry<Page>
         limit,
         ..key.window
     };
-    Some(cut(&list, window, Served::Floor, now).copy)
+    Some(Arc::new(Entry::derived(list.slice(window), &list)))
 }
 
 #[cfg(test)]

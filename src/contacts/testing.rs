@@ -16,7 +16,7 @@ use super::{
     ids::{AccountId, ClientId, StreamId},
     list::{List, ListKey, Verdict, Walked},
     page::{Page, PageKey, Window, contact::Tenant, decode::Asked, envelope::Envelope},
-    request::{Class, Fetch, Request, RequestId, Terms, Urgency},
+    request::{Class, Coding, Fetch, Request, RequestId, Terms, Urgency},
 };
 use crate::metrics::Registry;
 
@@ -62,6 +62,7 @@ pub(crate) fn request<K>(key: K) -> Request<K> {
             deadline: Instant::now() + Duration::from_secs(30),
             class: Class::Interactive,
             directives: Directives::default(),
+            coding: Coding::Identity,
             id: RequestId::number(0, 0),
         },
     }
@@ -142,6 +143,7 @@ pub(crate) fn fetch<K>(key: K) -> Fetch<K> {
     Fetch {
         key,
         urgency: Urgency::of(&terms),
+        spent: Arc::default(),
         afresh: false,
     }
 }

@@ -23,6 +23,7 @@ use super::{
     list::{List, ListKey, Verdict},
     page::{LIMIT_DEFAULT, Page, PageKey},
     request::{Fetch, Urgency},
+    spent::Phase,
 };
 use crate::{
     config,
@@ -132,11 +133,12 @@ impl<S: FetchPage> Service<Fetch<ListKey>> for Walk<S> {
     fn call(&mut self, fetch: Fetch<ListKey>) -> Self::Future {
         let (shared, inner) = (self.shared.clone(), self.inner.clone());
         async move {
-            let started = Instant::now();
+            let (started, spent) = (Instant::now(), fetch.spent.clone());
             let outcome = match shared.walks.try_acquire() {
                 Ok(_walking) => shared.walk(inner, fetch, started).await,
                 Err(_) => Err(busy()),
             };
+            spent.add(Phase::Merge, started.elapsed());
             shared.metrics.count(&outcome, started.elapsed());
             outcome
         }
@@ -173,6 +175,7 @@ impl Shared {
                         window: ask.window,
                     },
                     urgency: urgency.clone(),
+                    spent: fetch.spent.clone(),
                     afresh: false,
                 };
                 let page = one(inner.clone().oneshot(page), urgency, failed.clone());

@@ -4,40 +4,34 @@
 
 use std::{
     convert::Infallible,
-    fmt::Write,
     pin::Pin,
     task::{Context, Poll, ready},
 };
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode,
-    header::{
-        AGE, ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, ETAG, RETRY_AFTER,
-        VARY,
-    },
+    header::{ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, ETAG, RETRY_AFTER},
 };
 use pin_project_lite::pin_project;
 use serde_json::json;
 use tower::{Layer, Service, layer::layer_fn};
 
-use self::conditions::Conditions;
+use self::{
+    conditions::Conditions,
+    headers::{CACHE_STATUS, describe, describe_list, text},
+};
 use super::{Inbound, Reply, Resource, body::Body};
 use crate::{
-    contacts::{cache::entry::Cached, etag::ETag, list::List, request::RequestId},
+    contacts::request::RequestId,
     error::{Error, Kind, Result, Side},
-    served::{Answer, Served},
+    served::Served,
 };
 
-const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
-const MERGE_STATUS: HeaderName = HeaderName::from_static("merge-status");
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const PROBLEM: HeaderValue = HeaderValue::from_static("application/problem+json");
-const PRIVATE: HeaderValue = HeaderValue::from_static("private, no-cache");
 const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
-const VARY_BY: HeaderValue = HeaderValue::from_static("Accept, Accept-Encoding, Prefer");
 
 /// A response, and what the log and the metrics say of it.
 #[derive(Debug)]
@@ -98,7 +92,7 @@ impl<F: Future<Output = Result<Reply>>> Future for Responding<F> {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
         let mut responded = match ready!(this.inner.poll(cx)) {
-            Ok(reply) => succeed(reply),
+            Ok(reply) => succeed(reply, this.conditions),
             Err(error) => fail(&error, this.id),
         };
         if let Ok(id) = HeaderValue::from_maybe_shared(this.id.as_bytes().clone()) {
@@ -119,28 +113,26 @@ impl<F: Future<Output = Result<Reply>>> Future for Responding<F> {
     }
 }
 
-fn succeed(reply: Reply) -> Responded {
+fn succeed(reply: Reply, conditions: &Conditions) -> Responded {
     let (resource, served) = (reply.resource(), reply.served());
     let mut headers = HeaderMap::with_capacity(16);
     let body = match reply {
         Reply::Page(answer) => {
-            describe(
-                &mut headers,
-                &answer,
-                &answer.copy.etag,
-                answer.copy.body.len() as u64,
-            );
-            Body::Whole(answer.copy.body.clone())
+            let encoded = answer.encoded();
+            describe(&mut headers, &answer, encoded, conditions);
+            match encoded {
+                Some(encoded) => Body::Whole(encoded.body.clone()),
+                None => Body::Whole(answer.copy.body.clone()),
+            }
         }
         Reply::List(answer) => {
-            describe(
-                &mut headers,
-                &answer,
-                &answer.copy.etag,
-                answer.copy.document_length(),
-            );
-            headers.insert(MERGE_STATUS, merge_status(&answer));
-            Body::document(answer.copy)
+            let encoded = answer.encoded();
+            describe(&mut headers, &answer, encoded, conditions);
+            describe_list(&mut headers, &answer);
+            match encoded {
+                Some(encoded) => Body::Whole(encoded.body.clone()),
+                None => Body::document(answer.copy),
+            }
         }
         Reply::Text(media_type, text) => {
             headers.insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
@@ -157,78 +149,6 @@ fn succeed(reply: Reply) -> Responded {
         word: served.map_or("ok", Served::word),
         refused: false,
     }
-}
-
-/// The headers that every answer from the cache has.
-fn describe<V: Cached>(headers: &mut HeaderMap, answer: &Answer<V>, etag: &ETag, length: u64) {
-    headers.insert(CONTENT_TYPE, JSON);
-    headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
-    if let Ok(etag) = HeaderValue::from_maybe_shared(etag.as_bytes().clone()) {
-        headers.insert(ETAG, etag);
-    }
-    headers.insert(AGE, HeaderValue::from(answer.age.as_secs()));
-    headers.insert(CACHE_CONTROL, PRIVATE);
-    headers.insert(CACHE_STATUS, cache_status(answer));
-    headers.insert(VARY, VARY_BY);
-}
-
-/// RFC 9211, as far as one cache can tell.
-fn cache_status<V>(answer: &Answer<V>) -> HeaderValue {
-    let ttl = answer.ttl;
-    match answer.served {
-        Served::Hit => text(format_args!("contacts-gateway; hit; ttl={ttl}")),
-        Served::Slice => text(format_args!(
-            "contacts-gateway; hit; ttl={ttl}; detail=slice"
-        )),
-        Served::Floor => text(format_args!(
-            "contacts-gateway; hit; ttl={ttl}; detail=refresh_floor"
-        )),
-        Served::Stale(None) => text(format_args!("contacts-gateway; hit; ttl={ttl}")),
-        Served::Stale(Some(failure)) => {
-            let code = failure.code();
-            text(format_args!(
-                "contacts-gateway; hit; ttl={ttl}; detail={code}"
-            ))
-        }
-        Served::Fetched(forward) => {
-            let why = forward.word();
-            let stored = if answer.copy.is_kept() {
-                "; stored"
-            } else {
-                ""
-            };
-            text(format_args!(
-                "contacts-gateway; fwd={why}; fwd-status=200{stored}"
-            ))
-        }
-        Served::Joined(forward) => text(format_args!(
-            "contacts-gateway; fwd={}; collapsed",
-            forward.word()
-        )),
-    }
-}
-
-fn merge_status(answer: &Answer<List>) -> HeaderValue {
-    let list = &answer.copy;
-    let checks = match list.verdict.checks() {
-        Some(checks) => format!("checks={checks}; "),
-        None => String::new(),
-    };
-    text(format_args!(
-        "{}; {checks}pages={}; records={}; calls={}; oldest={}",
-        list.verdict,
-        list.walked.pages,
-        list.len(),
-        list.walked.calls,
-        answer.age.as_secs(),
-    ))
-}
-
-fn text(arguments: std::fmt::Arguments<'_>) -> HeaderValue {
-    let mut text = BytesMut::with_capacity(64);
-    // Memory takes whatever is written to it, and nothing but ASCII is.
-    let _ = text.write_fmt(arguments);
-    HeaderValue::from_maybe_shared(text.freeze()).unwrap_or(HeaderValue::from_static(""))
 }
 
 /// The status of each kind of error.
@@ -338,6 +258,7 @@ fn fail(error: &Error, id: &RequestId) -> Responded {
 }
 
 mod conditions;
+mod headers;
 
 #[cfg(test)]
 mod tests;

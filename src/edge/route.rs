@@ -38,6 +38,7 @@ use crate::{
 };
 
 mod accept;
+mod coding;
 mod directives;
 mod path;
 pub mod query;
@@ -212,10 +213,12 @@ impl Resolver {
             .ok_or_else(path::bad_stream)?;
         let epoch = collection.epoch();
         let directives = directives::read(&head.headers);
+        let coding = coding::wanted(&head.headers);
         let terms = |class| Terms {
             deadline: now + self.config.request_timeout,
             class,
             directives,
+            coding,
             id,
         };
         Ok(match query {

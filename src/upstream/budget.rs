@@ -30,6 +30,7 @@ use crate::{
         ids::AccountId,
         page::PageKey,
         request::{Fetch, Urgency},
+        spent::Phase,
     },
     error::{Error, Kind, Result},
     service::FetchPage,
@@ -322,10 +323,12 @@ impl<S: FetchPage> Service<Fetch<PageKey>> for Spend<S> {
         };
         let inner = self.inner.clone();
         async move {
+            let asked = Instant::now();
             let mut slot = budget
                 .slot(&fetch.urgency, fetch.key.collection.number())
                 .await?;
             slot.dispatch(Instant::now());
+            fetch.spent.add(Phase::Queue, asked.elapsed());
             fetch.urgency.depart();
             let account = fetch.key.collection.account.clone();
             let outcome = inner.oneshot(fetch).await;

@@ -32,6 +32,7 @@ use crate::{
         account::Account,
         page::{Page, PageKey, Window, contact::Tenant, decode::Asked},
         request::Fetch,
+        spent::{Phase, Spent},
     },
     error::{Again, Error, Kind, Result},
     metrics::{self, Registry},
@@ -106,6 +107,8 @@ where
         if fetch.afresh {
             request.extensions_mut().insert(Afresh);
         }
+        let signing = Arc::new(Spent::default());
+        request.extensions_mut().insert(signing.clone());
         let attempt = Attempt {
             collection: collection.clone(),
             request,
@@ -114,8 +117,10 @@ where
         async move {
             let config = &shared.config;
             // Never closed, so this only ever waits. A call that waits for its turn has not begun.
+            let waits_from = Instant::now();
             let _turn = shared.calls.acquire().await.ok();
             let asked_at = Instant::now();
+            fetch.spent.add(Phase::Queue, asked_at - waits_from);
             let read = async {
                 let answer = inner.oneshot(attempt);
                 let response = body::within(config.first_byte_timeout, answer).await??;
@@ -130,9 +135,10 @@ where
                 read(response, config, asked, asked_at).await
             };
             let outcome = body::within(config.page_timeout, read).await.flatten();
-            shared
-                .metrics
-                .count(&account.label, &outcome, asked_at.elapsed());
+            let (took, token) = (asked_at.elapsed(), signing.on(Phase::Token));
+            fetch.spent.add(Phase::Token, token);
+            fetch.spent.add(Phase::Upstream, took.saturating_sub(token));
+            shared.metrics.count(&account.label, &outcome, took);
             if let Ok(page) = &outcome {
                 collection.limits.learn(window, page);
             }

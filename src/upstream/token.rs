@@ -40,6 +40,7 @@ use crate::{
     contacts::{
         account::{self, Account},
         ids::{AccountId, StreamId},
+        spent::{Phase, Spent},
     },
     error::{Error, Kind, Result},
 };
@@ -275,7 +276,11 @@ where
         let (clock, inner) = (self.clock, self.inner.clone());
         async move {
             let stream = &collection.stream;
+            let began = Instant::now();
             let token = credential.token(stream, clock).await?;
+            if let Some(spent) = request.extensions().get::<Arc<Spent>>() {
+                spent.add(Phase::Token, began.elapsed());
+            }
             request.headers_mut().insert(AUTH, token.header.clone());
             let response = inner.oneshot(request).await?;
             match response.status() {

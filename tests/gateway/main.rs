@@ -9,6 +9,7 @@
 )]
 
 mod callers;
+mod copies;
 mod credentials;
 mod doctor;
 mod faults;

@@ -21,7 +21,7 @@ use crate::{
         collection::Collection,
         directives::Directives,
         page::{Page, PageKey, Window},
-        request::{Class, Fetch, RequestId, Terms, Urgency},
+        request::{Class, Coding, Fetch, RequestId, Terms, Urgency},
     },
     error::Error,
     metrics::Registry,
@@ -138,6 +138,7 @@ impl<S: FetchPage> Exam<S> {
         let urgency = Urgency::of(&Terms {
             deadline: Instant::now() + PATIENCE,
             class: Class::Interactive,
+            coding: Coding::Identity,
             directives: Directives::default(),
             id: RequestId::number(0, 0),
         });
@@ -150,6 +151,7 @@ impl<S: FetchPage> Exam<S> {
             urgency: urgency.clone(),
             // No kept connection is to blame for what comes.
             afresh: true,
+            spent: Arc::default(),
         };
         let mut answer = pin!(stage.clone().oneshot(fetch));
         let mut told = None;

@@ -13,8 +13,8 @@ use std::{
 
 use tokio::time::Instant;
 
-use super::Key;
-use crate::contacts::{ids::Epoch, scope::Scope};
+use super::{Key, encoding::Encoding};
+use crate::contacts::{ids::Epoch, scope::Scope, spent::Timing};
 
 /// What can be kept.
 pub trait Cached: Send + Sync + 'static {
@@ -110,6 +110,10 @@ pub struct Entry<V> {
     outdated: OnceLock<Instant>,
     /// Others will be answered with it too.
     kept: AtomicBool,
+    /// What its flight spent its time on.
+    pub timing: Timing,
+    /// Its content compressed, where somebody wanted that.
+    pub encoding: Encoding,
 }
 
 impl<V: Cached> Entry<V> {
@@ -128,6 +132,8 @@ impl<V: Cached> Entry<V> {
             stale_until: fresh_until + lifetime.stale_for,
             outdated: OnceLock::new(),
             kept: AtomicBool::new(false),
+            timing: Timing::default(),
+            encoding: Encoding::default(),
         }
     }
 
@@ -150,6 +156,8 @@ impl<V> Entry<V> {
             stale_until: from.stale_until,
             outdated: OnceLock::new(),
             kept: AtomicBool::new(false),
+            timing: Timing::default(),
+            encoding: Encoding::default(),
         }
     }
 

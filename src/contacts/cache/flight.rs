@@ -121,6 +121,7 @@ impl<K: Clone + Eq + Hash + Send + 'static, V: Send + Sync + 'static> Board<K, V
         let fetching = fetch(Fetch {
             key,
             urgency: urgency.clone(),
+            spent: Arc::default(),
             afresh: false,
         });
         tokio::spawn(fly(fetching, urgency, landing, Some((strip, keep))));
@@ -146,6 +147,7 @@ impl<K: Clone + Eq + Hash + Send + 'static, V: Send + Sync + 'static> Board<K, V
         let fetching = fetch(Fetch {
             key,
             urgency: urgency.clone(),
+            spent: Arc::default(),
             afresh: false,
         });
         let fetching = async move {

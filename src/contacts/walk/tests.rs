@@ -80,6 +80,7 @@ fn fetch(key: ListKey) -> Fetch<ListKey> {
     Fetch {
         key,
         urgency,
+        spent: Arc::default(),
         afresh: false,
     }
 }

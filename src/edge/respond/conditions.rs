@@ -12,13 +12,24 @@ impl Conditions {
         Self(headers.contains_key(IF_NONE_MATCH).then(said))
     }
 
+    pub(super) fn are_none(&self) -> bool {
+        self.0.is_none()
+    }
+
     /// Whether the caller has what this strong ETag names. Weak ones count as well (section 8.8.3.2): a body that is as
     /// good need not be sent either.
     pub(super) fn met_by(&self, etag: &[u8]) -> bool {
-        let lines = self.0.iter().flatten();
-        lines
-            .map(HeaderValue::as_bytes)
-            .any(|line| line.trim_ascii() == b"*" || tags(line).any(|tag| tag == etag))
+        let mut lines = self.lines();
+        lines.any(|line| line.trim_ascii() == b"*") || self.name(etag)
+    }
+
+    /// Whether it is this very tag that the caller has.
+    pub(super) fn name(&self, etag: &[u8]) -> bool {
+        self.lines().any(|line| tags(line).any(|tag| tag == etag))
+    }
+
+    fn lines(&self) -> impl Iterator<Item = &[u8]> {
+        self.0.iter().flatten().map(HeaderValue::as_bytes)
     }
 }
 

@@ -1,5 +1,6 @@
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
+use http::header::CONTENT_ENCODING;
 use http_body_util::BodyExt;
 use serde_json::Value;
 use tokio::time::Instant;
@@ -7,18 +8,29 @@ use tower::{ServiceExt, service_fn};
 
 use super::*;
 use crate::{
-    contacts::{list::Verdict, page::Window, testing},
-    served::Forward,
+    contacts::{
+        cache::encoding::{Begun, Content, Encoder},
+        list::{List, Verdict},
+        page::Window,
+        request::Coding,
+        spent::{Phase, Spent},
+        testing,
+    },
+    served::{Answer, Forward},
 };
 
 /// What the stage makes of an outcome below it.
 async fn respond(method: Method, outcome: Result<Reply>) -> Responded {
+    respond_to(http::Request::builder().method(method), outcome).await
+}
+
+async fn respond_to(request: http::request::Builder, outcome: Result<Reply>) -> Responded {
     let outcome = std::sync::Mutex::new(Some(outcome));
     let inner = service_fn(move |_: Inbound| {
         let outcome = outcome.lock().unwrap().take().unwrap();
         async move { outcome }
     });
-    let request = http::Request::builder().method(method).body(()).unwrap();
+    let request = request.body(()).unwrap();
     let inbound = Inbound {
         head: request.into_parts().0,
         has_body: false,
@@ -43,7 +55,7 @@ async fn written(responded: Responded) -> (String, Bytes) {
 
 const BODY: &str = r#"{"results":[],"skip":0,"limit":10,"hasMore":false,"totalResults":0}"#;
 
-fn answer<V: Cached>(value: V, served: Served) -> Answer<V> {
+fn answer<V: Content>(value: V, served: Served) -> Answer<V> {
     Answer {
         copy: testing::kept(value, Instant::now()),
         served,
@@ -53,6 +65,7 @@ fn answer<V: Cached>(value: V, served: Served) -> Answer<V> {
         } else {
             295
         },
+        coding: Coding::Identity,
     }
 }
 
@@ -92,6 +105,13 @@ async fn a_page_says_where_it_came_from() {
         );
         assert!(!responded.refused);
         let (head, body) = written(responded).await;
+        // Nothing was spent on what was held already.
+        let timing = match served {
+            Served::Fetched(_) | Served::Joined(_) => {
+                "server-timing: token;dur=0.0, queue;dur=0.0, upstream;dur=0.0\n"
+            }
+            _ => "",
+        };
         assert_eq!(
             head,
             format!(
@@ -102,6 +122,7 @@ async fn a_page_says_where_it_came_from() {
                  content-length: 67\n\
                  content-type: application/json\n\
                  etag: \"d24d04841543667a4e8d27dd85aba8a9\"\n\
+                 {timing}\
                  vary: Accept, Accept-Encoding, Prefer\n\
                  x-request-id: req-1\n"
             )
@@ -121,8 +142,18 @@ async fn a_list_says_how_it_was_read() {
         let mut list = testing::splice(pages.to_vec(), now);
         (list.verdict, list.walked.calls) = (verdict, 4);
         let expected = list.slice(Window { skip: 0, limit: 5 });
-        let reply = Reply::List(answer(list, Served::Fetched(Forward::Miss)));
-        let responded = respond(Method::GET, Ok(reply)).await;
+        let spent = Spent::default();
+        for (phase, micros) in [
+            (Phase::Token, 90),
+            (Phase::Queue, 12_345),
+            (Phase::Upstream, 401_000),
+            (Phase::Merge, 120_000),
+        ] {
+            spent.add(phase, Duration::from_micros(micros));
+        }
+        let mut answer = answer(list, Served::Fetched(Forward::Miss));
+        Arc::get_mut(&mut answer.copy).unwrap().timing = spent.timing();
+        let responded = respond(Method::GET, Ok(Reply::List(answer))).await;
         assert_eq!(
             (responded.word, responded.resource),
             ("miss", Resource::List)
@@ -139,6 +170,7 @@ async fn a_list_says_how_it_was_read() {
                  content-type: application/json\n\
                  etag: {}\n\
                  merge-status: {how}; pages=3; records=5; calls=4; oldest=4\n\
+                 server-timing: token;dur=0.0, queue;dur=12.3, upstream;dur=401.0, merge;dur=120.0\n\
                  vary: Accept, Accept-Encoding, Prefer\n\
                  x-request-id: req-1\n",
                 body.len(),
@@ -146,6 +178,78 @@ async fn a_list_says_how_it_was_read() {
             )
         );
         assert_eq!(body, expected.body);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_compressed_answer_says_so_and_is_another_representation() {
+    let now = Instant::now();
+    let compressed = |mut answer: Answer<List>| {
+        let encoded = Encoder::default().encode(&**answer.copy);
+        Begun::of(&answer.copy).unwrap().end(encoded);
+        answer.coding = Coding::Gzip;
+        answer
+    };
+    let list = compressed(answer(testing::list(50, now), Served::Hit));
+    let (identity, encoding) = (list.copy.etag.clone(), list.copy.clone());
+    let (head, body) = written(respond(Method::GET, Ok(Reply::List(list))).await).await;
+    let etag = std::str::from_utf8(identity.as_bytes()).unwrap();
+    assert_eq!(
+        head,
+        format!(
+            "200\n\
+             age: 4\n\
+             cache-control: private, no-cache\n\
+             cache-status: contacts-gateway; hit; ttl=295\n\
+             content-encoding: gzip\n\
+             content-length: {}\n\
+             content-type: application/json\n\
+             etag: {}-gzip\"\n\
+             merge-status: verified; checks=seam; pages=1; records=50; calls=1; oldest=4\n\
+             vary: Accept, Accept-Encoding, Prefer\n\
+             x-request-id: req-1\n",
+            body.len(),
+            etag.strip_suffix('"').unwrap(),
+        )
+    );
+    assert_eq!(body, encoding.encoding.made().unwrap().body);
+
+    // Wanted so, but not there: the content as it is.
+    let mut plain = answer(testing::list(50, now), Served::Hit);
+    plain.coding = Coding::Gzip;
+    let (head, body) = written(respond(Method::GET, Ok(Reply::List(plain))).await).await;
+    assert!(!head.contains("content-encoding") && head.contains(etag));
+    assert_eq!(body, testing::list(50, now).document().concat());
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_has_it_compressed_need_not_wait_for_it_to_be_compressed_here() {
+    let tag = |etag: &str| format!("\"d24d04841543667a4e8d27dd85aba8a9{etag}\"");
+    for (wanted, had, told) in [
+        (Coding::Gzip, tag("-gzip"), Some((tag("-gzip"), true))),
+        (Coding::Gzip, tag(""), Some((tag(""), false))),
+        // Nothing there is compressed, and it is not said which one is meant.
+        (Coding::Gzip, "*".to_owned(), Some((tag(""), false))),
+        (Coding::Gzip, tag("-br"), None),
+        (Coding::Identity, tag("-gzip"), None),
+    ] {
+        let mut plain = answer(testing::decode(BODY, 0, 10), Served::Hit);
+        plain.coding = wanted;
+        let request = http::Request::get("/").header("if-none-match", &had);
+        let response = respond_to(request, Ok(Reply::Page(plain))).await.response;
+        let coded = response.headers().contains_key(CONTENT_ENCODING);
+        match told {
+            Some((etag, gzip)) => {
+                assert_eq!(response.status(), StatusCode::NOT_MODIFIED, "{had}");
+                assert_eq!(response.headers()[ETAG], etag);
+                assert_eq!(coded, gzip, "{had}");
+            }
+            None => {
+                assert_eq!(response.status(), StatusCode::OK, "{had}");
+                assert_eq!(response.headers()[ETAG], tag(""));
+                assert!(!coded, "{had}");
+            }
+        }
     }
 }
 

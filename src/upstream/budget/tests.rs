@@ -133,6 +133,7 @@ fn fetch(account: &Arc<Account>, stream: &str, class: Class, patience: Duration)
             window: PageWindow { skip: 0, limit: 1 },
         },
         urgency: Urgency::of(&terms),
+        spent: Arc::default(),
         afresh: false,
     }
 }

@@ -104,6 +104,7 @@ impl Bench {
             .oneshot(Fetch {
                 key,
                 urgency,
+                spent: Arc::default(),
                 afresh: false,
             })
             .await;
@@ -591,6 +592,7 @@ async fn calls_beyond_the_most_at_once_wait_and_their_wait_is_no_timeout() {
         stage.clone().oneshot(Fetch {
             key,
             urgency,
+            spent: Arc::default(),
             afresh: false,
         })
     };

@@ -1,0 +1,139 @@
+//! What an answer from the cache says of itself: where it came from, how old it is, and what of it the caller may have.
+
+use std::fmt::Write;
+
+use bytes::BytesMut;
+use http::{
+    HeaderMap, HeaderName, HeaderValue,
+    header::{AGE, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, ETAG, VARY},
+};
+
+use super::conditions::Conditions;
+use crate::{
+    contacts::{
+        cache::encoding::{Content, Encoded},
+        list::List,
+        request::Coding,
+        spent::Timing,
+    },
+    served::{Answer, Served},
+};
+
+pub(super) const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
+const MERGE_STATUS: HeaderName = HeaderName::from_static("merge-status");
+const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
+
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+const GZIP: HeaderValue = HeaderValue::from_static("gzip");
+const PRIVATE: HeaderValue = HeaderValue::from_static("private, no-cache");
+const VARY_BY: HeaderValue = HeaderValue::from_static("Accept, Accept-Encoding, Prefer");
+
+/// The headers that every answer from the cache has.
+pub(super) fn describe<V: Content>(
+    headers: &mut HeaderMap,
+    answer: &Answer<V>,
+    encoded: Option<&Encoded>,
+    conditions: &Conditions,
+) {
+    let (mut etag, length) = match encoded {
+        Some(encoded) => (encoded.etag.clone(), encoded.body.len() as u64),
+        None => (answer.copy.etag().clone(), answer.copy.length()),
+    };
+    let mut coding = encoded.map_or(Coding::Identity, |_| Coding::Gzip);
+    // Whoever has it compressed is told that it still holds, also where it would not be compressed now: a list that was
+    // read again has no encoding yet, a slice never.
+    if answer.coding == Coding::Gzip && coding == Coding::Identity && !conditions.are_none() {
+        let gzipped = etag.gzipped();
+        if conditions.name(gzipped.as_bytes()) {
+            (etag, coding) = (gzipped, Coding::Gzip);
+        }
+    }
+    if coding == Coding::Gzip {
+        headers.insert(CONTENT_ENCODING, GZIP);
+    }
+    headers.insert(CONTENT_TYPE, JSON);
+    headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
+    if let Ok(etag) = HeaderValue::from_maybe_shared(etag.as_bytes().clone()) {
+        headers.insert(ETAG, etag);
+    }
+    headers.insert(AGE, HeaderValue::from(answer.age.as_secs()));
+    headers.insert(CACHE_CONTROL, PRIVATE);
+    headers.insert(CACHE_STATUS, cache_status(answer));
+    headers.insert(VARY, VARY_BY);
+    if let Served::Fetched(_) | Served::Joined(_) = answer.served {
+        headers.insert(SERVER_TIMING, server_timing(answer.copy.timing));
+    }
+}
+
+/// RFC 9211, as far as one cache can tell.
+fn cache_status<V>(answer: &Answer<V>) -> HeaderValue {
+    let ttl = answer.ttl;
+    match answer.served {
+        Served::Hit => text(format_args!("contacts-gateway; hit; ttl={ttl}")),
+        Served::Slice => text(format_args!(
+            "contacts-gateway; hit; ttl={ttl}; detail=slice"
+        )),
+        Served::Floor => text(format_args!(
+            "contacts-gateway; hit; ttl={ttl}; detail=refresh_floor"
+        )),
+        Served::Stale(None) => text(format_args!("contacts-gateway; hit; ttl={ttl}")),
+        Served::Stale(Some(failure)) => {
+            let code = failure.code();
+            text(format_args!(
+                "contacts-gateway; hit; ttl={ttl}; detail={code}"
+            ))
+        }
+        Served::Fetched(forward) => {
+            let why = forward.word();
+            let stored = if answer.copy.is_kept() {
+                "; stored"
+            } else {
+                ""
+            };
+            text(format_args!(
+                "contacts-gateway; fwd={why}; fwd-status=200{stored}"
+            ))
+        }
+        Served::Joined(forward) => text(format_args!(
+            "contacts-gateway; fwd={}; collapsed",
+            forward.word()
+        )),
+    }
+}
+
+/// What the flight that fetched it spent its time on, in milliseconds (W3C Server Timing).
+fn server_timing(timing: Timing) -> HeaderValue {
+    let told: Vec<_> = timing
+        .phases()
+        .map(|(phase, tenths)| format!("{};dur={}.{}", phase.word(), tenths / 10, tenths % 10))
+        .collect();
+    text(format_args!("{}", told.join(", ")))
+}
+
+/// How a list was read.
+pub(super) fn describe_list(headers: &mut HeaderMap, answer: &Answer<List>) {
+    headers.insert(MERGE_STATUS, merge_status(answer));
+}
+
+fn merge_status(answer: &Answer<List>) -> HeaderValue {
+    let list = &answer.copy;
+    let checks = match list.verdict.checks() {
+        Some(checks) => format!("checks={checks}; "),
+        None => String::new(),
+    };
+    text(format_args!(
+        "{}; {checks}pages={}; records={}; calls={}; oldest={}",
+        list.verdict,
+        list.walked.pages,
+        list.len(),
+        list.walked.calls,
+        answer.age.as_secs(),
+    ))
+}
+
+pub(super) fn text(arguments: std::fmt::Arguments<'_>) -> HeaderValue {
+    let mut text = BytesMut::with_capacity(64);
+    // Memory takes whatever is written to it, and nothing but ASCII is.
+    let _ = text.write_fmt(arguments);
+    HeaderValue::from_maybe_shared(text.freeze()).unwrap_or(HeaderValue::from_static(""))
+}
