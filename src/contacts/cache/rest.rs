@@ -50,13 +50,16 @@ fn length(error: &Error, failures: u32) -> Option<Duration> {
         | Kind::CredentialsUnavailable
         | Kind::UpstreamUnavailable
         | Kind::MergeBusy => None,
-        // The credential's gate knows how long, for nothing, and when another secret has ended it.
-        Kind::UpstreamAuthRejected if error.told_to_wait().is_some() => None,
         Kind::StreamNotFound => Some(Duration::from_secs(10)),
         Kind::UpstreamRateLimited => Some(error.told_to_wait().unwrap_or(Duration::from_secs(60))),
-        _ => {
+        kind => {
             let growing = Duration::from_secs(1 << failures.saturating_sub(1).min(2));
-            Some(growing.max(error.told_to_wait().unwrap_or_default()))
+            let told = match kind {
+                // That is how long the credential rests. Its gate says so for nothing, and knows when another secret ends it.
+                Kind::UpstreamAuthRejected => None,
+                _ => error.told_to_wait(),
+            };
+            Some(growing.max(told.unwrap_or_default()))
         }
     }
 }
@@ -193,12 +196,10 @@ mod tests {
     #[test]
     fn a_key_does_not_outlast_the_rest_of_its_credential() {
         let (resting, now) = (Resting::default(), Instant::now());
-        let rejected = error(Kind::UpstreamAuthRejected);
-        resting.failed(1, &rejected.clone().retry_after(seconds(300)), now);
-        assert!(resting.of(&1, now).is_none());
-        // Refused once and not tried again, so that no rest began below.
-        resting.failed(2, &rejected, now);
-        assert!(resting.of(&2, now).is_some());
+        let rejected = error(Kind::UpstreamAuthRejected).retry_after(seconds(300));
+        resting.failed(1, &rejected, now);
+        assert!(resting.of(&1, now).is_some());
+        assert!(resting.of(&1, now + seconds(1)).is_none());
     }
 
     #[test]
