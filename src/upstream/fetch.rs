@@ -4,6 +4,7 @@
 //! and nothing of its text reaches a caller.
 
 use std::{
+    pin::pin,
     sync::Arc,
     task::{Context, Poll},
     time::Duration,
@@ -18,7 +19,11 @@ use http::{
 use http_body::Body;
 use http_body_util::Empty;
 use prometheus::{Histogram, IntCounterVec};
-use tokio::{sync::Semaphore, time::Instant};
+use tokio::{
+    select,
+    sync::{Semaphore, oneshot},
+    time::Instant,
+};
 use tower::{Layer, Service, ServiceExt, layer::layer_fn};
 
 use super::{
@@ -105,18 +110,32 @@ where
         if fetch.afresh {
             request.extensions_mut().insert(Afresh);
         }
+        let (began, beginning) = oneshot::channel();
         let attempt = Attempt {
             collection: collection.clone(),
             request,
+            began,
         };
         let (shared, inner) = (self.shared.clone(), self.inner.clone());
         async move {
             let config = &shared.config;
             // Never closed, so this only ever waits. A call that waits for its turn has not begun.
             let _turn = shared.calls.acquire().await.ok();
+            let mut answer = pin!(inner.oneshot(attempt));
+            // A token that is waited for is nothing that upstream takes its time for.
+            let unsigned = select! {
+                biased;
+                _ = beginning => None,
+                answered = &mut answer => Some(answered),
+            };
             let asked_at = Instant::now();
             let read = async {
-                let answer = inner.oneshot(attempt);
+                let answer = async {
+                    match unsigned {
+                        Some(answered) => answered,
+                        None => answer.await,
+                    }
+                };
                 let response = body::within(config.first_byte_timeout, answer).await??;
                 read(response, config, window, asked_at).await
             };

@@ -24,5 +24,6 @@ mod rotation;
 mod signatures;
 mod sparing;
 mod support;
+mod token_service;
 mod walks;
 mod wire;

@@ -12,10 +12,10 @@ use tokio::{sync, time::Instant};
 use tracing::{info, warn};
 
 use super::{
-    Config,
     keyring::{Keyring, Slot},
     metrics::{AccountMetrics, Health},
     refusals::{Refusals, Resting, Verdict},
+    service::{Backoff, TokenService},
     sign::Signer,
     words::Reason,
 };
@@ -48,14 +48,17 @@ pub(super) struct Credential {
     settings: Settings,
     state: Mutex<State>,
     /// Held while the token for everybody is minted.
-    minting: sync::Mutex<()>,
+    minting: Arc<sync::Mutex<()>>,
     metrics: AccountMetrics,
 }
 
 /// What the configuration says of it.
 #[derive(Clone, Debug)]
 pub(super) struct Settings {
-    pub(super) token: Config,
+    pub(super) lifetime: Duration,
+    pub(super) backdate: Duration,
+    /// Where tokens come from instead of the keyring, which then stays empty.
+    pub(super) service: Option<Arc<TokenService>>,
     pub(super) jti: Jti,
     pub(super) claims: Claims,
     /// From 0 to 1: keeps a thousand accounts from minting together.
@@ -68,6 +71,8 @@ struct State {
     refusals: Refusals,
     /// The token that calls share.
     token: Option<Token>,
+    /// What the token service has failed at.
+    backoff: Backoff,
     /// Whether each call gets a token of its own.
     once: bool,
     health: Health,
@@ -80,7 +85,14 @@ impl Credential {
         if once {
             metrics.switched();
         }
-        metrics.became(Health::Ok, Health::Disabled);
+        let health = match &settings.service {
+            Some(_) => {
+                metrics.asks();
+                Health::Ok
+            }
+            None => Health::Disabled,
+        };
+        metrics.became(Health::Ok, health);
         Self {
             account,
             settings,
@@ -88,11 +100,12 @@ impl Credential {
                 keyring: Keyring::default(),
                 refusals: Refusals::default(),
                 token: None,
+                backoff: Backoff::default(),
                 once,
-                health: Health::Disabled,
+                health,
                 last: None,
             }),
-            minting: sync::Mutex::default(),
+            minting: Arc::default(),
             metrics,
         }
     }
@@ -113,7 +126,11 @@ impl Credential {
     }
 
     pub(super) fn is_disabled(&self) -> bool {
-        self.lock().keyring.is_empty()
+        self.lacks_secret(&self.lock())
+    }
+
+    fn lacks_secret(&self, state: &State) -> bool {
+        state.keyring.is_empty() && self.settings.service.is_none()
     }
 
     /// How many keys were ever made.
@@ -126,7 +143,7 @@ impl Credential {
     pub(super) fn admit(&self, stream: &StreamId, now: Now) -> Result<Option<u64>> {
         let mut state = self.lock();
         self.look(&mut state, now);
-        if state.keyring.is_empty() {
+        if self.lacks_secret(&state) {
             return Err(disabled());
         }
         let admitted = state.refusals.admit(stream, now.steady);
@@ -242,7 +259,7 @@ impl Credential {
 
     /// Tells the metrics how the credential is.
     fn feel(&self, state: &mut State) {
-        let health = if state.keyring.is_empty() {
+        let health = if self.lacks_secret(state) {
             Health::Disabled
         } else if state.refusals.rests() {
             Health::Resting
