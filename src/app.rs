@@ -59,8 +59,7 @@ use crate::{
         budget::{self, Budgets},
         client::Client,
         fetch, retry,
-        secret::Sources,
-        token::{self, Credentials, gate},
+        token::{self, Credentials, Secrets, TokenService, gate},
         witness::Witness,
     },
 };
@@ -205,20 +204,21 @@ pub(crate) fn examined(
         .service(client))
 }
 
-/// The accounts' credentials. `secrets` are in the order of `config.accounts`, and are read here, blocking.
+/// The accounts' credentials. Their secrets are read here, blocking.
 pub(crate) fn credentials(
     config: &Config,
     accounts: &Accounts,
-    secrets: Vec<impl Into<Sources>>,
+    secrets: Secrets,
     registry: &Registry,
-) -> metrics::Result<Arc<Credentials>> {
-    let told = config.accounts.iter().zip(secrets);
+) -> Result<Arc<Credentials>, StartError> {
+    let told = config.accounts.iter().zip(secrets.accounts);
     Ok(Arc::new(Credentials::new(
         accounts
             .iter()
             .zip(told)
-            .map(|(account, (told, secrets))| (account, told, secrets.into())),
+            .map(|(account, (told, secrets))| (account, told, secrets)),
         &config.token,
+        TokenService::new(&config.token, secrets.service)?.as_ref(),
         chance,
         &token::Metrics::new(registry)?,
     )))
@@ -339,14 +339,12 @@ pub struct App {
 
 impl App {
     /// Builds the gateway and binds its listeners. `secrets` are those of `config.accounts`, in their order, and are read
-    /// here, blocking; an account without one starts disabled.
+    /// here, blocking; an account without one starts disabled. With a token service, only its own is looked at.
     ///
     /// # Errors
     /// If a listener's address is taken, or the system lacks something that is needed.
-    pub async fn bind(
-        config: &Config,
-        secrets: Vec<impl Into<Sources>>,
-    ) -> Result<Self, StartError> {
+    pub async fn bind(config: &Config, secrets: impl Into<Secrets>) -> Result<Self, StartError> {
+        let secrets = secrets.into();
         let registry = Registry::new()?;
         let accounts = Arc::new(Accounts::new(&config.accounts)?);
         let credentials = credentials(config, &accounts, secrets, &registry)?;

@@ -46,6 +46,8 @@ mod properties;
 mod tests;
 
 pub use problem::{Problem, Problems};
+#[cfg(test)]
+pub(crate) use rules::Broken;
 pub use rules::{Quantity, Rules};
 
 /// The largest file that is read, in bytes. A thousand accounts need a quarter of it.
@@ -79,7 +81,10 @@ impl Config {
         rules.section("cache", |rules| self.cache.check(rules));
         rules.section("merge", |rules| self.merge.check(rules));
         for (index, account) in self.accounts.iter().enumerate() {
-            rules.section(&format!("accounts[{index}]"), |rules| account.check(rules));
+            let signs = self.token.source == upstream::token::TokenSource::Sign;
+            rules.section(&format!("accounts[{index}]"), |rules| {
+                account.check(signs, rules);
+            });
         }
         let accounts = || self.accounts.iter();
         rules.unique(
@@ -186,6 +191,15 @@ pub fn secrets(
     config.accounts.iter().map(sources).collect()
 }
 
+/// Where the secret is that the token service wants to see; `None` if it wants none, or is not used.
+pub fn service_secret(
+    config: &Config,
+    folder: &Path,
+    env: impl IntoIterator<Item = (impl Into<OsString>, impl Into<OsString>)>,
+) -> Option<Source> {
+    secret_header(&config.token, folder, &Variables::new(env))
+}
+
 /// The folder that the paths in a configuration file are relative to.
 pub fn folder(path: &Path) -> &Path {
     path.parent().unwrap_or(Path::new(""))
@@ -207,6 +221,18 @@ fn next_secret(
 ) -> Option<Source> {
     let (file, name) = (&account.next_secret_file, &account.next_secret_env);
     source(file.as_deref(), name.as_deref(), folder, env)
+}
+
+fn secret_header(
+    config: &upstream::token::Config,
+    folder: &Path,
+    env: &Variables,
+) -> Option<Source> {
+    let service = &config.service;
+    let file = Some(&*service.secret_header_file).filter(|file| !file.as_os_str().is_empty());
+    let name = Some(&*service.secret_header_env).filter(|name| !name.is_empty());
+    let used = config.source == upstream::token::TokenSource::Service;
+    source(file, name, folder, env).filter(|_| used)
 }
 
 fn source(

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use bytesize::ByteSize;
 use http_body_util::Empty;
 use serde::{Deserialize, Serialize};
+use tokio::sync::oneshot;
 
 use crate::{config::Rules, contacts::collection::Collection};
 
@@ -25,6 +26,8 @@ pub mod witness;
 pub struct Attempt {
     pub collection: Arc<Collection>,
     pub request: http::Request<Empty<Bytes>>,
+    /// Told when it is signed and goes: from then on upstream's time runs. Dropped means the same.
+    pub began: oneshot::Sender<()>,
 }
 
 /// `[upstream]`: Kore.ai, as this gateway reaches it.

@@ -17,7 +17,7 @@ use crate::{
     },
     error::{Error, Result},
     service::{ServeList, ServePage},
-    upstream::secret::Secret,
+    upstream::secret::{Secret, Sources},
 };
 
 pub(super) const SECOND: Duration = Duration::from_secs(1);
@@ -151,6 +151,7 @@ impl Stack {
         let credentials = Arc::new(Credentials::new(
             self.accounts.iter().map(credential),
             &token::Config::default(),
+            None,
             dice,
             &token::Metrics::new(&self.registry).unwrap(),
         ));

@@ -14,7 +14,10 @@ use self::{
     show::{Examined, Show},
 };
 use super::{Cli, EXIT_USAGE, Failure};
-use crate::config::{self, Config};
+use crate::{
+    config::{self, Config},
+    upstream::token::Secrets,
+};
 
 mod diagnosis;
 mod exam;
@@ -85,7 +88,11 @@ pub(super) async fn run(args: Args) -> Result<ExitCode, Failure> {
     let env: Vec<_> = std::env::vars_os().collect();
     let mut config = config::load(&args.config, env.clone())?;
     choose(&mut config, &args.accounts)?;
-    let secrets = config::secrets(&config, config::folder(&args.config), env.clone());
+    let folder = config::folder(&args.config);
+    let secrets = Secrets {
+        accounts: config::secrets(&config, folder, env.clone()),
+        service: config::service_secret(&config, folder, env.clone()),
+    };
     let told = config.accounts.clone();
     let (base_url, admin) = (config.upstream.base_url.clone(), config.admin.address);
     let plans: Vec<_> = told

@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::Failure;
-use crate::{app::App, config, telemetry};
+use crate::{app::App, config, telemetry, upstream::token::Secrets};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -28,7 +28,11 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
     let config = config::load(&args.config, std::env::vars_os())?;
     telemetry::start(&config.log)?;
     super::forbid_core_dumps()?;
-    let secrets = config::secrets(&config, config::folder(&args.config), std::env::vars_os());
+    let folder = config::folder(&args.config);
+    let secrets = Secrets {
+        accounts: config::secrets(&config, folder, std::env::vars_os()),
+        service: config::service_secret(&config, folder, std::env::vars_os()),
+    };
     let app = App::bind(&config, secrets).await?;
     // The log may be set to say less; where to connect is what one wants to know of port 0.
     let (traffic, admin) = (app.traffic, app.admin);

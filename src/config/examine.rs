@@ -12,9 +12,13 @@ use super::{
     findings::{At, Findings, Raw},
     folder, keys, next_secret,
     problem::{Fault, Place},
+    secret_header,
     variables::Variables,
 };
-use crate::upstream::token::Signer;
+use crate::upstream::{
+    secret::Source,
+    token::{self, Signer, TokenSource},
+};
 
 /// Whether secrets are read too, and are problems if they cannot be.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -167,6 +171,20 @@ fn find_secrets(config: &Config, folder: &Path, env: &Variables, findings: &mut 
         .iter()
         .map(|raw| raw.key.clone())
         .collect();
+    if let Some(source) = secret_header(&config.token, folder, env) {
+        let in_file = matches!(source, Source::File(_));
+        let name = if in_file { "file" } else { "env" };
+        let key = format!("token.service.secret_header_{name}");
+        let good = !broken.contains(&key) && !findings.is_spoilt(&key);
+        if let Err(problem) = token::read_header(&source)
+            && good
+        {
+            findings.report(findings.place(&key), &key, Fault::Secret(problem));
+        }
+    }
+    if config.token.source == TokenSource::Service {
+        return;
+    }
     for (index, account) in config.accounts.iter().enumerate() {
         let secrets = [
             (

@@ -156,6 +156,7 @@ fn text_kind(visitor: &dyn Expected) -> Kind {
         "socket address" => Kind::Address,
         "path string" => Kind::File,
         crate::contacts::account::claims::EXPECTED => Kind::Claims,
+        crate::upstream::token::headers::EXPECTED => Kind::Headers,
         _ => Kind::Text,
     }
 }
@@ -321,6 +322,10 @@ mod tests {
             "listen.address Address",
             "listen.workers Number { max: 18446744073709551615 }",
             "log.access Switch",
+            "token.source Choice([\"sign\", \"service\"])",
+            "token.service.headers Headers",
+            "token.service.method Choice([\"POST\", \"GET\"])",
+            "token.service.secret_header_file File",
             "upstream.paging Choice([\"skip_limit\", \"page_limit\"])",
         ] {
             assert!(
@@ -334,7 +339,9 @@ mod tests {
                 line.contains("_timeout ")
                     || line.contains("fresh_for ")
                     || line.contains("stale_for ")
-                    || line.contains("token."),
+                    || ["lifetime", "backdate", "secret_poll"]
+                        .iter()
+                        .any(|key| line.starts_with(&format!("token.{key} "))),
                 "{line}"
             );
             assert_eq!(

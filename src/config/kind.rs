@@ -27,12 +27,14 @@ pub(crate) enum Kind {
     File,
     /// A table of plain values, whatever their names.
     Claims,
+    /// A table of texts, whatever their names.
+    Headers,
 }
 
 impl Kind {
     /// True if no value of this kind can be a secret.
     pub(crate) fn is_harmless(self) -> bool {
-        !matches!(self, Self::Text | Self::File | Self::Claims)
+        !matches!(self, Self::Text | Self::File | Self::Claims | Self::Headers)
     }
 
     /// Reads a value of the file. The error is the end of a sentence that begins with the value.
@@ -56,11 +58,19 @@ impl Kind {
                 let all = table.iter().all(|(_, value)| plain(value.get_ref()));
                 if all { Ok(()) } else { Err(self.wanted()) }
             }
+            (Self::Headers, DeValue::Table(table)) => {
+                if table.iter().all(|(_, value)| value.get_ref().is_str()) {
+                    Ok(())
+                } else {
+                    Err(self.wanted())
+                }
+            }
             // A quoted number or switch in the file is a mistake worth a word; in a variable it is the only way.
             (Self::Share, DeValue::Float(_) | DeValue::Integer(_)) => Ok(()),
-            (Self::Number { .. } | Self::Share | Self::Switch | Self::Claims, _) => {
-                Err(self.wanted())
-            }
+            (
+                Self::Number { .. } | Self::Share | Self::Switch | Self::Claims | Self::Headers,
+                _,
+            ) => Err(self.wanted()),
             (_, DeValue::String(text)) => self.accepts_text(text),
             _ => Err(self.wanted()),
         }
@@ -84,7 +94,7 @@ impl Kind {
             Self::Address => text.parse::<SocketAddr>().is_ok(),
             Self::Choice(choices) => choices.contains(&text),
             Self::Text | Self::File => true,
-            Self::Claims => false,
+            Self::Claims | Self::Headers => false,
         };
         if good { Ok(()) } else { Err(self.wanted()) }
     }
@@ -121,6 +131,9 @@ impl Kind {
             Self::Claims => {
                 r#"is not a table of texts, numbers, true and false (write { iss = "cs-1" })"#
                     .to_owned()
+            }
+            Self::Headers => {
+                r#"is not a table of texts (write { x-team = "contacts" })"#.to_owned()
             }
         }
     }

@@ -94,6 +94,18 @@ impl Rules {
         );
     }
 
+    /// `name` must be that of an environment variable. Capitals only, so that a secret put here by mistake is refused and
+    /// not later named as a variable.
+    pub fn variable(&mut self, key: &str, name: &str) {
+        self.text(
+            key,
+            name,
+            128,
+            |c| matches!(c, 'A'..='Z' | '0'..='9' | '_'),
+            "A-Z, 0-9 and _: the name of an environment variable, not the secret itself",
+        );
+    }
+
     /// `address` must be on loopback: until callers can be configured, whoever connects may read everything.
     pub fn loopback(&mut self, key: &str, address: SocketAddr) {
         if !address.ip().to_canonical().is_loopback() {

@@ -587,3 +587,65 @@ fn a_missing_secret_concerns_its_account_alone_but_not_for_check() {
         ]
     );
 }
+
+/// What is missing and what would mislead, with tokens from a service.
+#[test]
+fn a_token_service_takes_the_place_of_the_accounts_secrets() {
+    const SERVICE: &str = "[token]\nsource = 'service'\n[token.service]\nurl = 'https://t.example'";
+    const BARE: &str = "[[accounts]]\nname = 'acme'\naccount_id = '65f7'\nclient_id = 'cs-1'\n";
+    let told = |service: &str, more: &str| {
+        let told = told_with(&format!("{service}\n{BARE}{more}"), &[]);
+        let keys = heads(&told).into_iter().map(|head| {
+            let message = head.split(": ").skip(1);
+            message.collect::<Vec<_>>().join(": ")
+        });
+        keys.collect::<Vec<_>>().join("; ")
+    };
+    assert_eq!(told(SERVICE, ""), "");
+    for more in [
+        "client_secret_file = 's'",
+        "client_secret_env = 'S'",
+        "next_secret_file = 's'",
+        "next_secret_env = 'S'",
+        "algorithm = 'RS256'",
+        "claims = { a = 1 }",
+    ] {
+        let key = more.split(' ').next().expect("a key");
+        let expected =
+            format!("accounts[0].{key}: is not used while token.source is \"service\": remove it");
+        assert_eq!(told(SERVICE, more), expected);
+    }
+    for (service, expected) in [
+        (
+            "[token]\nsource = 'service'",
+            "token.service.url: is required while token.source is \"service\"",
+        ),
+        (
+            "[token.service]\nurl = 'https://t.example'",
+            "token.service.url: is not used: set token.source = \"service\", or remove it; accounts[0].client_secret_file: or client_secret_env is required",
+        ),
+    ] {
+        assert_eq!(told(service, ""), expected);
+    }
+
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("gw.toml");
+    let text = format!("{SERVICE}\nsecret_header_file = 'key'\n{BARE}");
+    fs::write(&path, text).expect("a file");
+    let env = || Vec::<(String, String)>::new();
+    let config = load(&path, env()).expect("good without its secret");
+    let source = service_secret(&config, folder.path(), env()).expect("a source");
+    assert!(source.read().is_err());
+    let problems = check(&path, env()).expect_err("no secret").to_string();
+    assert!(
+        problems.contains("token.service.secret_header_file"),
+        "{problems}"
+    );
+    for (content, good) in [("k", true), ("a\nCANARY-7f3a", false)] {
+        fs::write(folder.path().join("key"), content).expect("a file");
+        let checked = check(&path, env());
+        assert_eq!(checked.is_ok(), good);
+        let told = checked.err().map(|problems| problems.to_string());
+        assert!(!told.unwrap_or_default().contains(CANARY));
+    }
+}

@@ -486,7 +486,9 @@ where
                 let (code, cause) = (error.kind().code(), error.cause());
                 match error.kind() {
                     // Its reason is in the log already, and each stale copy would repeat it each second.
-                    Kind::UpstreamUnavailable | Kind::BudgetExhausted => {
+                    Kind::UpstreamUnavailable
+                    | Kind::BudgetExhausted
+                    | Kind::TokenServiceUnavailable => {
                         debug!(code, cause, "{}", error.detail());
                     }
                     _ => warn!(code, cause, "{}", error.detail()),

@@ -7,6 +7,7 @@ use std::{
     num::NonZeroUsize,
     sync::{Arc, Mutex, PoisonError},
     task::{Context, Poll},
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -15,7 +16,7 @@ use http::{
     StatusCode,
     header::{CONTENT_LENGTH, TRANSFER_ENCODING},
 };
-use http_body_util::Empty;
+use http_body_util::{Empty, Full};
 use hyper::body::Incoming;
 use hyper_rustls::HttpsConnectorBuilder;
 use hyper_util::{
@@ -29,7 +30,7 @@ use lru::LruCache;
 use rustls::{ClientConfig, RootCertStore};
 use rustls_platform_verifier::ConfigVerifierExt;
 use tokio::{select, time::Instant};
-use tower::Service;
+use tower::{Service, ServiceExt};
 
 use self::{
     connector::{Born, Connector, IDLE_FOR},
@@ -98,25 +99,7 @@ impl Client {
     /// If the operating system's certificates cannot be loaded for an `https` upstream.
     pub fn new(config: &Config) -> std::result::Result<Self, rustls::Error> {
         let plaintext = config.base_url.starts_with("http://");
-        let tls = if plaintext {
-            // Never used; a machine without certificates can still reach a plaintext upstream.
-            ClientConfig::builder()
-                .with_root_certificates(RootCertStore::empty())
-                .with_no_client_auth()
-        } else {
-            ClientConfig::with_platform_verifier()?
-        };
-        let mut tcp = HttpConnector::new();
-        tcp.enforce_http(false);
-        tcp.set_nodelay(true);
-        let builder = HttpsConnectorBuilder::new().with_tls_config(tls);
-        let builder = if plaintext {
-            builder.https_or_http()
-        } else {
-            builder.https_only()
-        };
-        let https = builder.enable_http1().wrap_connector(tcp.clone());
-        let connector = Connector::new(tcp, https, config.connect_timeout);
+        let connector = connector(plaintext, config.connect_timeout)?;
         Ok(Self {
             lanes: Arc::new(Mutex::new(LruCache::new(LANES_MAX))),
             unpooled: pool(connector.clone(), 0),
@@ -140,8 +123,57 @@ impl Client {
     }
 }
 
-/// Connections to upstream, so many of them kept while they are idle.
-fn pool(connector: Connector, idle_max: usize) -> Http {
+/// A client for somebody else than upstream, with the same trust and few connections: for one host that is asked rarely.
+///
+/// # Errors
+/// As [`Client::new`].
+pub(super) fn aside(
+    plaintext: bool,
+    connect_timeout: Duration,
+) -> std::result::Result<
+    impl Service<
+        http::Request<Full<Bytes>>,
+        Response = http::Response<Incoming>,
+        Error = Error,
+        Future: Send,
+    > + Clone
+    + Send
+    + Sync
+    + 'static,
+    rustls::Error,
+> {
+    let client: legacy::Client<_, Full<Bytes>> = pool(connector(plaintext, connect_timeout)?, 2);
+    Ok(client.map_err(|error| faults::classify(&error)))
+}
+
+/// Makes connections that trust what the operating system trusts.
+fn connector(plaintext: bool, timeout: Duration) -> std::result::Result<Connector, rustls::Error> {
+    let tls = if plaintext {
+        // Never used; a machine without certificates can still reach a plaintext upstream.
+        ClientConfig::builder()
+            .with_root_certificates(RootCertStore::empty())
+            .with_no_client_auth()
+    } else {
+        ClientConfig::with_platform_verifier()?
+    };
+    let mut tcp = HttpConnector::new();
+    tcp.enforce_http(false);
+    tcp.set_nodelay(true);
+    let builder = HttpsConnectorBuilder::new().with_tls_config(tls);
+    let builder = if plaintext {
+        builder.https_or_http()
+    } else {
+        builder.https_only()
+    };
+    let https = builder.enable_http1().wrap_connector(tcp.clone());
+    Ok(Connector::new(tcp, https, timeout))
+}
+
+/// Connections to one host, so many of them kept while they are idle.
+fn pool<B>(connector: Connector, idle_max: usize) -> legacy::Client<Connector, B>
+where
+    B: http_body::Body<Data: Send> + Send,
+{
     legacy::Client::builder(TokioExecutor::new())
         .pool_timer(TokioTimer::new())
         .pool_idle_timeout(IDLE_FOR)

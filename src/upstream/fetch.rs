@@ -4,6 +4,7 @@
 //! and nothing of its text reaches a caller.
 
 use std::{
+    pin::pin,
     sync::Arc,
     task::{Context, Poll},
     time::Duration,
@@ -18,7 +19,11 @@ use http::{
 use http_body::Body;
 use http_body_util::Empty;
 use prometheus::{Histogram, IntCounterVec};
-use tokio::{sync::Semaphore, time::Instant};
+use tokio::{
+    select,
+    sync::{Semaphore, oneshot},
+    time::Instant,
+};
 use tower::{Layer, Service, ServiceExt, layer::layer_fn};
 
 use super::{
@@ -32,7 +37,7 @@ use crate::{
         account::Account,
         page::{Page, PageKey, Window, contact::Tenant, decode::Asked},
         request::Fetch,
-        spent::{Phase, Spent},
+        spent::Phase,
     },
     error::{Again, Error, Kind, Result},
     metrics::{self, Registry},
@@ -107,11 +112,11 @@ where
         if fetch.afresh {
             request.extensions_mut().insert(Afresh);
         }
-        let signing = Arc::new(Spent::default());
-        request.extensions_mut().insert(signing.clone());
+        let (began, beginning) = oneshot::channel();
         let attempt = Attempt {
             collection: collection.clone(),
             request,
+            began,
         };
         let (shared, inner) = (self.shared.clone(), self.inner.clone());
         async move {
@@ -119,10 +124,24 @@ where
             // Never closed, so this only ever waits. A call that waits for its turn has not begun.
             let waits_from = Instant::now();
             let _turn = shared.calls.acquire().await.ok();
+            let turn = Instant::now();
+            let mut answer = pin!(inner.oneshot(attempt));
+            // A token that is waited for is nothing that upstream takes its time for.
+            let unsigned = select! {
+                biased;
+                _ = beginning => None,
+                answered = &mut answer => Some(answered),
+            };
             let asked_at = Instant::now();
-            fetch.spent.add(Phase::Queue, asked_at - waits_from);
+            fetch.spent.add(Phase::Queue, turn - waits_from);
+            fetch.spent.add(Phase::Token, asked_at - turn);
             let read = async {
-                let answer = inner.oneshot(attempt);
+                let answer = async {
+                    match unsigned {
+                        Some(answered) => answered,
+                        None => answer.await,
+                    }
+                };
                 let response = body::within(config.first_byte_timeout, answer).await??;
                 let asked = Asked {
                     window,
@@ -135,9 +154,8 @@ where
                 read(response, config, asked, asked_at).await
             };
             let outcome = body::within(config.page_timeout, read).await.flatten();
-            let (took, token) = (asked_at.elapsed(), signing.on(Phase::Token));
-            fetch.spent.add(Phase::Token, token);
-            fetch.spent.add(Phase::Upstream, took.saturating_sub(token));
+            let took = asked_at.elapsed();
+            fetch.spent.add(Phase::Upstream, took);
             shared.metrics.count(&account.label, &outcome, took);
             if let Ok(page) = &outcome {
                 collection.limits.learn(window, page);

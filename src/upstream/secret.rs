@@ -120,7 +120,7 @@ impl Source {
         }
     }
 
-    /// As an error of an algorithm that cannot use what is there.
+    /// As an error of something that cannot use what is there.
     pub(crate) fn unusable(&self, why: String) -> SecretProblem {
         let place = match self {
             Self::File(path) => Place::File(path.clone()),

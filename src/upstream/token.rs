@@ -1,4 +1,5 @@
-//! Signs each attempt with its account's own secret, and answers for what upstream thinks of it.
+//! Puts a token of its account's on each attempt, and answers for what upstream thinks of it. Tokens are signed here with
+//! the account's secret, or asked for from a company's own [`service`].
 //!
 //! A 401 ends here: its words are read and dropped, the credential learns from it, and what goes up is an error of our own
 //! that says whether another token may help. Two stages know the credentials: this one at the very bottom, and the
@@ -24,12 +25,19 @@ use tokio::{
 use tower::{Layer, Service, ServiceExt, layer::layer_fn};
 use tracing::warn;
 
-pub(crate) use self::sign::Signer;
 use self::{
     credential::{Credential, Settings},
     watch::Watched,
 };
-pub use self::{metrics::Metrics, words::Reason};
+pub use self::{
+    metrics::Metrics,
+    service::{Secrets, TokenService},
+    words::Reason,
+};
+pub(crate) use self::{
+    service::{headers, read_header},
+    sign::Signer,
+};
 use super::{
     Attempt,
     body::{self, Bounds, Coding},
@@ -40,7 +48,6 @@ use crate::{
     contacts::{
         account::{self, Account},
         ids::{AccountId, StreamId},
-        spent::{Phase, Spent},
     },
     error::{Error, Kind, Result},
 };
@@ -50,17 +57,21 @@ pub mod gate;
 mod keyring;
 mod metrics;
 mod refusals;
+mod service;
 mod sign;
 #[cfg(test)]
 mod testing;
 mod watch;
 mod words;
 
-/// `[token]`: the JWTs signed for upstream.
+/// `[token]`: the JWTs for upstream.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
-    /// From `now` to `exp`; 10 s to 1 h (Kore.ai refuses more when `jti` is enforced).
+    /// Where they come from.
+    pub source: TokenSource,
+    /// From `now` to `exp`; 10 s to 1 h (Kore.ai refuses more when `jti` is enforced). Also how long a token of the service
+    /// is used that does not say when it ends.
     #[serde(with = "crate::config::duration")]
     pub lifetime: Duration,
     /// How far `iat` is set back, for clocks that differ; 0 s to 60 s.
@@ -69,6 +80,19 @@ pub struct Config {
     /// How often secret files are looked at; 1 s to 1 h.
     #[serde(with = "crate::config::duration")]
     pub secret_poll: Duration,
+    /// The other source.
+    pub service: service::Config,
+}
+
+/// Where tokens come from.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Serialize, PartialEq, Eq)]
+#[serde(rename_all = "snake_case")]
+pub enum TokenSource {
+    /// Each account's secret signs them.
+    #[default]
+    Sign,
+    /// A service is asked for them.
+    Service,
 }
 
 impl Config {
@@ -91,15 +115,19 @@ impl Config {
                 "and backdate are more than 1h together, from iat to exp, which Kore.ai may refuse";
             rules.broken(&["lifetime", "backdate"], message.to_owned());
         }
+        let used = self.source == TokenSource::Service;
+        rules.section("service", |rules| self.service.check(used, rules));
     }
 }
 
 impl Default for Config {
     fn default() -> Self {
         Self {
+            source: TokenSource::Sign,
             lifetime: Duration::from_secs(10 * 60),
             backdate: Duration::from_secs(30),
             secret_poll: Duration::from_secs(10),
+            service: service::Config::default(),
         }
     }
 }
@@ -119,11 +147,12 @@ pub struct Credentials {
 }
 
 impl Credentials {
-    /// Reads the secrets of all accounts; one whose secret cannot be had is disabled, and says so in the log. `chance`
-    /// draws from 0 to 1, evenly. Blocking.
+    /// Reads the secrets of all accounts; one whose secret cannot be had is disabled, and says so in the log. With a
+    /// `service` there is nothing to read. `chance` draws from 0 to 1, evenly. Blocking.
     pub fn new<'a>(
         accounts: impl IntoIterator<Item = (&'a Arc<Account>, &'a account::Config, Sources)>,
         config: &Config,
+        service: Option<&Arc<TokenService>>,
         chance: fn() -> f64,
         metrics: &Metrics,
     ) -> Self {
@@ -131,19 +160,19 @@ impl Credentials {
         let mut watched = Vec::new();
         for (account, told, sources) in accounts {
             let settings = Settings {
-                token: config.clone(),
+                lifetime: config.lifetime,
+                backdate: config.backdate,
+                service: service.cloned(),
                 jti: told.jti,
                 claims: told.claims.clone(),
                 chance,
             };
             let of_account = metrics.of(&account.label);
             let credential = Arc::new(Credential::new(account.clone(), settings, of_account));
-            watched.push(Watched::new(
-                account.clone(),
-                credential.clone(),
-                told.algorithm,
-                sources,
-            ));
+            if service.is_none() {
+                let (account, credential) = (account.clone(), credential.clone());
+                watched.push(Watched::new(account, credential, told.algorithm, sources));
+            }
             credentials
                 .by_account
                 .insert(account.id.clone(), credential);
@@ -268,6 +297,7 @@ where
         let Attempt {
             collection,
             mut request,
+            began,
         } = attempt;
         let credential = match self.credentials.of(&collection.account) {
             Ok(credential) => credential.clone(),
@@ -276,12 +306,9 @@ where
         let (clock, inner) = (self.clock, self.inner.clone());
         async move {
             let stream = &collection.stream;
-            let began = Instant::now();
             let token = credential.token(stream, clock).await?;
-            if let Some(spent) = request.extensions().get::<Arc<Spent>>() {
-                spent.add(Phase::Token, began.elapsed());
-            }
             request.headers_mut().insert(AUTH, token.header.clone());
+            let _ = began.send(());
             let response = inner.oneshot(request).await?;
             match response.status() {
                 StatusCode::OK => credential.accepted(stream, &token),

@@ -27,5 +27,6 @@ mod signatures;
 mod sparing;
 mod support;
 mod tenancy;
+mod token_service;
 mod walks;
 mod wire;

@@ -29,8 +29,7 @@ use crate::{
     upstream::{
         Paging,
         client::{Client, Hop},
-        secret::Sources,
-        token::Credentials,
+        token::{Credentials, Secrets},
         witness::Witness,
     },
 };
@@ -63,7 +62,7 @@ pub(super) struct Exam<S> {
 /// If the operating system's certificates cannot be loaded.
 pub(super) fn prepare(
     config: Config,
-    secrets: Vec<Sources>,
+    secrets: Secrets,
 ) -> Result<Exam<impl FetchPage>, StartError> {
     let registry = Registry::new()?;
     let accounts = Accounts::new(&config.accounts)?;

@@ -19,7 +19,7 @@ pub struct Config {
     pub client_id: String,
     /// A file that holds the client secret; one trailing newline is dropped. Relative to the configuration file.
     pub client_secret_file: Option<PathBuf>,
-    /// The environment variable that holds the client secret. Exactly one of the two is required.
+    /// The environment variable that holds the client secret. Exactly one of the two is required, if tokens are signed here.
     pub client_secret_env: Option<String>,
     /// A file that holds a second client secret, tried when the first is refused: for the time of a rotation.
     pub next_secret_file: Option<PathBuf>,
@@ -39,8 +39,8 @@ pub struct Config {
 }
 
 impl Config {
-    /// States which rules are broken within this account.
-    pub fn check(&self, rules: &mut Rules) {
+    /// States which rules are broken within this account. `signs` tells whether the gateway signs its tokens.
+    pub fn check(&self, signs: bool, rules: &mut Rules) {
         rules.name("name", &self.name);
         rules.id("account_id", &self.account_id);
         rules.text(
@@ -50,9 +50,13 @@ impl Config {
             |c| c.is_ascii_graphic(),
             "visible ASCII",
         );
-        self.check_secret(rules);
-        self.check_next_secret(rules);
-        self.claims.check(rules);
+        if signs {
+            self.check_secret(rules);
+            self.check_next_secret(rules);
+            self.claims.check(rules);
+        } else {
+            self.check_superfluous(rules);
+        }
         rules.range("calls_per_minute", self.calls_per_minute, 1..=60_000);
         for (index, stream) in self.streams.iter().enumerate() {
             rules.section(&format!("streams[{index}]"), |rules| {
@@ -73,6 +77,22 @@ impl Config {
         );
     }
 
+    /// What would only mislead where a token service decides it.
+    fn check_superfluous(&self, rules: &mut Rules) {
+        let set = [
+            ("client_secret_file", self.client_secret_file.is_some()),
+            ("client_secret_env", self.client_secret_env.is_some()),
+            ("next_secret_file", self.next_secret_file.is_some()),
+            ("next_secret_env", self.next_secret_env.is_some()),
+            ("algorithm", self.algorithm != Algorithm::default()),
+            ("claims", self.claims != Claims::default()),
+        ];
+        for (key, _) in set.into_iter().filter(|(_, set)| *set) {
+            let message = "is not used while token.source is \"service\": remove it";
+            rules.broken(&[key], message.to_owned());
+        }
+    }
+
     fn check_secret(&self, rules: &mut Rules) {
         let both = ["client_secret_file", "client_secret_env"];
         match (&self.client_secret_file, &self.client_secret_env) {
@@ -85,7 +105,7 @@ impl Config {
                 rules.broken(&["client_secret_file"], "names no file".to_owned());
             }
             (Some(_), None) => {}
-            (None, Some(name)) => variable(rules, "client_secret_env", name),
+            (None, Some(name)) => rules.variable("client_secret_env", name),
         }
     }
 
@@ -99,20 +119,9 @@ impl Config {
                 rules.broken(&["next_secret_file"], "names no file".to_owned());
             }
             (_, None) => {}
-            (None, Some(name)) => variable(rules, "next_secret_env", name),
+            (None, Some(name)) => rules.variable("next_secret_env", name),
         }
     }
-}
-
-/// Capitals only, so that a secret put here by mistake is refused and not later named as a variable.
-fn variable(rules: &mut Rules, key: &str, name: &str) {
-    rules.text(
-        key,
-        name,
-        128,
-        |c| matches!(c, 'A'..='Z' | '0'..='9' | '_'),
-        "A-Z, 0-9 and _: the name of an environment variable, not the secret itself",
-    );
 }
 
 impl Default for Config {

@@ -57,6 +57,8 @@ struct Bench {
     config: Config,
     /// How long the answer's head takes.
     delay: Duration,
+    /// How long its token takes before that.
+    unsigned: Duration,
     window: Window,
     metrics: Metrics,
     collection: Arc<Collection>,
@@ -68,6 +70,7 @@ impl Default for Bench {
         Self {
             config: Config::default(),
             delay: Duration::ZERO,
+            unsigned: Duration::ZERO,
             window: Window { skip: 0, limit: 10 },
             metrics: Metrics::new(&Registry::new().unwrap(), []).unwrap(),
             collection: testing::collection("st-1"),
@@ -83,12 +86,15 @@ impl Bench {
 
     async fn ask_with(&self, answer: Result<Response<TestBody>>) -> Result<Page> {
         let answer = Mutex::new(Some(answer));
-        let (answer, sent, delay) = (Arc::new(answer), Arc::new(Mutex::new(None)), self.delay);
+        let (answer, sent) = (Arc::new(answer), Arc::new(Mutex::new(None)));
+        let (delay, unsigned) = (self.delay, self.unsigned);
         let seen = sent.clone();
         let inner = service_fn(move |attempt: Attempt| {
             *seen.lock().unwrap() = Some(attempt.request);
             let answer = answer.lock().unwrap().take().unwrap();
             async move {
+                time::sleep(unsigned).await;
+                let _ = attempt.began.send(());
                 time::sleep(delay).await;
                 answer
             }
@@ -654,4 +660,20 @@ async fn another_tenants_records_are_observed_or_refused_and_counted_either_way(
     assert_eq!(mismatches.with_label_values(&["acme"]).get(), 2);
     assert_eq!(bench.counted("upstream_tenant_mismatch"), 1);
     assert_eq!(bench.counted("ok"), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_token_that_is_waited_for_is_none_of_upstreams_time() {
+    let slow = |delay| Bench {
+        delay: Duration::from_secs(delay),
+        unsigned: Duration::from_secs(60),
+        ..Bench::default()
+    };
+    let answer = || head().body(whole(testing::body(0, 10, 3))).unwrap();
+    let page = slow(9).ask(answer()).await.unwrap();
+    assert_eq!(page.read_at.elapsed(), Duration::from_secs(9));
+    let began = Instant::now();
+    let error = slow(11).ask(answer()).await.unwrap_err();
+    assert_eq!(error.kind(), Kind::UpstreamTimeout);
+    assert_eq!(began.elapsed(), Duration::from_secs(70));
 }

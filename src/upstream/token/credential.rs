@@ -12,10 +12,11 @@ use tokio::{sync, time::Instant};
 use tracing::{info, warn};
 
 use super::{
-    Condition, Config,
+    Condition,
     keyring::{Keyring, Slot},
     metrics::{AccountMetrics, Health},
     refusals::{Refusals, Resting, Verdict},
+    service::{Backoff, TokenService},
     sign::Signer,
     words::Reason,
 };
@@ -48,14 +49,17 @@ pub(super) struct Credential {
     settings: Settings,
     state: Mutex<State>,
     /// Held while the token for everybody is minted.
-    minting: sync::Mutex<()>,
+    minting: Arc<sync::Mutex<()>>,
     metrics: AccountMetrics,
 }
 
 /// What the configuration says of it.
 #[derive(Clone, Debug)]
 pub(super) struct Settings {
-    pub(super) token: Config,
+    pub(super) lifetime: Duration,
+    pub(super) backdate: Duration,
+    /// Where tokens come from instead of the keyring, which then stays empty.
+    pub(super) service: Option<Arc<TokenService>>,
     pub(super) jti: Jti,
     pub(super) claims: Claims,
     /// From 0 to 1: keeps a thousand accounts from minting together.
@@ -68,6 +72,8 @@ struct State {
     refusals: Refusals,
     /// The token that calls share.
     token: Option<Token>,
+    /// What the token service has failed at.
+    backoff: Backoff,
     /// Whether each call gets a token of its own.
     once: bool,
     /// Why the last token that upstream judged was refused, if it was.
@@ -82,7 +88,14 @@ impl Credential {
         if once {
             metrics.switched();
         }
-        metrics.became(Health::Ok, Health::Disabled);
+        let health = match &settings.service {
+            Some(_) => {
+                metrics.asks();
+                Health::Ok
+            }
+            None => Health::Disabled,
+        };
+        metrics.became(Health::Ok, health);
         Self {
             account,
             settings,
@@ -90,12 +103,13 @@ impl Credential {
                 keyring: Keyring::default(),
                 refusals: Refusals::default(),
                 token: None,
+                backoff: Backoff::default(),
                 once,
                 refused: None,
-                health: Health::Disabled,
+                health,
                 last: None,
             }),
-            minting: sync::Mutex::default(),
+            minting: Arc::default(),
             metrics,
         }
     }
@@ -116,7 +130,11 @@ impl Credential {
     }
 
     pub(super) fn is_disabled(&self) -> bool {
-        self.lock().keyring.is_empty()
+        self.lacks_secret(&self.lock())
+    }
+
+    fn lacks_secret(&self, state: &State) -> bool {
+        state.keyring.is_empty() && self.settings.service.is_none()
     }
 
     /// How it is, but for its places.
@@ -140,7 +158,7 @@ impl Credential {
     pub(super) fn admit(&self, stream: &StreamId, now: Now) -> Result<Option<u64>> {
         let mut state = self.lock();
         self.look(&mut state, now);
-        if state.keyring.is_empty() {
+        if self.lacks_secret(&state) {
             return Err(disabled());
         }
         let admitted = state.refusals.admit(stream, now.steady);
@@ -258,7 +276,7 @@ impl Credential {
 
     /// Tells the metrics how the credential is.
     fn feel(&self, state: &mut State) {
-        let health = if state.keyring.is_empty() {
+        let health = if self.lacks_secret(state) {
             Health::Disabled
         } else if state.refusals.rests() {
             Health::Resting

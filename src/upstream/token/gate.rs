@@ -12,7 +12,7 @@ use std::{
 
 use futures_util::{FutureExt, future::BoxFuture};
 use tokio::time::Instant;
-use tower::{Layer, Service, layer::layer_fn};
+use tower::{Layer, Service, ServiceExt, layer::layer_fn};
 
 use super::{
     Credentials,
@@ -55,25 +55,35 @@ impl<S: FetchPage> Service<Fetch<PageKey>> for Gate<S> {
 
     fn call(&mut self, fetch: Fetch<PageKey>) -> Self::Future {
         let collection = &fetch.key.collection;
-        let admitted = self
-            .credentials
-            .of(&collection.account)
-            .and_then(|credential| {
-                let now = Now {
-                    wall: (self.clock)(),
-                    steady: Instant::now(),
-                };
-                let number = credential.admit(&collection.stream, now)?;
-                Ok(number.map(|number| Probe {
-                    credential: credential.clone(),
-                    stream: collection.stream.clone(),
-                    number,
-                }))
+        let admitted = self.credentials.of(&collection.account);
+        let admitted = admitted.and_then(|credential| {
+            let now = Now {
+                wall: (self.clock)(),
+                steady: Instant::now(),
+            };
+            let number = credential.admit(&collection.stream, now)?;
+            let probe = number.map(|number| Probe {
+                credential: credential.clone(),
+                stream: collection.stream.clone(),
+                number,
             });
-        let probe = match admitted {
-            Ok(probe) => probe,
+            Ok((credential.clone(), probe))
+        });
+        let (credential, probe) = match admitted {
+            Ok(admitted) => admitted,
             Err(error) => return async { Err(error) }.boxed(),
         };
+        if credential.asks() {
+            // Before anything is taken that others may need: a service can be slow.
+            let (clock, inner) = (self.clock, self.inner.clone());
+            return async move {
+                let _probe = probe;
+                let stream = &fetch.key.collection.stream;
+                credential.prepare(stream, clock).await?;
+                inner.oneshot(fetch).await
+            }
+            .boxed();
+        }
         let fetching = self.inner.call(fetch);
         async move {
             let _probe = probe;

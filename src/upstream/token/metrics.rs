@@ -4,7 +4,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec};
 
-use super::words::Reason;
+use super::{service::Failure, words::Reason};
 use crate::metrics::{self, Registry};
 
 /// Whether an account can be read at all.
@@ -23,10 +23,14 @@ const HEALTHS: [(Health, &str); 3] = [
     (Health::Disabled, "disabled"),
 ];
 
+/// The outcome of an ask that gave a token.
+const OK: &str = "ok";
+
 /// The metrics of all accounts.
 #[derive(Clone, Debug)]
 pub struct Metrics {
     minted: IntCounterVec,
+    asked: IntCounterVec,
     refused: IntCounterVec,
     expires: IntGaugeVec,
     jti: IntGaugeVec,
@@ -36,7 +40,9 @@ pub struct Metrics {
 /// Those of one account. Accounts that share a label share its series, so states are counted and not set.
 #[derive(Debug)]
 pub(super) struct AccountMetrics {
-    pub(super) minted: IntCounter,
+    minted: IntCounter,
+    asked: IntCounterVec,
+    label: Box<str>,
     refused: [IntCounter; Reason::ALL.len()],
     expires: IntGauge,
     reused: IntGauge,
@@ -52,6 +58,11 @@ impl Metrics {
                 "Tokens signed for upstream.",
                 &["account"],
             )?,
+            asked: registry.counter(
+                "token_service_asks_total",
+                "Tokens asked for from the token service, by what came of it.",
+                &["account", "outcome"],
+            )?,
             refused: registry.counter(
                 "tokens_refused_total",
                 "Tokens that upstream refused, by what it said.",
@@ -59,7 +70,7 @@ impl Metrics {
             )?,
             expires: registry.gauge(
                 "token_expires_timestamp_seconds",
-                "When the last token that was signed expires, in seconds since 1970.",
+                "When the last token that was signed or asked for expires, in seconds since 1970.",
                 &["account"],
             )?,
             jti: registry.gauge(
@@ -81,12 +92,15 @@ impl Metrics {
         let health = |(_, word)| self.health.with_label_values(&[label, word]);
         let metrics = AccountMetrics {
             minted: self.minted.with_label_values(&[label]),
+            asked: self.asked.clone(),
+            label: label.into(),
             refused: Reason::ALL.map(refused),
             expires: self.expires.with_label_values(&[label]),
             reused: self.jti.with_label_values(&[label, "off"]),
             once: self.jti.with_label_values(&[label, "per_request"]),
             health: HEALTHS.map(health),
         };
+        let _ = metrics.ask(OK);
         metrics.reused.inc();
         metrics.gauge(Health::Ok).inc();
         metrics
@@ -96,6 +110,32 @@ impl Metrics {
 impl AccountMetrics {
     pub(super) fn minted(&self, expires: SystemTime) {
         self.minted.inc();
+        self.expires(expires);
+    }
+
+    /// The token service is used: what may come of asking it is there before it does.
+    pub(super) fn asks(&self) {
+        for failure in Failure::ALL {
+            let _ = self.ask(failure.word());
+        }
+    }
+
+    /// It was asked, and gave a token with this end, or failed.
+    pub(super) fn asked(&self, outcome: Result<SystemTime, Failure>) {
+        match outcome {
+            Ok(expires) => {
+                self.ask(OK).inc();
+                self.expires(expires);
+            }
+            Err(failure) => self.ask(failure.word()).inc(),
+        }
+    }
+
+    fn ask(&self, outcome: &str) -> IntCounter {
+        self.asked.with_label_values(&[&*self.label, outcome])
+    }
+
+    fn expires(&self, expires: SystemTime) {
         let seconds = expires
             .duration_since(UNIX_EPOCH)
             .unwrap_or_default()

@@ -8,7 +8,7 @@ use std::{
 
 use tokio::time::Instant;
 
-use super::{Config, Credentials, Metrics, credential::Now};
+use super::{Config, Credentials, Metrics, TokenService, credential::Now};
 use crate::{
     contacts::account::{self, Account},
     metrics::Registry,
@@ -61,6 +61,19 @@ impl Bench {
     }
 
     pub(super) fn with(sources: Sources, told: impl FnOnce(&mut account::Config)) -> Self {
+        Self::from(sources, None, told)
+    }
+
+    /// With tokens from a service.
+    pub(super) fn asking(service: TokenService, told: impl FnOnce(&mut account::Config)) -> Self {
+        Self::from(Sources::from(None), Some(&Arc::new(service)), told)
+    }
+
+    fn from(
+        sources: Sources,
+        service: Option<&Arc<TokenService>>,
+        told: impl FnOnce(&mut account::Config),
+    ) -> Self {
         let account = crate::contacts::testing::account("acme");
         let mut config = account::Config::default();
         told(&mut config);
@@ -68,6 +81,7 @@ impl Bench {
         let credentials = Arc::new(Credentials::new(
             [(&account, &config, sources)],
             &Config::default(),
+            service,
             || 0.0,
             &Metrics::new(&registry).unwrap(),
         ));

@@ -58,6 +58,7 @@ async fn once(bench: &Bench, judge: Judge, stream: &str) -> Result<u16> {
             StreamId::parse(stream).unwrap(),
         )),
         request: Request::get("/").body(Empty::new()).unwrap(),
+        began: tokio::sync::oneshot::channel().0,
     };
     let stage = layer(bench.credentials.clone(), wall).layer(upstream);
     let response = stage.oneshot(attempt).await?;
@@ -256,6 +257,7 @@ fn a_thousand_accounts_are_read_at_once() {
             .iter()
             .map(|account| (account, &told, given("secret"))),
         &Config::default(),
+        None,
         || 0.5,
         &metrics,
     );

@@ -16,7 +16,7 @@ fn credential(bench: &Bench) -> Arc<Credential> {
     bench.credentials.of(&bench.account).unwrap().clone()
 }
 
-async fn token(credential: &Credential) -> Token {
+async fn token(credential: &Arc<Credential>) -> Token {
     credential.token(&stream("st-1"), wall).await.unwrap()
 }
 
@@ -60,6 +60,7 @@ async fn chance_spreads_the_mints_over_a_tenth_of_a_life() {
     };
     let metrics = crate::upstream::token::Metrics::new(&crate::metrics::Registry::new().unwrap());
     let early = Credential::new(bench.account.clone(), settings, metrics.unwrap().of("acme"));
+    let early = Arc::new(early);
     early.put(Slot::First, signer(SECRET), Instant::now());
     let (one, other) = (token(&early).await, token(&late).await);
     assert_eq!(one.old, wall() + 4 * MINUTE);

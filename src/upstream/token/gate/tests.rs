@@ -27,7 +27,7 @@ fn stream(name: &str) -> StreamId {
     StreamId::parse(name).unwrap()
 }
 
-async fn refuse(credential: &Credential, name: &str) {
+async fn refuse(credential: &Arc<Credential>, name: &str) {
     let token = credential.token(&stream(name), wall).await.unwrap();
     credential.refused(&stream(name), &token, Reason::Unsaid, Instant::now());
 }
