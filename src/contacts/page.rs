@@ -13,6 +13,7 @@ use super::{
 };
 
 pub mod decode;
+mod encrypted;
 pub mod envelope;
 
 /// What upstream's default `limit` is, when none is asked for.
