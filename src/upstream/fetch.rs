@@ -30,7 +30,7 @@ use super::{
     Attempt, Config, Paging, TenantCheck,
     body::{self, Bounds, Coding},
     client::{Afresh, Connection, Lane},
-    refusal,
+    encrypted, refusal,
 };
 use crate::{
     contacts::{
@@ -244,7 +244,7 @@ where
                     let no_store = forbids_to_keep(&head.headers);
                     return Ok(Page { no_store, ..page });
                 }
-                Err(fault) => (fault, body),
+                Err(fault) => (encrypted::recognise(fault, &body), body),
             }
         }
         Err(fault) if refusal::may_tell(&fault) => {

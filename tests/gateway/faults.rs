@@ -9,7 +9,7 @@ use contacts_gateway::simulator::{
 use futures_util::future::join_all;
 use tokio::{io::AsyncWriteExt, net::TcpListener, sync::Notify};
 
-use crate::support::{Answer, Gateway, Raw, Rogue, World, page, path, soon, until};
+use crate::support::{Answer, Gateway, Raw, Rogue, World, fault, page, path, soon, until};
 
 /// The longest that a key rests from its first failure, refusals and unknown streams aside.
 const REST: Duration = Duration::from_secs(1);
@@ -230,6 +230,12 @@ async fn json_that_is_no_page_of_contacts_is_refused_and_not_kept() {
         (error, 502, "upstream_schema"),
     ])
     .await;
+    let world = World::new().await;
+    world.kore.fault_always(fault("encrypted"));
+    let answer = world.get("").await;
+    answer.is_problem(502, "upstream_schema");
+    let detail = answer.json()["detail"].as_str().unwrap().to_owned();
+    assert!(detail.contains("payload encryption"), "{detail}");
 }
 
 /// U11. Catches a body that is read without a bound, or to a bound that only its announced length has.
