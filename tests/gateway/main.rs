@@ -24,6 +24,7 @@ mod rotation;
 mod signatures;
 mod sparing;
 mod support;
+mod tls;
 mod token_service;
 mod walks;
 mod wire;
