@@ -14,6 +14,7 @@ mod body;
 pub mod breaker;
 pub mod budget;
 pub mod client;
+mod encrypted;
 pub mod fetch;
 mod refusal;
 pub mod retry;

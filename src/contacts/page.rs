@@ -13,7 +13,6 @@ use super::{
 };
 
 pub mod decode;
-mod encrypted;
 pub mod envelope;
 
 /// What upstream's default `limit` is, when none is asked for.

@@ -30,7 +30,7 @@ use super::{
     Attempt, Config, Paging,
     body::{self, Bounds, Coding},
     client::{Afresh, Connection, Lane},
-    refusal,
+    encrypted, refusal,
 };
 use crate::{
     contacts::{
@@ -225,7 +225,7 @@ where
             let pages = config.paging == Paging::PageLimit;
             match Page::decode(body.clone(), window, pages, asked_at) {
                 Ok(page) => return Ok(page),
-                Err(fault) => (fault, body),
+                Err(fault) => (encrypted::recognise(fault, &body), body),
             }
         }
         Err(fault) if refusal::may_tell(&fault) => {

@@ -230,6 +230,12 @@ async fn json_that_is_no_page_of_contacts_is_refused_and_not_kept() {
         (error, 502, "upstream_schema"),
     ])
     .await;
+    let world = World::new().await;
+    world.kore.fault_always(fault("encrypted"));
+    let answer = world.get("").await;
+    answer.is_problem(502, "upstream_schema");
+    let detail = answer.json()["detail"].as_str().unwrap().to_owned();
+    assert!(detail.contains("payload encryption"), "{detail}");
 }
 
 /// U11. Catches a body that is read without a bound, or to a bound that only its announced length has.
