@@ -231,7 +231,7 @@ async fn json_that_is_no_page_of_contacts_is_refused_and_not_kept() {
     ])
     .await;
     let world = World::new().await;
-    world.kore.fault_always(fault("encrypted"));
+    world.kore.fault_always(crate::support::fault("encrypted"));
     let answer = world.get("").await;
     answer.is_problem(502, "upstream_schema");
     let detail = answer.json()["detail"].as_str().unwrap().to_owned();

@@ -9,6 +9,7 @@
 )]
 
 mod callers;
+mod canary;
 mod credentials;
 mod faults;
 mod herd;
