@@ -9,6 +9,7 @@
 )]
 
 mod callers;
+mod canary;
 mod copies;
 mod credentials;
 mod doctor;
@@ -27,6 +28,7 @@ mod signatures;
 mod sparing;
 mod support;
 mod tenancy;
+mod tls;
 mod token_service;
 mod walks;
 mod wire;
