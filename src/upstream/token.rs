@@ -1,5 +1,5 @@
 //! Puts a token of its account's on each attempt, and answers for what upstream thinks of it. Tokens are signed here with
-//! the account's secret, or asked for from a company's own [`service`].
+//! the account's secret, or asked for from a company's own token service.
 //!
 //! A 401 ends here: its words are read and dropped, the credential learns from it, and what goes up is an error of our own
 //! that says whether another token may help. Two stages know the credentials: this one at the very bottom, and the
