@@ -14,6 +14,7 @@ use crate::{
     contacts::{page::Page, testing as pages},
     error::Kind,
     upstream::token::{
+        service::{TokenService, Transport},
         testing::{Bench, wall},
         words::Reason,
     },
@@ -92,4 +93,19 @@ async fn one_probes_and_leaves_its_place_however_it_ends() {
         probe.abort();
         assert!(probe.await.is_err());
     }
+}
+
+/// A token that has to be asked for is waited for here, where a wait takes nothing from anybody.
+#[tokio::test(start_paused = true)]
+async fn nothing_goes_down_without_a_token_from_the_service() {
+    let transport = service_fn(|_| std::future::pending());
+    let config = crate::upstream::token::Config::default();
+    let service = TokenService::over(&config, None, Transport::new(transport));
+    let bench = Bench::asking(service, |_| ());
+    let inner = service_fn(|_: Fetch<PageKey>| async {
+        Ok::<Page, _>(pages::page(0, 10, 5, Instant::now()))
+    });
+    let stage = layer(bench.credentials.clone(), wall).layer(inner);
+    let error = stage.oneshot(fetch("st-1")).await.unwrap_err();
+    assert_eq!(error.kind(), Kind::TokenServiceUnavailable);
 }
