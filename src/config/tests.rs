@@ -344,7 +344,8 @@ fn a_large_bad_file_is_judged_at_once() {
     ] {
         assert_ne!(told_with(&text, &[]), "ok");
     }
-    assert!(started.elapsed().as_secs() < 10, "{:?}", started.elapsed());
+    // A watchdog: whatever is not linear takes many minutes.
+    assert!(started.elapsed().as_secs() < 120, "{:?}", started.elapsed());
 }
 
 #[test]
