@@ -16,7 +16,6 @@ use futures_util::{
     FutureExt,
     future::{BoxFuture, Either, Ready, ready},
 };
-use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec};
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 use tower::{Layer, Service, ServiceExt, layer::layer_fn};
@@ -25,12 +24,13 @@ use tracing::{Instrument, Span, debug, info_span, warn};
 use self::{
     decision::{Decision, decide},
     entry::{Cached, Entry, Freshness, Lifetime},
-    explanation::{Explanation, HeldCopy, Outcome},
-    flight::{Board, Boarded, Waiter},
+    flight::{Boarded, Waiter},
     forced::Forced,
-    rest::Resting,
-    store::{Cause, Store},
-    unkept::Unkept,
+    store::Store,
+};
+pub use self::{
+    held::Held,
+    metrics::{Families, Metrics},
 };
 use super::{
     collection::Collection,
@@ -40,7 +40,6 @@ use super::{
 };
 use crate::{
     error::{Error, Kind, Result},
-    metrics::{self, Registry},
     served::{Answer, Forward, Served},
 };
 
@@ -50,6 +49,8 @@ pub mod entry;
 pub mod explanation;
 pub mod flight;
 pub mod forced;
+mod held;
+mod metrics;
 mod rest;
 pub mod store;
 mod unkept;
@@ -136,126 +137,6 @@ struct Shared<T: Store, S> {
     lifetime: Lifetime,
     chance: fn() -> f64,
     metrics: Metrics,
-}
-
-/// What a cache holds: copies, flights on their way, and failures that are remembered.
-pub struct Held<T: Store> {
-    store: Arc<T>,
-    flights: Board<T::Key, T::Value>,
-    resting: Resting<T::Key>,
-    unkept: Unkept<T::Key>,
-}
-
-impl<T: Store> Held<T> {
-    pub fn new(store: Arc<T>) -> Self {
-        Self {
-            store,
-            flights: Board::default(),
-            resting: Resting::default(),
-            unkept: Unkept::default(),
-        }
-    }
-
-    /// Makes room for blocks of so many bytes that are to lie beside a copy; whether there is. What was purged meanwhile
-    /// does not come back.
-    pub fn grow(&self, key: &T::Key, copy: &Arc<Entry<T::Value>>, blocks: usize) -> bool {
-        self.store.grow(key, copy, blocks)
-    }
-
-    /// Gives up one key's copy, and what its flight will bring.
-    pub fn purge(&self, key: &T::Key) {
-        // In this order: what lands in between is removed, and what lands after it is disowned.
-        self.flights.disown(key);
-        self.store.remove(key);
-        self.resting.succeeded(key);
-    }
-
-    /// Makes one key's copy stale, and what its flight will bring.
-    pub fn outdate(&self, key: &T::Key, now: Instant) {
-        self.flights.outdate(key);
-        if let Some(copy) = self.store.peek(key) {
-            copy.outdate(now);
-        }
-    }
-
-    /// Whether a copy can still be found.
-    pub fn holds(&self, key: &T::Key) -> bool {
-        self.store.peek(key).is_some_and(|copy| copy.is_current())
-    }
-
-    /// How many copies are about such a collection and can still be found. Looks at all of them.
-    pub fn count(&self, about: impl Fn(&Collection) -> bool) -> usize {
-        let mut count = 0;
-        self.store.each(|key, copy| {
-            count += usize::from(copy.is_current() && about(key.collection()));
-        });
-        count
-    }
-
-    /// What would become of a request now, without anything coming of it.
-    pub fn explain(&self, request: &Request<T::Key>, now: Instant) -> Explanation {
-        let copy = self.store.peek(&request.key);
-        let standing = copy.as_ref().map(|copy| copy.standing(now));
-        let rest = self.resting.of(&request.key, now);
-        let in_flight = self.flights.has(&request.key);
-        let outcome = match decide(standing.as_ref(), &request.terms.directives) {
-            Decision::Serve if copy.as_ref().is_some_and(|copy| copy.is_fresh(now)) => Outcome::Hit,
-            Decision::Serve | Decision::Revalidate => Outcome::Stale,
-            Decision::Refuse => Outcome::OnlyIfCached,
-            Decision::Fetch { .. } if rest.is_some() => Outcome::Resting,
-            Decision::Fetch { .. } if in_flight => Outcome::Joined,
-            Decision::Fetch { forward, .. } => {
-                match (
-                    self.refused(forward, copy.clone(), &request.key, now),
-                    forward,
-                ) {
-                    (Some(refused), _) if refused.is_young(now) => Outcome::RefreshFloor,
-                    (Some(_), _) | (None, Forward::Request) => Outcome::Forced,
-                    (None, Forward::Stale) => Outcome::Expired,
-                    (None, Forward::Miss) => Outcome::Miss,
-                }
-            }
-        };
-        Explanation {
-            outcome,
-            copy: copy.map(|copy| HeldCopy::of(&copy, now)),
-            rest: rest.map(|error| (error.kind(), error.wait().unwrap_or_default())),
-            last_failure: self.resting.last(&request.key),
-            in_flight,
-        }
-    }
-
-    /// The fresh copy that a request will not have: the key's own, or what is as good.
-    fn refused(
-        &self,
-        forward: Forward,
-        copy: Option<Arc<Entry<T::Value>>>,
-        key: &T::Key,
-        now: Instant,
-    ) -> Option<Arc<Entry<T::Value>>> {
-        match forward {
-            Forward::Request => copy,
-            Forward::Stale | Forward::Miss => self.store.in_place_of(key, now),
-        }
-    }
-
-    /// Keeps what a flight has brought, unless its epoch has ended meanwhile.
-    fn keep(&self, key: T::Key, copy: Arc<Entry<T::Value>>, outdated: bool) {
-        if outdated {
-            copy.outdate(Instant::now());
-        }
-        if !copy.is_current() {
-            return;
-        }
-        if !copy.no_store() && self.store.keeps(&key, &copy) {
-            copy.keep();
-            self.store.put(key, copy);
-        } else {
-            // It does not replace the older copy, but outdates it: to go on answering that one, for as long as it may be
-            // stale, would hide from callers what upstream says now. RFC 9111 leaves it open.
-            self.store.remove(&key);
-        }
-    }
 }
 
 /// Puts a cache over whatever fetches. `chance` draws from 0 to 1, evenly.
@@ -512,91 +393,6 @@ pub(super) fn ends_the_copy(kind: Kind) -> bool {
 impl<T: Store, S> Clone for Cache<T, S> {
     fn clone(&self) -> Self {
         Self(self.0.clone())
-    }
-}
-
-/// The metrics of all caches, from which each takes its own.
-#[derive(Clone, Debug)]
-pub struct Families {
-    requests: IntCounterVec,
-    bytes: IntGaugeVec,
-    entries: IntGaugeVec,
-    evictions: IntCounterVec,
-    encodings: IntCounterVec,
-}
-
-impl Families {
-    pub fn new(registry: &Registry) -> metrics::Result<Self> {
-        Ok(Self {
-            requests: registry.counter(
-                "cache_requests_total",
-                "Requests that a cache answered, by how: hit, slice of a list, stale copy, miss, expired copy, or joined to another request's flight.",
-                &["cache", "result"],
-            )?,
-            bytes: registry.gauge("cache_bytes", "Memory held by copies.", &["cache"])?,
-            entries: registry.gauge("cache_entries", "Copies held.", &["cache"])?,
-            evictions: registry.counter(
-                "cache_evictions_total",
-                "Copies given up, by cause: size (the memory bound), expired, replaced by a newer one, or removed.",
-                &["cache", "cause"],
-            )?,
-            encodings: registry.counter(
-                "cache_encodings_total",
-                "Copies compressed, each when a caller first wanted it so.",
-                &["cache"],
-            )?,
-        })
-    }
-
-    /// The metrics of one cache.
-    pub fn of(&self, cache: &str) -> Metrics {
-        Metrics {
-            requests: Served::ALL
-                .map(|served| self.requests.with_label_values(&[cache, served.word()])),
-            bytes: self.bytes.with_label_values(&[cache]),
-            entries: self.entries.with_label_values(&[cache]),
-            evictions: Cause::ALL
-                .map(|cause| self.evictions.with_label_values(&[cache, cause.word()])),
-            encodings: self.encodings.with_label_values(&[cache]),
-        }
-    }
-}
-
-/// The metrics of one cache.
-#[derive(Clone, Debug)]
-pub struct Metrics {
-    requests: [IntCounter; Served::ALL.len()],
-    pub(super) bytes: IntGauge,
-    pub(super) entries: IntGauge,
-    pub(super) evictions: [IntCounter; Cause::ALL.len()],
-    pub(super) encodings: IntCounter,
-}
-
-impl Metrics {
-    fn count(&self, served: Served) {
-        self.counter(served).inc();
-    }
-
-    pub(super) fn counter(&self, served: Served) -> &IntCounter {
-        &self.requests[served.index()]
-    }
-
-    fn added(&self, bytes: usize) {
-        self.grew(bytes);
-        self.entries.inc();
-    }
-
-    fn grew(&self, bytes: usize) {
-        self.bytes.add(i64::try_from(bytes).unwrap_or(i64::MAX));
-    }
-
-    fn removed(&self, bytes: usize) {
-        self.bytes.sub(i64::try_from(bytes).unwrap_or(i64::MAX));
-        self.entries.dec();
-    }
-
-    fn evicted(&self, cause: Cause) {
-        self.evictions[cause as usize].inc();
     }
 }
 

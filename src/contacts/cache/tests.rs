@@ -12,7 +12,7 @@ use tokio::{sync::Notify, task, time};
 use tower::{BoxError, service_fn, util::MapErr};
 use tower_test::mock::{self, Handle, Mock, SendResponse};
 
-use super::{entry::Cached, *};
+use super::{entry::Cached, flight::Board, *};
 use crate::{
     contacts::{
         request::{Class, Terms},
