@@ -94,7 +94,7 @@ impl Admin {
         if inbound.head.uri.path() == "/api/purge" {
             if inbound.head.method != Method::POST {
                 let detail = "a purge is asked for with POST";
-                return Err(Error::new(Kind::MethodNotAllowed, detail));
+                return Err(Error::new(Kind::MethodNotAllowed, detail).allowing("POST"));
             }
             return Ok(json(&self.operate.purge(inbound.head.uri.query())?));
         }

@@ -65,7 +65,7 @@ kinds! {
     NotFound                "not_found"                 Caller   false "There is nothing at this path";
     UnknownAccount          "unknown_account"           Caller   false "The account is not configured";
     StreamNotFound          "stream_not_found"          Caller   false "The stream does not exist";
-    MethodNotAllowed        "method_not_allowed"        Caller   false "Only GET and HEAD are answered";
+    MethodNotAllowed        "method_not_allowed"        Caller   false "The method is not answered here";
     NotAcceptable           "not_acceptable"            Caller   false "No acceptable representation";
     UriTooLong              "uri_too_long"              Caller   false "The request target is too long";
     HeadersTooLarge         "headers_too_large"         Caller   false "The request's headers are too large";
@@ -129,6 +129,7 @@ struct Inner {
     again: Option<Again>,
     unsent: bool,
     host_is_well: bool,
+    allow: Option<&'static str>,
 }
 
 /// What every stage returns.
@@ -146,6 +147,7 @@ impl Error {
                 again: None,
                 unsent: false,
                 host_is_well: false,
+                allow: None,
             }),
             served: None,
         }
@@ -169,6 +171,13 @@ impl Error {
     #[must_use]
     pub fn again_by(mut self, again: Again) -> Self {
         Arc::make_mut(&mut self.inner).again = Some(again);
+        self
+    }
+
+    /// Adds which methods would have been answered, where they are not GET and HEAD.
+    #[must_use]
+    pub fn allowing(mut self, methods: &'static str) -> Self {
+        Arc::make_mut(&mut self.inner).allow = Some(methods);
         self
     }
 
@@ -216,6 +225,11 @@ impl Error {
     /// How the same call may be tried once more; `None` if that would not help.
     pub fn again(&self) -> Option<Again> {
         self.inner.again
+    }
+
+    /// The methods that would have been answered, where they are not GET and HEAD.
+    pub fn allows(&self) -> Option<&'static str> {
+        self.inner.allow
     }
 
     /// Whether the host answers, if not with what was asked for.

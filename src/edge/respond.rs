@@ -238,7 +238,8 @@ fn fail(error: &Error, id: &RequestId) -> Responded {
     }
     match kind {
         Kind::MethodNotAllowed => {
-            headers.insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+            let methods = error.allows().unwrap_or("GET, HEAD");
+            headers.insert(ALLOW, HeaderValue::from_static(methods));
         }
         // What follows on the connection is that body.
         Kind::BodyNotAllowed => {

@@ -123,4 +123,5 @@ async fn a_purge_is_no_link() {
     let world = World::new().await;
     let purge = world.gateway.operate("/api/purge?all=true").await;
     purge.is_problem(405, "method_not_allowed");
+    assert_eq!(purge.header("allow"), "POST");
 }
