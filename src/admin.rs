@@ -17,25 +17,42 @@ use tower::Service;
 use self::operate::Operate;
 use crate::{
     config::Rules,
-    edge::{Inbound, Reply},
+    edge::{
+        Inbound, Reply,
+        caller::check_digests,
+        key::{Digest, Keys},
+    },
     error::{Error, Kind, Result},
     metrics::Registry,
 };
 
+pub mod guard;
 pub mod operate;
 
 /// `[admin]`: the second listener.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
-    /// Where operators, probes and Prometheus connect. Loopback only.
+    /// Where operators, probes and Prometheus connect. Loopback only, unless there is a token.
     pub address: SocketAddr,
+    /// The SHA-256 of what operators show, in 64 hexadecimal digits; of several while it is rotated, at most 8. Empty:
+    /// nothing is asked for.
+    pub token_sha256: Vec<String>,
 }
 
 impl Config {
     /// States which rules are broken.
     pub fn check(&self, rules: &mut Rules) {
-        rules.loopback("address", self.address);
+        check_digests("token_sha256", &self.token_sha256, rules);
+    }
+
+    /// What operators show one of; `None` if something else stands there than a digest.
+    pub fn tokens(&self) -> Option<Keys<()>> {
+        let tokens = self.token_sha256.iter();
+        let tokens: Option<Vec<_>> = tokens
+            .map(|token| Some((Digest::parse(token)?, ())))
+            .collect();
+        tokens.map(Keys::new)
     }
 }
 
@@ -43,6 +60,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             address: SocketAddr::from(([127, 0, 0, 1], 8081)),
+            token_sha256: Vec::new(),
         }
     }
 }
@@ -159,13 +177,14 @@ impl Service<Inbound> for Admin {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::contacts::request::RequestId;
+    use crate::{contacts::request::RequestId, edge::caller::Asker};
 
     fn ask(admin: &Admin, request: http::request::Builder) -> std::result::Result<String, Kind> {
         let inbound = Inbound {
             head: request.body(()).unwrap().into_parts().0,
             has_body: false,
             id: RequestId::number(0, 0),
+            asker: Asker::Anyone,
         };
         match admin.answer(inbound) {
             Ok(Reply::Text(_, text)) => Ok(String::from_utf8(text.to_vec()).unwrap()),

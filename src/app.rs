@@ -33,7 +33,7 @@ use tower::{Service, ServiceBuilder};
 use tracing::{info, warn};
 
 use crate::{
-    admin::{Admin, Readiness, operate::Operate},
+    admin::{Admin, Readiness, guard, operate::Operate},
     config::Config,
     contacts::{
         account::{Accounts, Malformed},
@@ -45,6 +45,8 @@ use crate::{
     },
     edge::{
         body::Body,
+        caller::{self, Callers},
+        key::{self, Keys},
         local, respond,
         route::{Resolver, Route, query::Style},
         server::{self, Server},
@@ -71,8 +73,10 @@ fn traffic(
     credentials: &Arc<Credentials>,
     budgets: Budgets,
     registry: &Registry,
-    traced: trace::Metrics,
+    (traced, refused): (trace::Metrics, key::Metrics),
 ) -> Result<(impl Traffic, Operate), StartError> {
+    let callers = Callers::new(&config.callers, &config.accounts, &accounts, registry)?;
+    let anyone = callers.are_none();
     let caches = cache::Families::new(registry)?;
     let (of_pages, of_lists) = (caches.of("pages"), caches.of("lists"));
     let lists_bytes = config.cache.lists_max_bytes.as_u64();
@@ -146,11 +150,13 @@ fn traffic(
 
     let traffic = ServiceBuilder::new()
         // Outermost, so that every request has a name, a count and a line, refused ones included.
-        .layer(trace::layer(number_of_this_start(), traced))
+        .layer(trace::layer(number_of_this_start(), callers, traced))
         // Below it everything is an answer or an error; above it everything is HTTP.
         .layer(respond::layer())
         // Before anything is read: a web page in somebody's browser must not get this far.
-        .layer(local::layer())
+        .layer(local::layer(anyone))
+        // Below it nobody is unknown, nor asks more often than agreed.
+        .layer(caller::layer(refused))
         // The last stage that sees a header. Below it travel a key and terms.
         .service(Route::new(resolver.clone(), pages, lists));
     Ok((traffic, Operate::new(resolver, copies)))
@@ -241,11 +247,21 @@ pub(crate) fn budgets(
 }
 
 /// What operators reach, through the same edge.
-fn operations(admin: Admin, traced: trace::Metrics) -> impl Traffic {
+fn operations(
+    admin: Admin,
+    tokens: Keys<()>,
+    (traced, refused): (trace::Metrics, key::Metrics),
+) -> impl Traffic {
     ServiceBuilder::new()
-        .layer(trace::layer(number_of_this_start(), traced))
+        // Operators are no callers: whoever is let through may ask about everything.
+        .layer(trace::layer(
+            number_of_this_start(),
+            Callers::default(),
+            traced,
+        ))
         .layer(respond::layer())
-        .layer(local::layer())
+        .layer(local::layer(tokens.is_empty()))
+        .layer(guard::layer(tokens, refused))
         .service(admin)
 }
 
@@ -293,12 +309,18 @@ pub enum StartError {
         source: io::Error,
     },
     #[error(
-        "{key} is {address}, and only loopback addresses (127.0.0.1, [::1]) are allowed while no callers are configured"
+        "{key} is {address}, and only loopback addresses (127.0.0.1, [::1]) are allowed without {without}"
     )]
     NotLoopback {
         key: &'static str,
         address: SocketAddr,
+        /// What would have to be configured.
+        without: &'static str,
     },
+    #[error("admin.token_sha256 holds something else than the SHA-256 of a token")]
+    Token,
+    #[error(transparent)]
+    Callers(#[from] caller::Unusable),
     #[error(transparent)]
     Account(#[from] Malformed),
     #[error("the operating system's certificates cannot be loaded: {0}")]
@@ -350,29 +372,40 @@ impl App {
         let credentials = credentials(config, &accounts, secrets, &registry)?;
         let budgets = budgets(config, &accounts, &registry)?;
         let [by_callers, by_operators] = trace::Metrics::new(&registry)?;
+        let [unknown_callers, unknown_operators] = key::Metrics::new(&registry)?;
+        let tokens = config.admin.tokens().ok_or(StartError::Token)?;
+        let no_token = tokens.is_empty().then_some("admin.token_sha256");
+        let no_callers = config.callers.is_empty().then_some("[[callers]]");
         let (traffic, operate) = traffic(
             config,
             accounts,
             &credentials,
             budgets,
             &registry,
-            by_callers,
+            (by_callers, unknown_callers),
         )?;
         let readiness = Readiness::default();
         let operations = operations(
             Admin::new(registry.clone(), readiness.clone(), operate),
-            by_operators,
+            tokens,
+            (by_operators, unknown_operators),
         );
 
-        let listen = async |key, address, connections_max, metrics| {
+        let listen = async |key, address: SocketAddr, lacking, connections_max, metrics| {
             let unbound = |source| StartError::Listen {
                 key,
                 address,
                 source,
             };
             // Checked here and not only in the configuration, since not everybody comes through a file.
-            if !address.ip().is_loopback() {
-                return Err(StartError::NotLoopback { key, address });
+            if let Some(without) = lacking
+                && !address.ip().to_canonical().is_loopback()
+            {
+                return Err(StartError::NotLoopback {
+                    key,
+                    address,
+                    without,
+                });
             }
             let timeout = config.listen.header_timeout;
             let server = Server::bind(address, connections_max, timeout, metrics).await;
@@ -384,6 +417,7 @@ impl App {
         let (callers, traffic_at) = listen(
             "listen.address",
             config.listen.address,
+            no_callers,
             config.listen.connections_max,
             from_callers,
         )
@@ -391,6 +425,7 @@ impl App {
         let (operators, admin_at) = listen(
             "admin.address",
             config.admin.address,
+            no_token,
             ADMIN_CONNECTIONS_MAX,
             from_operators,
         )

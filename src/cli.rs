@@ -19,6 +19,7 @@ pub mod check;
 pub mod demo;
 pub mod doctor;
 pub mod explain;
+pub mod key;
 pub mod print;
 pub mod purge;
 pub mod serve;
@@ -57,6 +58,8 @@ enum Command {
     Explain(explain::Args),
     /// Make copies of a running gateway go
     Purge(purge::Args),
+    /// Make a key for a caller or an operator, and its hash for the configuration
+    Key(key::Args),
     /// Play Kore.ai alone, with its limits and faults
     Simulate(Box<simulate::Args>),
 }
@@ -68,6 +71,7 @@ impl Cli {
             Command::Check(args) => return check::run(&args),
             Command::Doctor(args) => return ended(wait_for(doctor::run(args))),
             Command::Config(command) => print::run(&command),
+            Command::Key(args) => key::run(&args),
             Command::Demo(args) => wait_for(demo::run(args)),
             Command::Serve(args) => wait_for(serve::run(args)),
             Command::Explain(args) => wait_for(explain::run(args)),

@@ -12,12 +12,14 @@
 //!
 //! Secrets are not part of a `Config`: [`secrets`] reads them, since one that cannot be read concerns its account alone.
 
-use std::{ffi::OsString, fs::File, io::Read, path::Path};
+use std::{ffi::OsString, fs::File, io::Read, net::SocketAddr, path::Path};
 
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    admin, contacts, edge, telemetry, upstream,
+    admin, contacts, edge,
+    edge::key::Digest,
+    telemetry, upstream,
     upstream::secret::{Secret, Source, Sources},
 };
 
@@ -45,6 +47,7 @@ mod properties;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use keys::nearest;
 pub use problem::{Problem, Problems};
 #[cfg(test)]
 pub(crate) use rules::Broken;
@@ -64,6 +67,7 @@ pub struct Config {
     pub token: upstream::token::Config,
     pub budget: upstream::budget::Config,
     pub accounts: Vec<contacts::account::Config>,
+    pub callers: Vec<edge::caller::Config>,
     pub cache: contacts::cache::Config,
     pub merge: contacts::walk::Config,
     pub log: telemetry::Config,
@@ -103,6 +107,8 @@ impl Config {
                 "there is none: write one [[accounts]] for each Kore.ai account".to_owned(),
             );
         }
+        edge::caller::check(&self.callers, &self.accounts, rules);
+        self.check_keys(rules);
         let port = self.listen.address.port();
         if port != 0 && port == self.admin.address.port() {
             rules.broken(
@@ -110,6 +116,33 @@ impl Config {
                 format!("the port {port} is also that of listen.address"),
             );
         }
+    }
+
+    /// Who may come from other machines must show a key, and each key is one's own.
+    fn check_keys(&self, rules: &mut Rules) {
+        let away = |address: SocketAddr| !address.ip().to_canonical().is_loopback();
+        if away(self.listen.address) && self.callers.is_empty() {
+            let message = "is not a loopback address: without [[callers]] whoever connects may read every account, so only loopback is allowed";
+            rules.broken(&["listen.address", "callers"], message.to_owned());
+        }
+        if away(self.admin.address) && self.admin.token_sha256.is_empty() {
+            let message = "is not a loopback address: without token_sha256 whoever connects may operate the gateway, so only loopback is allowed";
+            rules.broken(&["admin.address", "admin.token_sha256"], message.to_owned());
+        }
+        let tokens = self.admin.token_sha256.iter().enumerate();
+        let tokens = tokens.map(|(index, token)| (format!("admin.token_sha256[{index}]"), token));
+        let callers = self.callers.iter().enumerate();
+        let keys = callers.flat_map(|(caller, config)| {
+            let keys = config.key_sha256.iter().enumerate();
+            keys.map(move |(index, key)| (format!("callers[{caller}].key_sha256[{index}]"), key))
+        });
+        rules.distinct(
+            tokens
+                .chain(keys)
+                .filter_map(|(place, digest)| Some((place, Digest::parse(digest)?))),
+            str::to_owned,
+            |first| format!("is already {first}: each key belongs to one"),
+        );
     }
 }
 

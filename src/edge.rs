@@ -5,12 +5,15 @@ use std::fmt;
 use bytes::Bytes;
 use http::request::Parts;
 
+use self::caller::Asker;
 use crate::{
     contacts::{list::List, page::Page, request::RequestId},
     served::{Answer, Served},
 };
 
 pub mod body;
+pub mod caller;
+pub mod key;
 pub mod local;
 pub mod respond;
 pub mod route;
@@ -25,6 +28,7 @@ pub struct Inbound {
     /// There is a body, which no request here may have.
     pub has_body: bool,
     pub id: RequestId,
+    pub asker: Asker,
 }
 
 /// What a request is answered with, before it is HTTP again.

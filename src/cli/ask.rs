@@ -1,13 +1,19 @@
 //! One question to a running gateway's admin listener, as the commands for operators ask it.
 
-use std::{error::Error, time::Duration};
+use std::{env, error::Error, path::PathBuf, time::Duration};
 
 use bytes::Bytes;
-use http::{Method, Request, Uri, header::CACHE_CONTROL, uri};
+use http::{
+    HeaderValue, Method, Request, Uri,
+    header::{AUTHORIZATION, CACHE_CONTROL},
+    uri,
+};
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper_util::{client::legacy::Client, rt::TokioExecutor};
 use serde_json::Value;
 use tokio::time;
+
+use crate::upstream::secret::{Secret, SecretProblem};
 
 /// How long an answer may take.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -21,7 +27,14 @@ pub struct Admin {
     /// The gateway's admin listener.
     #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8081")]
     pub admin: Uri,
+    /// A file that holds the operators' token, where the gateway asks for one; or the variable
+    /// CONTACTS_GATEWAY_ADMIN_TOKEN holds it.
+    #[arg(long, value_name = "FILE")]
+    pub token_file: Option<PathBuf>,
 }
+
+/// What holds the operators' token, if no file does.
+const TOKEN: &str = "CONTACTS_GATEWAY_ADMIN_TOKEN";
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
@@ -30,6 +43,10 @@ pub enum AskError {
     Address(Uri),
     #[error("no gateway answers at {admin}: {cause}")]
     Unanswered { admin: Uri, cause: String },
+    #[error(transparent)]
+    Token(#[from] SecretProblem),
+    #[error("the operators' token cannot stand in a header")]
+    NoToken,
     #[error("the gateway refuses: {detail} ({code})")]
     Refused { code: String, detail: String },
 }
@@ -60,6 +77,9 @@ impl Admin {
             .filter(|_| plain)
             .ok_or_else(address)?;
         let mut request = Request::builder().method(question.method).uri(target);
+        if let Some(token) = self.token()? {
+            request = request.header(AUTHORIZATION, token);
+        }
         if let Some(account) = question.account {
             request = request.header("accountid", account);
         }
@@ -84,6 +104,19 @@ impl Admin {
                 detail: said("detail"),
             }),
         }
+    }
+
+    /// What shows the operators' token, if there is one.
+    fn token(&self) -> Result<Option<HeaderValue>, AskError> {
+        let token = match (&self.token_file, env::var_os(TOKEN)) {
+            (Some(file), _) => Secret::from_file(file)?,
+            (None, Some(value)) => Secret::from_variable(TOKEN, Some(&value))?,
+            (None, None) => return Ok(None),
+        };
+        let shown = HeaderValue::try_from(format!("Bearer {}", token.expose()));
+        let mut shown = shown.map_err(|_| AskError::NoToken)?;
+        shown.set_sensitive(true);
+        Ok(Some(shown))
     }
 
     async fn answer(

@@ -7,6 +7,7 @@ use super::{
     keys::{self, Shape},
     parse,
 };
+use crate::edge::caller;
 
 const FILE: &str = include_str!("../../config/default.toml");
 
@@ -27,7 +28,7 @@ fn setting(line: &str) -> Option<&str> {
         .filter(|key| key.len() < line.len());
     let is_key = key.is_some_and(|key| {
         key.bytes()
-            .all(|byte| byte.is_ascii_lowercase() || byte == b'_')
+            .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_')
     });
     (is_key || line.starts_with('[') && line.ends_with(']')).then_some(line)
 }
@@ -64,11 +65,11 @@ fn settings() -> Vec<(String, String, String, String)> {
     found
 }
 
-/// A file with one account, so that nothing is missing, and `more` before it.
+/// A file with one account and a caller, so that nothing is missing, and `more` before it.
 fn with_account(more: &str) -> String {
-    let account = FILE.split_once("# [[accounts]]").expect("the example").1;
-    let account: Vec<_> = account.lines().filter_map(setting).collect();
-    format!("{more}\n[[accounts]]\n{}", account.join("\n"))
+    let example = FILE.split_once("# [[accounts]]").expect("the example").1;
+    let example: Vec<_> = example.lines().filter_map(setting).collect();
+    format!("{more}\n[[accounts]]\n{}", example.join("\n"))
 }
 
 #[test]
@@ -84,10 +85,22 @@ fn as_it_is_it_lacks_nothing_but_an_account() {
 fn uncommented_it_gives_the_defaults_and_the_example() {
     let mut config = read(&uncommented()).unwrap_or_else(|problems| panic!("{problems}"));
     let accounts = std::mem::take(&mut config.accounts);
+    let callers = std::mem::take(&mut config.callers);
     assert_eq!(format!("{config:#?}"), format!("{:#?}", Config::default()));
     assert_eq!(accounts.len(), 1);
     assert_eq!(accounts[0].name, "acme");
     assert_eq!(accounts[0].streams.len(), 1);
+    let default = caller::Config::default();
+    let [caller] = &callers[..] else {
+        panic!("{callers:?}")
+    };
+    assert_eq!(
+        (&*caller.name, &*caller.accounts),
+        ("crm", &["acme".to_owned()][..])
+    );
+    assert_eq!(caller.requests_per_minute, default.requests_per_minute);
+    assert_eq!(caller.requests_at_once, default.requests_at_once);
+    assert_eq!(caller.urgency_max, default.urgency_max);
     let other = uncommented().replace(
         "client_secret_file = \"secrets/acme\"",
         "client_secret_env = \"ACME_SECRET\"",
@@ -193,7 +206,10 @@ fn every_number_length_and_size_names_its_range() {
         let quantity = default
             .trim_matches('"')
             .starts_with(|c: char| c.is_ascii_digit());
-        let ids = section.starts_with("accounts") || key == "address" || key == "lists_max_bytes";
+        let in_list = ["accounts", "callers"]
+            .iter()
+            .any(|list| section.starts_with(list));
+        let ids = in_list || key == "address" || key == "lists_max_bytes";
         assert_eq!(
             quantity && !ids,
             comment.contains("Range: "),

@@ -185,6 +185,13 @@ impl Walk<'_> {
     fn scalar(&mut self, kind: Kind, value: &Spanned<DeValue<'_>>, path: &str) {
         let text = value.get_ref().as_str();
         match value.get_ref() {
+            DeValue::Array(items) if kind == Kind::Texts => {
+                for (index, item) in items.iter().enumerate() {
+                    let place = format!("{path}[{index}]");
+                    self.findings.places.insert(place, item.span().into());
+                    self.scalar(Kind::Text, item, path);
+                }
+            }
             DeValue::Array(_) | DeValue::Table(_) => self.hide(value),
             _ => self.piece(value.span(), may_be_shown(kind, path, text)),
         }
@@ -234,6 +241,11 @@ fn plain(value: &DeValue<'_>) -> Option<ValueKind> {
                 .ok()
         }
         DeValue::Float(number) => number.as_str().parse().ok().map(ValueKind::Float),
+        DeValue::Array(items) => {
+            let good = |item: &Spanned<DeValue<'_>>| Some(Value::new(None, plain(item.get_ref())?));
+            let items = items.iter().map(good).collect::<Option<_>>();
+            items.map(ValueKind::Array)
+        }
         DeValue::Table(table) => {
             let named = |(name, inner): (&Spanned<DeString<'_>>, &Spanned<DeValue<'_>>)| {
                 let value = Value::new(None, plain(inner.get_ref())?);
@@ -254,7 +266,7 @@ fn may_be_shown(kind: Kind, path: &str, text: Option<&str>) -> bool {
     let name = path.rsplit('.').next().unwrap_or(path);
     match (name, text) {
         _ if kind.is_harmless() => true,
-        ("name" | "account_id" | "stream_id", _) => true,
+        ("name" | "account_id" | "stream_id" | "accounts" | "streams", _) => true,
         ("base_url", Some(url)) => !url.contains(['@', '?', '#']),
         _ => false,
     }

@@ -103,7 +103,10 @@ fn ask(path: &mut Vec<Step>) -> Shape {
             path.push(Step::Item);
             let item = ask(path);
             path.pop();
-            Shape::List(Box::new(item))
+            match item {
+                Shape::Value(Kind::Text) => Shape::Value(Kind::Texts),
+                item => Shape::List(Box::new(item)),
+            }
         }
         Some(Answer::Value(kind)) => Shape::Value(kind),
         None => Shape::Value(Kind::Text),
@@ -314,7 +317,11 @@ mod tests {
             "accounts[].jti Choice([\"auto\", \"off\", \"per_request\"])",
             "accounts[].claims Claims",
             "accounts[].streams[].stream_id Text",
+            "admin.token_sha256 Texts",
             "budget.start_share Share",
+            "callers[].key_sha256 Texts",
+            "callers[].streams Texts",
+            "callers[].urgency_max Choice([\"background\", \"bulk\", \"interactive\"])",
             "cache.fresh_for Duration",
             "cache.max_bytes Size",
             "edge.limit_max Number { max: 4294967295 }",

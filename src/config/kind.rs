@@ -24,6 +24,8 @@ pub(crate) enum Kind {
     Address,
     Choice(&'static [&'static str]),
     Text,
+    /// An array of texts.
+    Texts,
     File,
     /// A table of plain values, whatever their names.
     Claims,
@@ -34,7 +36,10 @@ pub(crate) enum Kind {
 impl Kind {
     /// True if no value of this kind can be a secret.
     pub(crate) fn is_harmless(self) -> bool {
-        !matches!(self, Self::Text | Self::File | Self::Claims | Self::Headers)
+        !matches!(
+            self,
+            Self::Text | Self::Texts | Self::File | Self::Claims | Self::Headers
+        )
     }
 
     /// Reads a value of the file. The error is the end of a sentence that begins with the value.
@@ -65,10 +70,22 @@ impl Kind {
                     Err(self.wanted())
                 }
             }
+            (Self::Texts, DeValue::Array(items)) => {
+                if items.iter().all(|item| item.get_ref().is_str()) {
+                    Ok(())
+                } else {
+                    Err(self.wanted())
+                }
+            }
             // A quoted number or switch in the file is a mistake worth a word; in a variable it is the only way.
             (Self::Share, DeValue::Float(_) | DeValue::Integer(_)) => Ok(()),
             (
-                Self::Number { .. } | Self::Share | Self::Switch | Self::Claims | Self::Headers,
+                Self::Number { .. }
+                | Self::Share
+                | Self::Switch
+                | Self::Texts
+                | Self::Claims
+                | Self::Headers,
                 _,
             ) => Err(self.wanted()),
             (_, DeValue::String(text)) => self.accepts_text(text),
@@ -94,7 +111,7 @@ impl Kind {
             Self::Address => text.parse::<SocketAddr>().is_ok(),
             Self::Choice(choices) => choices.contains(&text),
             Self::Text | Self::File => true,
-            Self::Claims | Self::Headers => false,
+            Self::Texts | Self::Claims | Self::Headers => false,
         };
         if good { Ok(()) } else { Err(self.wanted()) }
     }
@@ -127,6 +144,7 @@ impl Kind {
                 format!("is not one of {}", list.join(", "))
             }
             Self::Text => "is not text (write it in quotes)".to_owned(),
+            Self::Texts => r#"is not a list of texts (write ["one", "two"])"#.to_owned(),
             Self::File => "is not the name of a file (write it in quotes)".to_owned(),
             Self::Claims => {
                 r#"is not a table of texts, numbers, true and false (write { iss = "cs-1" })"#
@@ -222,6 +240,18 @@ mod tests {
             ),
             (Kind::Text, "\"\"", "ok"),
             (Kind::Text, "5", "is not text (write it in quotes)"),
+            (Kind::Texts, "[]", "ok"),
+            (Kind::Texts, "[\"a\", 'b']", "ok"),
+            (
+                Kind::Texts,
+                "[\"a\", 5]",
+                r#"is not a list of texts (write ["one", "two"])"#,
+            ),
+            (
+                Kind::Texts,
+                "\"a\"",
+                r#"is not a list of texts (write ["one", "two"])"#,
+            ),
             (
                 Kind::Claims,
                 "{ iss = \"x\", a = -1, b = 2.5, c = true }",

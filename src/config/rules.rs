@@ -3,7 +3,12 @@
 //! Each module states its own rules in a `check` beside its `Config`, by key; where in the file or environment that
 //! key was written is found out later. So a module knows nothing of files, and rules are tested as values.
 
-use std::{collections::HashMap, net::SocketAddr, ops::RangeInclusive, time::Duration};
+use std::{
+    collections::{HashMap, hash_map::Entry},
+    hash::Hash,
+    ops::RangeInclusive,
+    time::Duration,
+};
 
 use bytesize::ByteSize;
 
@@ -106,30 +111,36 @@ impl Rules {
         );
     }
 
-    /// `address` must be on loopback: until callers can be configured, whoever connects may read everything.
-    pub fn loopback(&mut self, key: &str, address: SocketAddr) {
-        if !address.ip().to_canonical().is_loopback() {
-            let message = "is not a loopback address: callers cannot be configured yet, so only loopback is allowed";
-            self.broken(&[key], message.to_owned());
-        }
-    }
-
     /// The values of `key` in the tables of `list` must differ from each other; empty ones are another rule's matter.
     pub fn unique<'a>(&mut self, list: &str, key: &str, values: impl IntoIterator<Item = &'a str>) {
-        let mut first = HashMap::new();
-        for (index, value) in values.into_iter().enumerate() {
-            if value.is_empty() {
-                continue;
-            }
-            let first = *first.entry(value).or_insert(index);
-            if first != index {
-                let name = |index| self.full(&format!("{list}[{index}].{key}"));
-                let (here, there) = (name(index), name(first));
-                self.broken.push(Broken {
-                    message: format!("is already the {key} of {list}[{first}]"),
-                    keys: vec![here],
-                    same_as: Some(there),
-                });
+        let values = values.into_iter().enumerate();
+        let values = values.filter(|(_, value)| !value.is_empty());
+        self.distinct(
+            values.map(|(index, value)| (format!("{list}[{index}]"), value)),
+            |table| format!("{table}.{key}"),
+            |first| format!("is already the {key} of {first}"),
+        );
+    }
+
+    /// The values at these places must differ from each other. `key` makes a place a key; `message` says what has the
+    /// value already.
+    pub fn distinct<V: Eq + Hash>(
+        &mut self,
+        values: impl IntoIterator<Item = (String, V)>,
+        key: impl Fn(&str) -> String,
+        message: impl Fn(&str) -> String,
+    ) {
+        let mut seen = HashMap::new();
+        for (here, value) in values {
+            match seen.entry(value) {
+                Entry::Vacant(entry) => {
+                    entry.insert(here);
+                }
+                Entry::Occupied(first) => self.broken.push(Broken {
+                    message: message(first.get()),
+                    keys: vec![self.full(&key(&here))],
+                    same_as: Some(self.full(&key(first.get()))),
+                }),
             }
         }
     }

@@ -86,7 +86,7 @@ gw.toml:1:22: listen.workers: "two" is not a whole number
         (
             "[listen]\naddress = \"0.0.0.0:80\"",
             r#"
-gw.toml:2:11: listen.address: is not a loopback address: callers cannot be configured yet, so only loopback is allowed
+gw.toml:2:11: listen.address: is not a loopback address: without [[callers]] whoever connects may read every account, so only loopback is allowed
 2 | address = "0.0.0.0:80"
   |           ^^^^^^^^^^^^"#,
         ),
@@ -313,7 +313,7 @@ fn everything_is_reported_at_once_in_order() {
             "gw.toml:3:1: merge.widht: unknown key (did you mean width?)",
             r#"gw.toml:5:13: cache.fresh_for: "x" is not a length of time (write "5m" or "1h 30m")"#,
             r#"gw.toml:6:13: cache.max_bytes: true is not a size (write "256MiB" or a whole number of bytes)"#,
-            "gw.toml:7:2: nope: unknown key; known here: accounts, admin, budget, cache, edge, listen, log, merge, token, upstream",
+            "gw.toml:7:2: nope: unknown key; known here: accounts, admin, budget, cache, callers, edge, listen, log, merge, token, upstream",
             "gw.toml: accounts: there is none: write one [[accounts]] for each Kore.ai account",
             "CONTACTS_GATEWAY__EDGE__LIMIT_MAX: 0 is out of range: 1 to 10000",
             r#"CONTACTS_GATEWAY__LOG__LEVEL: "loud" is not one of "error", "warn", "info", "debug", "trace""#,
@@ -649,4 +649,145 @@ fn a_token_service_takes_the_place_of_the_accounts_secrets() {
         let told = checked.err().map(|problems| problems.to_string());
         assert!(!told.unwrap_or_default().contains(CANARY));
     }
+}
+
+/// SHA-256 of "abc" and of the empty text, FIPS 180-4.
+const ABC: &str = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+const NONE: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+
+#[test]
+fn callers_have_rules_of_their_own() {
+    const STREAM: &str = "[[accounts.streams]]\nname = 'support'\nstream_id = 'st-1'\n";
+    let told = |more: &str| {
+        let text = format!("{ACCOUNT}{STREAM}[[callers]]\nname = 'crm'\n{more}");
+        let heads = heads(&told_with(&text, &[]));
+        let without_place = heads
+            .iter()
+            .map(|head| head.split_once(": ").map_or(&**head, |(_, rest)| rest));
+        without_place.collect::<Vec<_>>().join("; ")
+    };
+    let good = format!("key_sha256 = ['{ABC}']\naccounts = ['acme']\n");
+    for (more, expected) in [
+        (good.clone(), "ok"),
+        (format!("{good}streams = ['support']"), "ok"),
+        (
+            format!("{good}streams = ['st-1']\nurgency_max = 'bulk'"),
+            "ok",
+        ),
+        (
+            String::new(),
+            "callers[0].key_sha256: is required: `contacts-gateway key` makes a key and its hash; callers[0].accounts: is required: the names of the accounts that it may read",
+        ),
+        (
+            good.replace(ABC, "CANARY-7f3a"),
+            "callers[0].key_sha256[0]: must be a key's SHA-256, 64 of 0-9 and a-f, and not the key itself",
+        ),
+        (
+            good.replace(&format!("['{ABC}']"), &format!("'{ABC}'")),
+            r#"callers[0].key_sha256: text is not a list of texts (write ["one", "two"])"#,
+        ),
+        (
+            good.replace("'acme'", "'acme', 'acmee'"),
+            "callers[0].accounts[1]: is the name of no account (did you mean acme?)",
+        ),
+        // An id is no name.
+        (
+            good.replace("acme", "65f7"),
+            "callers[0].accounts[0]: is the name of no account",
+        ),
+        (
+            format!("{good}streams = []"),
+            "callers[0].streams: are none: leave it out, and all streams may be read",
+        ),
+        (
+            format!("{good}streams = ['support', 'sales']"),
+            "callers[0].streams[1]: is neither the name nor the id of a stream of these accounts",
+        ),
+        (
+            format!("{good}requests_per_minute = 0\nrequests_at_once = 1000001"),
+            "callers[0].requests_per_minute: 0 is out of range: 1 to 6000000; callers[0].requests_at_once: 1000001 is out of range: 1 to 1000000",
+        ),
+        (
+            format!("{good}urgency_max = 'urgent'"),
+            r#"callers[0].urgency_max: "urgent" is not one of "background", "bulk", "interactive""#,
+        ),
+        (
+            good.replace(']', &format!(", '{}']", ABC.to_uppercase()))
+                .replace("accounts = ['acme', ", "accounts = ['acme'] #"),
+            "callers[0].key_sha256[1]: is already callers[0].key_sha256[0]: each key belongs to one (the first is on line 12)",
+        ),
+        (
+            format!(
+                "{good}[[callers]]\nname = 'crm'\nkey_sha256 = ['{NONE}', '{ABC}']\naccounts = ['acme']"
+            ),
+            "callers[1].name: is already the name of callers[0] (the first is on line 11); callers[1].key_sha256[1]: is already callers[0].key_sha256[0]: each key belongs to one (the first is on line 12)",
+        ),
+        (
+            format!("{good}[admin]\ntoken_sha256 = ['{ABC}']"),
+            "callers[0].key_sha256[0]: is already admin.token_sha256[0]: each key belongs to one (the first is on line 15)",
+        ),
+    ] {
+        let told = told(&more);
+        assert_eq!(told, expected, "{more}");
+        assert!(!told.contains("CANARY"));
+    }
+    let many: Vec<_> = (0..9).map(|n| format!("'{n}{}'", &ABC[1..])).collect();
+    let many = format!("key_sha256 = [{}]\naccounts = ['acme']", many.join(","));
+    assert_eq!(told(&many), "callers[0].key_sha256: are more than 8");
+}
+
+/// What is wrong in a list is pointed at, and nothing is shown that may be a key.
+#[test]
+fn a_list_of_texts_is_pointed_into() {
+    let text = format!(
+        "{ACCOUNT}[[callers]]\nname = 'crm'\nkey_sha256 = ['{ABC}', 'CANARY']\naccounts = ['acme', 'amce']\n"
+    );
+    assert_eq!(
+        told_with(&text, &[]),
+        "gw.toml:9:83: callers[0].key_sha256[1]: must be a key's SHA-256, 64 of 0-9 and a-f, and not the key itself
+9 | key_sha256 = [***, ***]
+  |                    ^^^
+gw.toml:10:21: callers[0].accounts[1]: is the name of no account (did you mean acme?)
+10 | accounts = ['acme', 'amce']
+   |                     ^^^^^^"
+    );
+}
+
+/// Catches an address that anyone could read from, and a rule that hides behind another's mistake.
+#[test]
+fn whoever_comes_from_elsewhere_must_show_a_key() {
+    let callers =
+        format!("[[callers]]\nname = 'crm'\nkey_sha256 = ['{ABC}']\naccounts = ['acme']\n");
+    let (listen, admin) = (
+        "listen.address = '0.0.0.0:80'\n",
+        "admin.address = '[::]:81'\n",
+    );
+    let token = format!("admin.token_sha256 = ['{NONE}']\n");
+    let told = |before: &str, after: &str| {
+        let heads = heads(&told_with(&format!("{before}{ACCOUNT}{after}"), &[]));
+        let keys = heads
+            .iter()
+            .map(|head| head.split(": ").nth(1).unwrap_or("ok"));
+        keys.map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert_eq!(told(listen, ""), ["listen.address"]);
+    assert_eq!(told(listen, &callers), ["ok"]);
+    assert_eq!(told(admin, &callers), ["admin.address"]);
+    assert_eq!(told(&format!("{admin}{token}"), ""), ["ok"]);
+    assert_eq!(
+        told(&format!("{listen}{admin}{token}"), ""),
+        ["listen.address"]
+    );
+    assert_eq!(told(&format!("{listen}{admin}{token}"), &callers), ["ok"]);
+    assert_eq!(
+        told("listen.address = '[::ffff:127.0.0.1]:80'\n", ""),
+        ["ok"]
+    );
+    // Only what is wrong itself is told, not what follows.
+    assert_eq!(told(&format!("{listen}callers = 5\n"), ""), ["callers"]);
+    let variable = ("CONTACTS_GATEWAY__ADMIN__TOKEN_SHA256", "CANARY");
+    assert_eq!(
+        told_with(ACCOUNT, &[variable]),
+        "CONTACTS_GATEWAY__ADMIN__TOKEN_SHA256: cannot be set by a variable: what is in a list stands in the file only"
+    );
 }

@@ -8,6 +8,7 @@ use super::{
     document::{join, list},
     findings::{At, Findings},
     keys::{self, Shape},
+    kind::Kind,
     problem::{Fault, quoted},
 };
 
@@ -87,8 +88,10 @@ fn judge(path: &str, value: &OsString) -> Result<(String, String), (String, Faul
         shape = below;
     }
     let kind = match shape {
+        Shape::Value(Kind::Texts) | Shape::List(_) => {
+            return Err((String::new(), Fault::ListInVariable));
+        }
         Shape::Value(kind) => *kind,
-        Shape::List(_) => return Err((String::new(), Fault::ListInVariable)),
         Shape::Section(keys) => return Err((String::new(), Fault::SectionInVariable(list(keys)))),
     };
     let Some(text) = value.to_str() else {

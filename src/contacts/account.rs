@@ -13,6 +13,7 @@ use super::{
     ids::{AccountId, ClientId, Epoch, StreamId},
     scope::Scope,
 };
+use crate::error::{Error, Kind, Result};
 
 pub(crate) mod claims;
 mod config;
@@ -97,6 +98,15 @@ impl Account {
         }
     }
 
+    /// Its streams by id and name, if it lists any.
+    pub fn listed(&self) -> impl Iterator<Item = (&StreamId, &str)> {
+        let names = match &self.streams {
+            Streams::Open => None,
+            Streams::Listed(names) => Some(names.iter().map(|(id, name)| (id, &**name))),
+        };
+        names.into_iter().flatten()
+    }
+
     /// What logs call a stream of this account: its configured name, else its id.
     pub fn stream_name<'a>(&'a self, stream: &'a StreamId) -> &'a str {
         match &self.streams {
@@ -115,6 +125,12 @@ pub struct Accounts {
     by_stream: HashMap<StreamId, Arc<Account>>,
 }
 
+/// What a request that names no account is told, where it may be about several.
+pub fn missing() -> Error {
+    let detail = "the accountId header is missing, and the stream does not tell the account";
+    Error::new(Kind::BadAccount, detail)
+}
+
 /// A configured account that cannot be what it says. The configuration's check finds these first, with their place.
 #[derive(Debug, thiserror::Error)]
 #[error("account {name:?}: {key} is missing, malformed or a duplicate")]
@@ -124,7 +140,7 @@ pub struct Malformed {
 }
 
 impl Accounts {
-    pub fn new(configs: &[Config]) -> Result<Self, Malformed> {
+    pub fn new(configs: &[Config]) -> std::result::Result<Self, Malformed> {
         let mut accounts = Self::default();
         let mut shared = HashSet::new();
         for config in configs {
@@ -179,6 +195,20 @@ impl Accounts {
         match self.all.as_slice() {
             [only] => Some(only),
             _ => self.by_stream.get(stream),
+        }
+    }
+
+    /// The account that is named, or else the only one that it can be.
+    ///
+    /// # Errors
+    /// [`Kind::UnknownAccount`]; [`Kind::BadAccount`] if none is named and it may be several.
+    pub fn find(&self, named: Option<&str>, stream: &str) -> Result<&Arc<Account>> {
+        match named {
+            Some(id) => self.get(id).ok_or_else(|| {
+                let detail = "no account with this id is configured";
+                Error::new(Kind::UnknownAccount, detail)
+            }),
+            None => self.implied_by(stream).ok_or_else(missing),
         }
     }
 

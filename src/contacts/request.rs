@@ -6,6 +6,7 @@ use std::sync::{
 };
 
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 use tokio::{
     sync::{Notify, futures::Notified},
     time::Instant,
@@ -55,7 +56,8 @@ pub enum Coding {
 }
 
 /// How soon upstream should be asked, least urgent first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Deserialize, Serialize, PartialEq, Eq, PartialOrd, Ord)]
+#[serde(rename_all = "snake_case")]
 pub enum Class {
     /// Nobody waits.
     Background,

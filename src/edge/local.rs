@@ -1,6 +1,6 @@
-//! As long as no callers are configured, only programs on this machine may ask, and no web page through a browser on it.
+//! Where no key is asked for, only programs on this machine may ask, and no web page through a browser on it.
 //!
-//! The listeners bind to loopback. A page that a developer's browser has open could still send requests there, under
+//! Such a listener binds to loopback. A page that a developer's browser has open could still send requests there, under
 //! its own origin or after its name was made to point at 127.0.0.1. So the request must name this machine, and must
 //! not say that it comes from a page, as browsers do (`Origin`, or `Sec-Fetch-Site` where nothing is sent but a GET).
 
@@ -19,12 +19,13 @@ use crate::error::{Error, Kind, Result};
 /// The stage.
 #[derive(Clone, Debug)]
 pub struct Local<S> {
+    applies: bool,
     inner: S,
 }
 
-/// Admits only requests made on and for this machine.
-pub fn layer<S>() -> impl Layer<S, Service = Local<S>> {
-    layer_fn(|inner| Local { inner })
+/// Admits only requests made on and for this machine, if it `applies`.
+pub fn layer<S>(applies: bool) -> impl Layer<S, Service = Local<S>> {
+    layer_fn(move |inner| Local { applies, inner })
 }
 
 impl<S: Service<Inbound, Error = Error>> Service<Inbound> for Local<S> {
@@ -37,7 +38,11 @@ impl<S: Service<Inbound, Error = Error>> Service<Inbound> for Local<S> {
     }
 
     fn call(&mut self, inbound: Inbound) -> Self::Future {
-        match admit(&inbound.head) {
+        let admitted = match self.applies {
+            true => admit(&inbound.head),
+            false => Ok(()),
+        };
+        match admitted {
             Ok(()) => Either::Right(self.inner.call(inbound)),
             Err(error) => Either::Left(ready(Err(error))),
         }
@@ -48,7 +53,7 @@ fn admit(head: &Parts) -> Result<()> {
     let site = head.headers.get("sec-fetch-site");
     let from_page = site.is_some_and(|site| site != "none" && site != "same-origin");
     if head.headers.contains_key(ORIGIN) || from_page {
-        let detail = "requests from web pages are refused while no callers are configured";
+        let detail = "requests from web pages are refused where no key is asked for";
         return Err(Error::new(Kind::Forbidden, detail));
     }
     // HTTP/2 and absolute-form targets name the host in the target; a Host beside it must not say otherwise.
@@ -62,7 +67,7 @@ fn admit(head: &Parts) -> Result<()> {
     here.then_some(()).ok_or_else(|| {
         Error::new(
             Kind::Forbidden,
-            "Host must be localhost, 127.0.0.1 or [::1] while no callers are configured",
+            "Host must be localhost, 127.0.0.1 or [::1] where no key is asked for",
         )
     })
 }

@@ -11,7 +11,10 @@ use std::{
 use bytes::Bytes;
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode,
-    header::{ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, ETAG, RETRY_AFTER},
+    header::{
+        ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, ETAG, RETRY_AFTER,
+        WWW_AUTHENTICATE,
+    },
 };
 use pin_project_lite::pin_project;
 use serde_json::json;
@@ -240,6 +243,9 @@ fn fail(error: &Error, id: &RequestId) -> Responded {
         Kind::MethodNotAllowed => {
             let methods = error.allows().unwrap_or("GET, HEAD");
             headers.insert(ALLOW, HeaderValue::from_static(methods));
+        }
+        Kind::Unauthorized => {
+            headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
         // What follows on the connection is that body.
         Kind::BodyNotAllowed => {

@@ -20,7 +20,7 @@ use tokio::time::Instant;
 use tower::Service;
 
 use self::query::{Query, Style};
-use super::{Inbound, Reply};
+use super::{Inbound, Reply, caller::Caller};
 use crate::{
     config::Rules,
     contacts::{
@@ -190,11 +190,22 @@ impl Resolver {
     /// # Errors
     /// Whatever the caller did wrong.
     pub fn resolve(&self, inbound: Inbound, now: Instant) -> Result<Resolved> {
-        let Inbound { head, has_body, id } = inbound;
+        let Inbound {
+            head,
+            has_body,
+            id,
+            asker,
+        } = inbound;
+        let caller = asker.known()?;
         self.admit(&head, has_body)?;
         let stream = path::stream(head.uri.path())?;
         let query = Query::parse(head.uri.query(), self.style, self.config.limit_max)?;
-        let account = self.account(&head.headers, &stream)?;
+        let named = named_account(&head.headers)?;
+        // Before anything is looked up: what its caller may not read is answered as if it were not there.
+        let account = match caller {
+            Some(caller) => caller.grants().find(named, &stream)?,
+            None => self.accounts.find(named, &stream)?,
+        };
         if !account.admits(&stream) {
             return Err(Error::new(
                 Kind::StreamNotFound,
@@ -214,9 +225,10 @@ impl Resolver {
         let epoch = collection.epoch();
         let directives = directives::read(&head.headers);
         let coding = coding::wanted(&head.headers);
-        let terms = |class| Terms {
+        let urgency_max = caller.map_or(Class::Interactive, Caller::urgency_max);
+        let terms = |class: Class| Terms {
             deadline: now + self.config.request_timeout,
-            class,
+            class: class.min(urgency_max),
             directives,
             coding,
             id,
@@ -267,29 +279,19 @@ impl Resolver {
         }
         Ok(())
     }
+}
 
-    /// The account that a request names, or that its stream implies.
-    fn account(&self, headers: &HeaderMap, stream: &str) -> Result<&Arc<Account>> {
-        let bad = |detail: &'static str| Error::new(Kind::BadAccount, detail);
-        let mut named = headers.get_all("accountid").iter();
-        match (named.next(), named.next()) {
-            (None, _) => self.accounts.implied_by(stream).ok_or_else(|| {
-                bad("the accountId header is missing, and the stream does not tell the account")
-            }),
-            (Some(_), Some(_)) => Err(bad("the accountId header is there twice")),
-            (Some(id), None) => {
-                let id = id.to_str().ok().filter(|id| is_plain(id));
-                let id = id.ok_or_else(|| {
-                    bad("accountId must be one id: 1 to 128 of A-Z, a-z, 0-9, - and _")
-                })?;
-                let unknown = || {
-                    Error::new(
-                        Kind::UnknownAccount,
-                        "no account with this id is configured",
-                    )
-                };
-                self.accounts.get(id).ok_or_else(unknown)
-            }
+/// The id of the account that a request names, if it names one.
+fn named_account(headers: &HeaderMap) -> Result<Option<&str>> {
+    let bad = |detail: &'static str| Error::new(Kind::BadAccount, detail);
+    let mut named = headers.get_all("accountid").iter();
+    match (named.next(), named.next()) {
+        (None, _) => Ok(None),
+        (Some(_), Some(_)) => Err(bad("the accountId header is there twice")),
+        (Some(id), None) => {
+            let id = id.to_str().ok().filter(|id| is_plain(id));
+            let bad = || bad("accountId must be one id: 1 to 128 of A-Z, a-z, 0-9, - and _");
+            id.ok_or_else(bad).map(Some)
         }
     }
 }

@@ -1,4 +1,6 @@
-//! The outermost stage: names each request, counts it, and writes its access line.
+//! The outermost stage: names each request and whoever asks, counts it, and writes its access line.
+//!
+//! Who asks is found out here and judged below ([`caller`](super::caller)), so that the line of a refused request says it too.
 
 use std::{
     convert::Infallible,
@@ -19,7 +21,12 @@ use tokio::time::Instant;
 use tower::{Layer, Service, layer::layer_fn};
 use tracing::{Level, enabled, info};
 
-use super::{Inbound, Resource, body::Body, respond::Responded};
+use super::{
+    Inbound, Resource,
+    body::Body,
+    caller::{Asker, Callers},
+    respond::Responded,
+};
 use crate::{
     contacts::request::RequestId,
     metrics::{self, Registry},
@@ -38,14 +45,20 @@ struct Shared {
     /// Tells this process's requests from those of another.
     start: u32,
     count: AtomicU64,
+    callers: Callers,
     metrics: Metrics,
 }
 
 /// Names, counts and logs requests. `start` should differ from process to process.
-pub fn layer<S>(start: u32, metrics: Metrics) -> impl Layer<S, Service = Trace<S>> {
+pub fn layer<S>(
+    start: u32,
+    callers: Callers,
+    metrics: Metrics,
+) -> impl Layer<S, Service = Trace<S>> {
     let shared = Arc::new(Shared {
         start,
         count: AtomicU64::new(0),
+        callers,
         metrics,
     });
     layer_fn(move |inner| Trace {
@@ -70,7 +83,8 @@ where
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let started = Instant::now();
         let has_body = !request.body().is_end_stream();
-        let (head, _) = request.into_parts();
+        let (mut head, _) = request.into_parts();
+        let asker = self.shared.callers.identify(&mut head.headers);
         let own = head
             .headers
             .get("x-request-id")
@@ -85,7 +99,13 @@ where
             uri: head.uri.clone(),
         });
         Tracing {
-            inner: self.inner.call(Inbound { head, has_body, id }),
+            asker: asker.clone(),
+            inner: self.inner.call(Inbound {
+                head,
+                has_body,
+                id,
+                asker,
+            }),
             shared: self.shared.clone(),
             started,
             access,
@@ -106,6 +126,7 @@ pin_project! {
         #[pin]
         inner: F,
         shared: Arc<Shared>,
+        asker: Asker,
         started: Instant,
         access: Option<Access>,
     }
@@ -118,18 +139,18 @@ impl<F: Future<Output = Result<Responded, Infallible>>> Future for Tracing<F> {
         let this = self.project();
         let Ok(responded) = ready!(this.inner.poll(cx));
         let took = this.started.elapsed();
-        this.shared
-            .metrics
-            .count(responded.resource, responded.response.status(), took);
+        let status = responded.response.status();
+        this.shared.metrics.count(responded.resource, status, took);
+        this.asker.count(status);
         if let Some(access) = this.access.take() {
-            access.write(&responded, took);
+            access.write(this.asker.name(), &responded, took);
         }
         Poll::Ready(Ok(responded.response))
     }
 }
 
 impl Access {
-    fn write(&self, responded: &Responded, took: Duration) {
+    fn write(&self, caller: Option<&str>, responded: &Responded, took: Duration) {
         // A path or a query that made no sense here may hold anything, a person's name included.
         let target = match self.uri.path_and_query() {
             Some(target) if !responded.refused => target.as_str(),
@@ -145,6 +166,7 @@ impl Access {
         info!(
             target: ACCESS,
             request = self.id.as_str(),
+            caller,
             method,
             path = target,
             status = responded.response.status().as_u16(),
@@ -225,7 +247,7 @@ mod tests {
                 refused: false,
             })
         });
-        layer(7, metrics).layer(inner)
+        layer(7, Callers::default(), metrics).layer(inner)
     }
 
     async fn id_of(request: http::request::Builder) -> String {

@@ -7,7 +7,10 @@ use crate::{
         request::RequestId,
         testing,
     },
-    edge::route::{self, query::Style},
+    edge::{
+        caller::Asker,
+        route::{self, query::Style},
+    },
 };
 
 /// Over one open account, with no copies.
@@ -110,6 +113,7 @@ async fn an_explanation_names_the_key_and_the_decision() {
         head: request.body(()).unwrap().into_parts().0,
         has_body: false,
         id: RequestId::number(0, 0),
+        asker: Asker::Anyone,
     };
     let document = operate().explain(inbound).unwrap();
     assert_eq!(document["decision"], "miss");

@@ -23,6 +23,12 @@ stream_id = "st-1"
 [[accounts.streams]]
 name = "sales"
 stream_id = "st-2"
+[[callers]]
+name = "crm"
+key_sha256 = [
+    "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad",
+]
+accounts = ["first", "second"]
 "#;
 
 /// What is printed for a file and variables.
@@ -70,6 +76,11 @@ fn each_value_says_where_it_is_from() {
         "# claims: 2, which are not shown  # line 14",
         "stream_id = \"st-1\"  # line 17",
         "stream_id = \"st-2\"  # line 20",
+        // A hash is no secret, and whoever rotates a key wants to see which are in force.
+        "key_sha256 = [\"ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad\"]  # line 23",
+        "accounts = [\"first\", \"second\"]  # line 26",
+        "urgency_max = \"interactive\"  # default",
+        "token_sha256 = []  # default",
     ] {
         assert!(text.lines().any(|told| told == line), "{line}\n{text}");
     }

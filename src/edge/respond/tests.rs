@@ -16,6 +16,7 @@ use crate::{
         spent::{Phase, Spent},
         testing,
     },
+    edge::caller::Asker,
     served::{Answer, Forward},
 };
 
@@ -35,6 +36,7 @@ async fn respond_to(request: http::request::Builder, outcome: Result<Reply>) -> 
         head: request.into_parts().0,
         has_body: false,
         id: RequestId::parse(b"req-1").unwrap(),
+        asker: Asker::Anyone,
     };
     layer().layer(inner).oneshot(inbound).await.unwrap()
 }

@@ -4,8 +4,12 @@ use http::Request as Http;
 use tower::{ServiceExt, service_fn};
 
 use super::*;
-use crate::contacts::{
-    account, cache::store::Lists, collection::Collection, page::Window, request::RequestId, testing,
+use crate::{
+    contacts::{
+        account, cache::store::Lists, collection::Collection, page::Window, request::RequestId,
+        testing,
+    },
+    edge::caller::Asker,
 };
 
 const CONTACTS: &str = "/agentassist/api/v1/public/st-1/contacts";
@@ -57,6 +61,7 @@ fn inbound(method: &str, uri: &str, headers: &[(&str, &str)], has_body: bool) ->
         head: request.body(()).unwrap().into_parts().0,
         has_body,
         id: RequestId::parse(b"req-1").unwrap(),
+        asker: Asker::Anyone,
     }
 }
 
