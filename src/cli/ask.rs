@@ -1,6 +1,6 @@
 //! One question to a running gateway's admin listener, as the commands for operators ask it.
 
-use std::{env, error::Error, path::PathBuf, time::Duration};
+use std::{error::Error, path::PathBuf, time::Duration};
 
 use bytes::Bytes;
 use http::{
@@ -27,14 +27,10 @@ pub struct Admin {
     /// The gateway's admin listener.
     #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8081")]
     pub admin: Uri,
-    /// A file that holds the operators' token, where the gateway asks for one; or the variable
-    /// CONTACTS_GATEWAY_ADMIN_TOKEN holds it.
+    /// A file that holds the operators' token, where the gateway asks for one.
     #[arg(long, value_name = "FILE")]
     pub token_file: Option<PathBuf>,
 }
-
-/// What holds the operators' token, if no file does.
-const TOKEN: &str = "CONTACTS_GATEWAY_ADMIN_TOKEN";
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
@@ -108,11 +104,10 @@ impl Admin {
 
     /// What shows the operators' token, if there is one.
     fn token(&self) -> Result<Option<HeaderValue>, AskError> {
-        let token = match (&self.token_file, env::var_os(TOKEN)) {
-            (Some(file), _) => Secret::from_file(file)?,
-            (None, Some(value)) => Secret::from_variable(TOKEN, Some(&value))?,
-            (None, None) => return Ok(None),
+        let Some(file) = &self.token_file else {
+            return Ok(None);
         };
+        let token = Secret::from_file(file)?;
         let shown = HeaderValue::try_from(format!("Bearer {}", token.expose()));
         let mut shown = shown.map_err(|_| AskError::NoToken)?;
         shown.set_sensitive(true);
