@@ -1,11 +1,11 @@
 //! A caching reverse proxy in front of Kore.ai's contacts API, as a tower service stack.
 //!
 //! ```text
-//! caller ──HTTP──> edge      server ─> trace ─> respond ─> local ─> route
-//!                                                                     │  Request<PageKey> | Request<ListKey>
-//!                  contacts  slice ─> compress ─> cache of pages ─────┤
-//!                                     compress ─> cache of lists ─> walk
-//!                                                                     │  Fetch<PageKey>
+//! caller ──HTTP──> edge      server ─> trace ─> respond ─> local ─> caller ─> route
+//!                                                                               │  Request<PageKey> | Request<ListKey>
+//!                  contacts  slice ─> compress ─> cache of pages ───────────────┤
+//!                                     compress ─> cache of lists ─> walk ───────┤
+//!                                                                               │  Fetch<PageKey>
 //!                  upstream      retry ─> gate ─> breaker ─> budget ─> fetch ─> token ─> client ──> Kore.ai
 //! ```
 //!
@@ -14,10 +14,10 @@
 //!
 //! | Where | What |
 //! | --- | --- |
-//! | [`edge`] | speaks HTTP to callers: [`server`](edge::server) and its [`workers`](edge::workers), [`trace`](edge::trace), [`respond`](edge::respond), [`local`](edge::local), [`route`](edge::route) |
+//! | [`edge`] | speaks HTTP to callers: [`server`](edge::server) and its [`workers`](edge::workers), [`trace`](edge::trace), [`respond`](edge::respond), [`local`](edge::local), [`caller`](edge::caller) and their [`key`](edge::key)s, [`route`](edge::route) |
 //! | [`contacts`] | the domain: [`collection`](contacts::collection), [`page`](contacts::page), [`list`](contacts::list), the [`cache`](contacts::cache) of both, the [`walk`](contacts::walk) that merges, the [`slice`](contacts::slice) that cuts, the copies that [`compress`](contacts::compress) makes smaller |
 //! | [`upstream`] | speaks HTTP to Kore.ai: [`retry`](upstream::retry), [`gate`](upstream::token::gate), [`breaker`](upstream::breaker), [`budget`](upstream::budget), [`fetch`](upstream::fetch), [`token`](upstream::token), [`client`](upstream::client) |
-//! | [`admin`] | the second listener: health and metrics |
+//! | [`admin`] | the second listener: health, metrics, operators' questions, and the [`guard`](admin::guard) before them |
 //! | [`simulator`] | plays Kore.ai: for `demo`, for tests, for benchmarks |
 //! | [`cli`], [`config`], [`telemetry`] | from arguments, files and environment to a running process |
 //! | [`error`], [`served`], [`service`], [`metrics`], [`minute`] | vocabulary: imported by all, imports no stage |

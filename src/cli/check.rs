@@ -69,8 +69,12 @@ fn found(path: &Path, config: &Config) -> String {
             counted(open, "other")
         ),
     };
+    let callers = match config.callers.len() {
+        0 => String::new(),
+        count => format!(" for {}", counted(count, "caller")),
+    };
     format!(
-        "{} is fine: {} ({streams}), callers on {}, operators on {}.",
+        "{} is fine: {} ({streams}){callers}, callers on {}, operators on {}.",
         path.display(),
         counted(config.accounts.len(), "account"),
         config.listen.address,

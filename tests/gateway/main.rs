@@ -8,6 +8,7 @@
     reason = "a helper of a test has nobody to return an error to"
 )]
 
+mod access;
 mod callers;
 mod canary;
 mod copies;

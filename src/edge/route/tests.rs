@@ -9,7 +9,7 @@ use crate::{
         account, cache::store::Lists, collection::Collection, page::Window, request::RequestId,
         testing,
     },
-    edge::caller::Asker,
+    edge::{caller::Asker, key::Refusal},
 };
 
 const CONTACTS: &str = "/agentassist/api/v1/public/st-1/contacts";
@@ -99,6 +99,17 @@ fn key(resolver: &Resolver, uri: &str, headers: &[(&str, &str)]) -> PageKey {
 /// The contacts of a stream.
 fn of(stream: &str) -> String {
     format!("/agentassist/api/v1/public/{stream}/contacts")
+}
+
+/// Catches a resolver that takes whoever was not admitted for an operator.
+#[test]
+fn whoever_is_unknown_is_not_anyone() {
+    let unknown = Inbound {
+        asker: Asker::Unknown(Refusal::Missing),
+        ..inbound("GET", CONTACTS, &[], false)
+    };
+    let outcome = open().resolve(unknown, Instant::now());
+    assert_eq!(told(outcome), Err(Kind::Unauthorized));
 }
 
 #[test]
