@@ -338,6 +338,8 @@ fn a_large_bad_file_is_judged_at_once() {
     for text in [
         "[[accounts]]\nname='a'\n".repeat(10_000),
         "[[accounts]]\ntoken='a'\n".repeat(10_000),
+        "[[accounts]]\nname='a'\n[[callers]]\naccounts=['b','c']\nstreams=['d','e']\n"
+            .repeat(5_000),
         (0..10_000).map(|n| format!("fresh_{n} = 1\n")).collect(),
         format!("x = [{}]", "1,".repeat(100_000)),
         format!("x = \"{}\"", "a".repeat(1_000_000)),

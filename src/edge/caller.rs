@@ -5,37 +5,33 @@
 //! ([`route`](super::route)).
 
 use std::{
-    collections::HashMap,
     sync::{Arc, Mutex, PoisonError},
     task::{Context, Poll},
 };
 
 use futures_util::future::{Either, Ready, ready};
-use http::{HeaderMap, StatusCode, header::AUTHORIZATION};
-use prometheus::IntCounter;
+use http::StatusCode;
 use tokio::time::Instant;
 use tower::{Layer, Service, layer::layer_fn};
 
 pub(crate) use self::config::check_digests;
-pub use self::config::{Config, check};
-use self::{
-    grants::{Grant, Grants},
-    rate::Rate,
+use self::{answered::Answered, rate::Rate};
+pub use self::{
+    callers::{Callers, Malformed, Unusable},
+    config::{Config, check},
+    grants::Grants,
 };
 use super::{
     Inbound,
-    key::{self, Digest, Keys, Refusal},
+    key::{self, Refusal},
 };
 use crate::{
-    contacts::{
-        account::{self, Accounts},
-        ids::StreamId,
-        request::Class,
-    },
+    contacts::request::Class,
     error::{Error, Kind, Result},
-    metrics::{self, Registry},
 };
 
+mod answered;
+mod callers;
 mod config;
 mod grants;
 mod rate;
@@ -112,7 +108,7 @@ impl Asker {
     /// Counts what its request came to.
     pub fn count(&self, status: StatusCode) {
         if let Self::Known(caller) = self {
-            caller.answered[Outcome::of(status) as usize].inc();
+            caller.answered.count(status);
         }
     }
 }
@@ -124,7 +120,7 @@ pub struct Caller {
     grants: Grants,
     urgency_max: Class,
     rate: Mutex<Rate>,
-    answered: [IntCounter; Outcome::ALL.len()],
+    answered: Answered,
 }
 
 impl Caller {
@@ -144,171 +140,6 @@ impl Caller {
             let detail = "this caller's own rate is used up";
             Error::new(Kind::CallerThrottled, detail).retry_after(wait)
         })
-    }
-}
-
-/// How many callers metrics tell apart.
-pub const LABELS_MAX: usize = 20;
-
-/// All configured callers, found by their keys.
-#[derive(Debug, Default)]
-pub struct Callers(Option<Keys<Arc<Caller>>>);
-
-/// A configured caller that cannot be what it says. The configuration's check finds these first, with their place.
-#[derive(Debug, thiserror::Error)]
-#[error("caller {name:?}: {key} is missing, malformed, unknown or a duplicate")]
-pub struct Malformed {
-    name: String,
-    key: &'static str,
-}
-
-/// Why there are no callers as they were configured.
-#[derive(Debug, thiserror::Error)]
-pub enum Unusable {
-    #[error(transparent)]
-    Caller(#[from] Malformed),
-    #[error(transparent)]
-    Metrics(#[from] metrics::Error),
-}
-
-impl Callers {
-    /// The callers of these accounts, which are configured so.
-    ///
-    /// # Errors
-    /// If one cannot be what it says.
-    pub fn new(
-        callers: &[Config],
-        configured: &[account::Config],
-        accounts: &Accounts,
-        registry: &Registry,
-    ) -> std::result::Result<Self, Unusable> {
-        let answered = registry.counter(
-            "caller_requests_total",
-            "Requests of configured callers, by what they came to.",
-            &["caller", "outcome"],
-        )?;
-        let counters = |label: &str| {
-            Outcome::ALL.map(|outcome| answered.with_label_values(&[label, outcome.word()]))
-        };
-        // There from the start, for those beyond the last label.
-        counters(OTHER);
-        let mut keys = HashMap::new();
-        for (index, config) in callers.iter().enumerate() {
-            let malformed = |key| Malformed {
-                name: config.name.clone(),
-                key,
-            };
-            let label = if index < LABELS_MAX {
-                &config.name
-            } else {
-                OTHER
-            };
-            let caller = Arc::new(Caller {
-                name: config.name.as_str().into(),
-                grants: grants(config, configured, accounts).map_err(malformed)?,
-                urgency_max: config.urgency_max,
-                rate: Mutex::new(Rate::new(
-                    config.requests_per_minute,
-                    config.requests_at_once,
-                )),
-                answered: counters(label),
-            });
-            for key in &config.key_sha256 {
-                let digest = Digest::parse(key).ok_or_else(|| malformed("key_sha256"))?;
-                if keys.insert(digest, caller.clone()).is_some() {
-                    return Err(malformed("key_sha256").into());
-                }
-            }
-        }
-        // A caller without a key closes the gateway as well.
-        Ok(Self((!callers.is_empty()).then(|| Keys::new(keys))))
-    }
-
-    /// Whether there are none, so that anyone may ask.
-    pub fn are_none(&self) -> bool {
-        self.0.is_none()
-    }
-
-    /// Who asks. The key is taken out of the headers, so that nothing below can pass it on or write it down.
-    pub fn identify(&self, headers: &mut HeaderMap) -> Asker {
-        let Some(keys) = &self.0 else {
-            return Asker::Anyone;
-        };
-        let asker = match keys.owner(headers) {
-            Ok(caller) => Asker::Known(caller.clone()),
-            Err(refusal) => Asker::Unknown(refusal),
-        };
-        headers.remove(AUTHORIZATION);
-        headers.remove("auth");
-        asker
-    }
-}
-
-/// What `config` grants. The error is the key that cannot be.
-fn grants(
-    config: &Config,
-    configured: &[account::Config],
-    accounts: &Accounts,
-) -> std::result::Result<Grants, &'static str> {
-    let mut granted = Vec::new();
-    for name in &config.accounts {
-        let own = configured.iter().find(|account| account.name == *name);
-        let account = own.and_then(|account| accounts.get(&account.account_id));
-        let (own, account) = own.zip(account).ok_or("accounts")?;
-        let streams = config.streams.as_ref().map(|streams| {
-            let ids = streams.iter().flat_map(|named| config::ids_of(own, named));
-            ids.filter_map(StreamId::parse).collect()
-        });
-        granted.push(Grant {
-            account: account.clone(),
-            streams,
-        });
-    }
-    Ok(Grants::new(granted))
-}
-
-/// What metrics call the callers beyond the first [`LABELS_MAX`].
-const OTHER: &str = "other";
-
-/// What a caller's request came to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Outcome {
-    Ok,
-    /// Its own doing.
-    Refused,
-    Forbidden,
-    Throttled,
-    /// The gateway's or upstream's.
-    Failed,
-}
-
-impl Outcome {
-    const ALL: [Self; 5] = [
-        Self::Ok,
-        Self::Refused,
-        Self::Forbidden,
-        Self::Throttled,
-        Self::Failed,
-    ];
-
-    const fn word(self) -> &'static str {
-        match self {
-            Self::Ok => "ok",
-            Self::Refused => "refused",
-            Self::Forbidden => "forbidden",
-            Self::Throttled => "throttled",
-            Self::Failed => "failed",
-        }
-    }
-
-    fn of(status: StatusCode) -> Self {
-        match status {
-            StatusCode::FORBIDDEN => Self::Forbidden,
-            StatusCode::TOO_MANY_REQUESTS => Self::Throttled,
-            _ if status.is_client_error() => Self::Refused,
-            _ if status.is_server_error() => Self::Failed,
-            _ => Self::Ok,
-        }
     }
 }
 

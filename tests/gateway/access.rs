@@ -323,8 +323,8 @@ async fn a_bulk_caller_never_takes_the_reserve() {
                 ..caller("warehouse", &["account-0"])
             };
             config.callers = vec![warehouse, caller("crm", &["account-0"])];
-            config.accounts[0].calls_per_minute = 10;
-            config.budget.reserve = 6;
+            config.accounts[0].calls_per_minute = 12;
+            config.budget.reserve = 3;
         },
     )
     .await;
@@ -340,9 +340,9 @@ async fn a_bulk_caller_never_takes_the_reserve() {
             taken += 1;
         }
     };
-    assert_eq!(take("warehouse").await, 4);
-    assert_eq!(take("crm").await, 6);
-    assert_eq!(world.calls(), 10);
+    assert_eq!(take("warehouse").await, 9);
+    assert_eq!(take("crm").await, 3);
+    assert_eq!(world.calls(), 12);
 }
 
 /// Catches a rotation in which one of two keys does not open, or opens something else.

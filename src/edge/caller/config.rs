@@ -1,6 +1,6 @@
 //! `[[callers]]`: what the configuration says of a caller, and what it must keep to.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
@@ -52,7 +52,7 @@ impl Default for Config {
 }
 
 /// The configured accounts by name.
-type Named<'a> = HashMap<&'a str, &'a account::Config>;
+type Named<'a> = BTreeMap<&'a str, &'a account::Config>;
 
 /// States which rules are broken by the callers of these accounts.
 pub fn check(callers: &[Config], accounts: &[account::Config], rules: &mut Rules) {
@@ -102,7 +102,7 @@ impl Config {
                 let meant = nearest(name, known)
                     .map_or_else(String::new, |meant| format!(" (did you mean {meant}?)"));
                 let message = format!("is the name of no account{meant}");
-                rules.broken(&[&format!("accounts[{index}]"), "accounts"], message);
+                rules.broken(&[&format!("accounts[{index}]")], message);
             }
         }
     }
@@ -159,7 +159,7 @@ pub(crate) fn check_digests(key: &str, digests: &[String], rules: &mut Rules) {
     for (index, digest) in digests.iter().enumerate() {
         if Digest::parse(digest).is_none() {
             let message = "must be a key's SHA-256, 64 of 0-9 and a-f, and not the key itself";
-            rules.broken(&[&format!("{key}[{index}]"), key], message.to_owned());
+            rules.broken(&[&format!("{key}[{index}]")], message.to_owned());
         }
     }
 }
