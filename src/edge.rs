@@ -28,6 +28,7 @@ pub struct Inbound {
     /// There is a body, which no request here may have.
     pub has_body: bool,
     pub id: RequestId,
+    /// Who asks: perhaps somebody unknown, until the [`caller`] stage.
     pub asker: Asker,
 }
 

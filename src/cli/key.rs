@@ -12,15 +12,15 @@ const EXAMPLES: &str = "\
 Examples:
   contacts-gateway key --name crm
       a key on standard output, and on standard error what goes into the configuration
-  contacts-gateway key --name crm > crm.key
-      the key in a file, which nobody has seen
+  (umask 077; contacts-gateway key --name crm > crm.key)
+      the key in a file that is yours alone, and on no screen
   contacts-gateway key --admin > admin.token
       a token for operators
   contacts-gateway key --hash < crm.key
       the hash of a key that there is already
 
-To rotate a key, add the new hash to the caller's key_sha256, give out the new key, and remove the old hash when the old key
-is no longer used.";
+To rotate a key, add the new hash to the caller's key_sha256 and give out the new key. When the
+old one is no longer used, remove its hash.";
 
 /// Makes a key, 256 random bits, and its hash. The key is shown this once and kept nowhere.
 #[derive(Clone, Debug, clap::Args)]

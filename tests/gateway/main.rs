@@ -13,6 +13,7 @@ mod callers;
 mod canary;
 mod copies;
 mod credentials;
+mod crowd;
 mod doctor;
 mod faults;
 mod herd;

@@ -16,8 +16,8 @@ use crate::{
 pub struct Config {
     /// What logs and metrics call it: `[a-z0-9_-]{1,64}`, unique. Required.
     pub name: String,
-    /// The SHA-256 of its key, in 64 hexadecimal digits; while a key is rotated, of both. 1 to [`KEYS_MAX`], each of them
-    /// once in the whole configuration.
+    /// The SHA-256 of its key, in 64 hexadecimal digits; while a key is rotated, of both. 1 to 8, each of them once in the
+    /// whole configuration.
     pub key_sha256: Vec<String>,
     /// The accounts that it may read, by name; at least one.
     pub accounts: Vec<String>,
