@@ -150,7 +150,7 @@ async fn every_byte_of_every_answer_is_of_what_its_caller_may_read() {
     let seen = join_all(asking).await;
     let count = |outcome: usize| seen.iter().map(|seen| seen[outcome]).sum::<usize>();
     assert!(
-        count(0) > 500 && count(2) > 500,
+        count(0) > 500 && count(2) > 200,
         "{:?}",
         [count(0), count(1), count(2)]
     );
