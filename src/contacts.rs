@@ -7,6 +7,7 @@ pub mod collections;
 pub mod copies;
 pub mod directives;
 pub mod etag;
+pub mod gap;
 pub mod ids;
 pub mod limits;
 pub mod list;
@@ -14,6 +15,7 @@ pub mod page;
 pub mod request;
 pub mod scope;
 pub mod slice;
+pub mod verdict;
 pub mod walk;
 
 #[cfg(test)]

@@ -32,8 +32,9 @@ use contacts_gateway::{
         collection::Collection,
         etag::ETag,
         ids::{AccountId, ClientId, StreamId},
-        list::{List, ListKey, Verdict, Walked},
+        list::{List, ListKey, Walked},
         page::{Page, PageKey, Record, Window, envelope::Envelope},
+        verdict::{Checks, Verdict},
     },
     metrics::Registry,
 };
@@ -232,7 +233,7 @@ fn a_flood_of_lists() {
                 no_store: false,
             };
             let template = Envelope::read(envelope).unwrap().template();
-            let list = List::splice(parts, template, Verdict::Verified, walked);
+            let list = List::splice(parts, template, Verdict::Verified(Checks::Seam), walked);
             let collection = collection(number);
             let key = ListKey {
                 epoch: collection.epoch(),

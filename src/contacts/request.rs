@@ -11,7 +11,7 @@ use tokio::{
     time::Instant,
 };
 
-use super::directives::Directives;
+use super::{directives::Directives, verdict::Handling};
 
 /// What one caller asks for. The key alone decides what is looked up; the terms are never compared or hashed.
 #[derive(Clone, Debug)]
@@ -29,6 +29,8 @@ pub struct Terms {
     pub class: Class,
     /// What it says about copies.
     pub directives: Directives,
+    /// Which lists it accepts.
+    pub handling: Handling,
     /// What the logs call the request.
     pub id: RequestId,
 }
@@ -196,6 +198,7 @@ mod tests {
             deadline: now + Duration::from_secs(seconds),
             class,
             directives: Directives::default(),
+            handling: Handling::Default,
             id: RequestId::number(0, 0),
         };
         let urgency = Urgency::of(&terms(Class::Bulk, 10));
@@ -213,6 +216,7 @@ mod tests {
             deadline: now,
             class,
             directives: Directives::default(),
+            handling: Handling::Default,
             id: RequestId::number(0, 0),
         };
         let whole = Urgency::of(&terms(Class::Background));

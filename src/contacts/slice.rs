@@ -19,7 +19,7 @@ use super::{
         Metrics,
         entry::{Entry, Freshness},
     },
-    list::{List, Verdict},
+    list::List,
     page::{Page, PageKey, Window},
     request::Request,
 };
@@ -99,7 +99,7 @@ pub fn source(request: &Request<PageKey>, now: Instant) -> Option<(Arc<Entry<Lis
     let list = key.collection.list();
     let list = list.as_ref()?;
     let standing = list.standing(now);
-    let usable = list.verdict == Verdict::Verified
+    let usable = list.verdict.is_verified()
         && standing.freshness != Freshness::Expired
         && list.is_current()
         && terms.directives.accept(&standing);
@@ -116,7 +116,11 @@ mod tests {
     use tower::{ServiceExt, service_fn};
 
     use super::*;
-    use crate::contacts::{cache::entry::Lifetime, testing};
+    use crate::contacts::{
+        cache::entry::Lifetime,
+        testing,
+        verdict::{Checks, Verdict},
+    };
 
     /// The stage over pages that cannot be had, so that only slices answer.
     async fn ask(key: &PageKey) -> Result<Answer<Page>> {
@@ -150,13 +154,23 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_list_that_is_only_consistent_is_not_cut() {
+    async fn a_list_that_is_not_verified_is_not_cut() {
         let key = testing::page_key("st-1", 0, 10);
         let now = Instant::now();
-        let mut list = testing::list(35, now);
-        list.verdict = Verdict::Consistent;
-        key.collection.publish(testing::kept(list, now));
-        assert!(ask(&key).await.is_err());
+        key.collection
+            .limits
+            .learn(key.window, &testing::page(0, 10, 35, now));
+        for (verdict, cut) in [
+            (Verdict::Consistent, false),
+            (Verdict::Settled, false),
+            (Verdict::Drifting, false),
+            (Verdict::Verified(Checks::Twice), true),
+        ] {
+            let mut list = testing::list(35, now);
+            list.verdict = verdict;
+            key.collection.publish(testing::kept(list, now));
+            assert_eq!(ask(&key).await.is_ok(), cut, "{verdict}");
+        }
     }
 
     #[tokio::test(start_paused = true)]
@@ -165,7 +179,8 @@ mod tests {
         let now = Instant::now();
         key.collection
             .publish(testing::kept(testing::list(35, now), now));
-        key.collection.limits.refuses_above(20);
+        let clamped = testing::decode(&testing::body(0, 20, 35), 0, 100);
+        key.collection.limits.learn(key.window, &clamped);
         assert_eq!(ask(&key).await.unwrap().copy.body, testing::body(0, 20, 35));
     }
 

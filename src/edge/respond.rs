@@ -22,9 +22,12 @@ use serde_json::json;
 use tower::{Layer, Service, layer::layer_fn};
 
 use self::conditions::Conditions;
-use super::{Inbound, Reply, Resource, body::Body};
+use super::prefer::PREFERENCE_APPLIED;
+use super::{Inbound, Reply, Resource, body::Body, prefer};
 use crate::{
-    contacts::{cache::entry::Cached, etag::ETag, list::List, request::RequestId},
+    contacts::{
+        cache::entry::Cached, etag::ETag, list::List, request::RequestId, verdict::Handling,
+    },
     error::{Error, Kind, Result, Side},
     served::{Answer, Served},
 };
@@ -76,6 +79,7 @@ impl<S: Service<Inbound, Response = Reply, Error = Error>> Service<Inbound> for 
             id: inbound.id.clone(),
             head_only: inbound.head.method == Method::HEAD,
             conditions: Conditions::of(&inbound.head.headers),
+            handling: prefer::handling(&inbound.head.headers),
             inner: self.inner.call(inbound),
         }
     }
@@ -87,6 +91,7 @@ pin_project! {
         id: RequestId,
         head_only: bool,
         conditions: Conditions,
+        handling: Handling,
         #[pin]
         inner: F,
     }
@@ -105,6 +110,11 @@ impl<F: Future<Output = Result<Reply>>> Future for Responding<F> {
             responded.response.headers_mut().insert(REQUEST_ID, id);
         }
         let response = &mut responded.response;
+        if response.headers().contains_key(MERGE_STATUS)
+            && let Some(applied) = prefer::applied(*this.handling)
+        {
+            response.headers_mut().insert(PREFERENCE_APPLIED, applied);
+        }
         if let Some(etag) = response.headers().get(ETAG)
             && this.conditions.met_by(etag.as_bytes())
         {

@@ -20,7 +20,7 @@ use tokio::time::Instant;
 use tower::Service;
 
 use self::query::{Query, Style};
-use super::{Inbound, Reply};
+use super::{Inbound, Reply, prefer};
 use crate::{
     config::Rules,
     contacts::{
@@ -206,10 +206,12 @@ impl Resolver {
             .ok_or_else(path::bad_stream)?;
         let epoch = collection.epoch();
         let directives = directives::read(&head.headers);
+        let handling = prefer::handling(&head.headers);
         let terms = |class| Terms {
             deadline: now + self.config.request_timeout,
             class,
             directives,
+            handling,
             id,
         };
         Ok(match query {

@@ -7,7 +7,11 @@ use tower::{ServiceExt, service_fn};
 
 use super::*;
 use crate::{
-    contacts::{list::Verdict, page::Window, testing},
+    contacts::{
+        page::Window,
+        testing,
+        verdict::{Checks, Verdict},
+    },
     served::Forward,
 };
 
@@ -115,8 +119,11 @@ async fn a_list_says_how_it_was_read() {
     let now = Instant::now();
     let pages = [0, 2, 4].map(|skip| testing::page(skip, 2, 5, now));
     for (verdict, how) in [
-        (Verdict::Verified, "verified; checks=seam"),
+        (Verdict::Verified(Checks::Seam), "verified; checks=seam"),
+        (Verdict::Verified(Checks::Twice), "verified; checks=twice"),
         (Verdict::Consistent, "consistent"),
+        (Verdict::Settled, "settled"),
+        (Verdict::Drifting, "drifting"),
     ] {
         let mut list = testing::splice(pages.to_vec(), now);
         (list.verdict, list.walked.calls) = (verdict, 4);
