@@ -109,7 +109,9 @@ impl Shared {
     ) -> Result<List> {
         let collection = &fetch.key.collection;
         let bounds = Bounds {
-            limit: (collection.limits).largest(self.config.page_limit_max, started),
+            limit: collection
+                .limits
+                .largest(self.config.page_limit_max, started),
             pages: self.pages,
             records_max: self.config.records_max,
             bytes_max: self.config.bytes_max.as_u64(),
@@ -117,24 +119,18 @@ impl Shared {
         };
         let mut plan = Plan::new(bounds, self.config.verify, collection.gap.known(), started);
         loop {
-            let read = self.read(&inner, &fetch, &mut plan, started).await;
-            if read.is_err() {
-                self.metrics.repairs.inc_by(plan.repairs().into());
-            }
-            read?;
+            self.read(&inner, &fetch, &mut plan, started).await?;
+            let repairs = plan.repairs();
             // Hashing a large list takes longer than other requests should wait for this thread.
             let judged = task::spawn_blocking(move || {
                 let judged = plan.judge(Instant::now());
                 (plan, judged)
             });
-            let (judged_plan, judged) = judged
+            let (read, judged) = judged
                 .await
                 .map_err(|_| Error::new(Kind::Internal, "the merge ended unexpectedly"))?;
-            plan = judged_plan;
-            outdate(collection, &plan, started);
-            if !matches!(judged, Ok(None)) {
-                self.metrics.repairs.inc_by(plan.repairs().into());
-            }
+            self.saw(collection, &read, repairs, started);
+            plan = read;
             if let Some(list) = judged? {
                 match list.verdict {
                     // What was read before now may be anything.
@@ -170,8 +166,9 @@ impl Shared {
                         let now = Instant::now();
                         collection.limits.refuses(refused, page.limit, now);
                     }
+                    let repairs = plan.repairs();
                     let taken = plan.take(ask, page);
-                    outdate(collection, plan, started);
+                    self.saw(collection, plan, repairs, started);
                     taken
                 }
                 Some((ask, Err(error))) => match limits::smaller(ask.window.limit) {
@@ -192,14 +189,18 @@ impl Shared {
             }
         }
     }
-}
 
-/// Makes stale what was read before this walk, once it has seen the list change.
-fn outdate(collection: &Collection, plan: &Plan, started: Instant) {
-    if plan.has_drifted()
-        && let Some(before) = started.checked_sub(Duration::from_nanos(1))
-    {
-        collection.scope.outdate(before);
+    /// What becomes of a change that the walk has seen: a repair more is counted, and what was read before this walk is
+    /// stale.
+    fn saw(&self, collection: &Collection, plan: &Plan, repairs: u32, started: Instant) {
+        self.metrics
+            .repairs
+            .inc_by((plan.repairs() - repairs).into());
+        if plan.has_drifted()
+            && let Some(before) = started.checked_sub(Duration::from_nanos(1))
+        {
+            collection.scope.outdate(before);
+        }
     }
 }
 

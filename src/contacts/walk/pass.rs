@@ -162,6 +162,10 @@ impl Pass {
         if total != self.total || self.shape.is_none() {
             self.drifted |= self.shape.is_some();
             self.learn(&page, total)?;
+            if self.shape.is_some_and(|shape| shape.overlap == 0) {
+                // All will be read again, so what is left of this reading would be wasted.
+                self.queue.clear();
+            }
         }
         if ask.closing {
             let first = self.parts[0].page.as_ref();

@@ -245,6 +245,11 @@ proptest! {
         }
     }
 
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(1000))]
+
     /// Whatever happens at one moment, reorderings included: of two equal readings at least one stood still.
     #[test]
     fn two_equal_readings_are_what_was_there_before_or_after_one_moment(
