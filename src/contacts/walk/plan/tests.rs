@@ -337,13 +337,13 @@ fn a_contact_that_is_always_there_twice_is_drift() {
 /// What `seam` cannot see: one record moves into a page that was read, and the counts are the same.
 #[test]
 fn a_record_that_moves_over_a_seam_is_missed_by_one_walk_and_found_by_two() {
-    let read = |verify| {
+    let read = |verify, moment| {
         let mut ids: Vec<u64> = (0..28).collect();
         let mut calls = 0;
         let mut plan = Plan::new(bounds(10), verify, 0, Instant::now());
         let list = run(&mut plan, |window| {
             calls += 1;
-            if calls == 3 {
+            if calls == moment {
                 let moved = ids.remove(22);
                 ids.insert(12, moved);
                 ids.retain(|id| *id != 14);
@@ -353,12 +353,42 @@ fn a_record_that_moves_over_a_seam_is_missed_by_one_walk_and_found_by_two() {
         });
         (list.unwrap(), ids)
     };
-    let (list, _) = read(Verify::Seam);
+    let (list, _) = read(Verify::Seam, 3);
     assert_eq!(list.verdict, verified());
     assert!(!ids_of(&list).contains(&22));
-    let (list, ids) = read(Verify::Twice);
-    assert_eq!(list.verdict, Verdict::Verified(Checks::Twice));
-    assert_eq!(ids_of(&list), ids);
+    // In the first reading, and in the second.
+    for moment in [3, 7] {
+        let (list, ids) = read(Verify::Twice, moment);
+        assert_eq!(list.verdict, Verdict::Verified(Checks::Twice));
+        assert_eq!(ids_of(&list), ids, "{moment}");
+    }
+}
+
+/// Catches two readings that are called equal because each of them is off.
+#[test]
+fn two_gaps_that_differ_settle_nothing() {
+    let mut calls = 0;
+    let mut plan = new(bounds(10));
+    let list = run(&mut plan, |window| {
+        calls += 1;
+        saying(window, if calls <= 4 { 25 } else { 26 }, 30)
+    })
+    .unwrap();
+    assert_eq!((list.len(), list.verdict), (26, Verdict::Settled));
+    assert_eq!((plan.gap(), plan.repairs(), calls), (4, 1, 3 * 4));
+}
+
+/// Catches an end that is believed although upstream says another total by now.
+#[test]
+fn what_is_appended_behind_the_walk_is_read() {
+    let mut asked = Vec::new();
+    let list = walk(bounds(10), |window| {
+        asked.push(window.skip);
+        body(window, if asked.len() < 4 { 25 } else { 26 })
+    })
+    .unwrap();
+    assert_eq!((list.len(), list.verdict), (26, verified()));
+    assert_eq!(asked, [0, 9, 18, 0, 18, 0]);
 }
 
 /// Catches a size that is believed although the records say otherwise, and one that is not given up when it changes.
