@@ -38,11 +38,11 @@ use crate::{
 };
 
 mod config;
-mod judge;
+pub mod judge;
 mod metrics;
 mod parts;
-mod pass;
-mod plan;
+pub mod pass;
+pub mod plan;
 
 /// The stage: a list is fetched by fetching its pages.
 #[derive(Clone, Debug)]
