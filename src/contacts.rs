@@ -8,6 +8,7 @@ pub mod compress;
 pub mod copies;
 pub mod directives;
 pub mod etag;
+pub mod gap;
 pub mod ids;
 pub mod limits;
 pub mod list;
@@ -16,6 +17,7 @@ pub mod request;
 pub mod scope;
 pub mod slice;
 pub mod spent;
+pub mod verdict;
 pub mod walk;
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ use crate::{
 
 pub mod body;
 pub mod local;
+mod prefer;
 pub mod respond;
 pub mod route;
 pub mod server;

@@ -35,9 +35,10 @@ use contacts_gateway::{
         directives::Directives,
         etag::ETag,
         ids::{AccountId, ClientId, StreamId},
-        list::{List, ListKey, Verdict, Walked},
+        list::{List, ListKey, Walked},
         page::{Page, PageKey, Record, Window, envelope::Envelope},
         request::{Class, Coding, Fetch, Request, RequestId, Terms},
+        verdict::{Checks, Handling, Verdict},
     },
     error::Error,
     metrics::Registry,
@@ -238,6 +239,7 @@ fn wanting_gzip(number: u64) -> Request<PageKey> {
             class: Class::Interactive,
             directives: Directives::default(),
             coding: Coding::Gzip,
+            handling: Handling::Default,
             id: RequestId::number(0, number),
         },
     }
@@ -324,7 +326,7 @@ fn a_flood_of_lists() {
                 no_store: false,
             };
             let template = Envelope::read(envelope).unwrap().template();
-            let list = List::splice(parts, template, Verdict::Verified, walked);
+            let list = List::splice(parts, template, Verdict::Verified(Checks::Seam), walked);
             let collection = collection(number);
             let key = ListKey {
                 epoch: collection.epoch(),

@@ -11,6 +11,7 @@ use arc_swap::{ArcSwapOption, Guard};
 use super::{
     account::Account,
     cache::entry::{Entry, block},
+    gap::Gap,
     ids::{Epoch, StreamId},
     limits::Limits,
     list::List,
@@ -27,6 +28,8 @@ pub struct Collection {
     hash: u64,
     /// How large a page upstream gives.
     pub limits: Limits,
+    /// By how much upstream's total is known to be off.
+    pub gap: Gap,
     /// The merged list that is held right now.
     list: ArcSwapOption<Entry<List>>,
 }
@@ -41,6 +44,7 @@ impl Collection {
             stream,
             hash,
             limits: Limits::default(),
+            gap: Gap::default(),
             list: ArcSwapOption::empty(),
         }
     }
@@ -173,6 +177,7 @@ mod tests {
             scope: Arc::default(),
             hash: 7,
             limits: Limits::default(),
+            gap: Gap::default(),
             list: ArcSwapOption::empty(),
         };
         let (epoch, window) = (Epoch::begin(), Window { skip: 0, limit: 10 });

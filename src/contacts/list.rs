@@ -3,7 +3,7 @@
 //! A list keeps the bodies of the pages it was read from. The document that callers get is those bodies' own records
 //! between a rewritten envelope, and a window is a slice of the same bytes: nothing is parsed or copied together.
 
-use std::{fmt, ops::Range, sync::Arc, time::Duration};
+use std::{ops::Range, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use tokio::time::Instant;
@@ -18,7 +18,9 @@ use super::{
     etag::ETag,
     ids::Epoch,
     page::{Numbers, Page, Record, Window, envelope::Template, span},
+    verdict::{Handling, Verdict},
 };
+use crate::error::Result;
 
 /// What a list is looked up by.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -34,41 +36,6 @@ impl Key for ListKey {
 
     fn epoch(&self) -> Epoch {
         self.epoch
-    }
-}
-
-/// What is known about a list's completeness.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
-    /// No record that was there throughout is missing and none is twice, while records that stay keep their order.
-    Verified,
-    /// One walk without overlaps: totals equal, ids unique and as many.
-    Consistent,
-}
-
-impl Verdict {
-    pub const ALL: [Self; 2] = [Self::Verified, Self::Consistent];
-
-    /// The word for it in `Merge-Status`, logs and metrics.
-    pub const fn word(self) -> &'static str {
-        match self {
-            Self::Verified => "verified",
-            Self::Consistent => "consistent",
-        }
-    }
-
-    /// What stood in for the guarantee, where there is one.
-    pub const fn checks(self) -> Option<&'static str> {
-        match self {
-            Self::Verified => Some("seam"),
-            Self::Consistent => None,
-        }
-    }
-}
-
-impl fmt::Display for Verdict {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.word())
     }
 }
 
@@ -248,6 +215,10 @@ impl Cached for List {
 
     fn fresh_at_least(&self) -> Duration {
         4 * self.walked.took
+    }
+
+    fn good_for(&self, handling: Handling) -> Result<()> {
+        handling.accept(self.verdict)
     }
 }
 

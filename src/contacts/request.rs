@@ -11,7 +11,7 @@ use tokio::{
     time::Instant,
 };
 
-use super::{directives::Directives, spent::Spent};
+use super::{directives::Directives, spent::Spent, verdict::Handling};
 
 /// What one caller asks for. The key alone decides what is looked up; the terms are never compared or hashed.
 #[derive(Clone, Debug)]
@@ -31,6 +31,8 @@ pub struct Terms {
     pub directives: Directives,
     /// How it would have the content.
     pub coding: Coding,
+    /// Which lists it accepts.
+    pub handling: Handling,
     /// What the logs call the request.
     pub id: RequestId,
 }
@@ -209,6 +211,7 @@ mod tests {
             class,
             directives: Directives::default(),
             coding: Coding::Identity,
+            handling: Handling::Default,
             id: RequestId::number(0, 0),
         };
         let urgency = Urgency::of(&terms(Class::Bulk, 10));
@@ -227,6 +230,7 @@ mod tests {
             class,
             directives: Directives::default(),
             coding: Coding::Identity,
+            handling: Handling::Default,
             id: RequestId::number(0, 0),
         };
         let whole = Urgency::of(&terms(Class::Background));

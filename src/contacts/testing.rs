@@ -14,9 +14,10 @@ use super::{
     collection::Collection,
     directives::Directives,
     ids::{AccountId, ClientId, StreamId},
-    list::{List, ListKey, Verdict, Walked},
+    list::{List, ListKey, Walked},
     page::{Page, PageKey, Window, contact::Tenant, decode::Asked, envelope::Envelope},
     request::{Class, Coding, Fetch, Request, RequestId, Terms, Urgency},
+    verdict::{Checks, Handling, Verdict},
 };
 use crate::metrics::Registry;
 
@@ -63,6 +64,7 @@ pub(crate) fn request<K>(key: K) -> Request<K> {
             class: Class::Interactive,
             directives: Directives::default(),
             coding: Coding::Identity,
+            handling: Handling::Default,
             id: RequestId::number(0, 0),
         },
     }
@@ -125,7 +127,12 @@ pub(crate) fn splice(pages: Vec<Page>, oldest: Instant) -> List {
     let parts = pages
         .into_iter()
         .map(|page| (page.body, page.records.into_vec()));
-    List::splice(parts.collect(), template, Verdict::Verified, walked)
+    List::splice(
+        parts.collect(),
+        template,
+        Verdict::Verified(Checks::Seam),
+        walked,
+    )
 }
 
 pub(crate) fn list(records: usize, oldest: Instant) -> List {

@@ -1,7 +1,8 @@
-//! The walk: reads a whole collection page by page, and returns it as one list or not at all.
+//! The walk: reads a whole collection page by page, and returns it as one list with a verdict.
 //!
-//! What to ask and what to believe is the [`plan`]'s, a pure state machine. Here is the I/O around it: so many pages at
-//! once, through the same stages below as a single page.
+//! What to ask and what to believe is the [`plan`]'s, a pure state machine, and that of one reading in it, the [`pass`]'s.
+//! What a verified list guarantees is argued in [`judge`]. Here is the I/O around it: so many pages at once, through the
+//! same stages below as a single page.
 
 use std::{
     pin::pin,
@@ -10,84 +11,39 @@ use std::{
     time::Duration,
 };
 
-use bytesize::ByteSize;
 use futures_util::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
-use prometheus::{Histogram, IntCounterVec};
-use serde::{Deserialize, Serialize};
 use tokio::{select, sync::Semaphore, task, time::Instant};
 use tokio_util::sync::CancellationToken;
 use tower::{Layer, Service, ServiceExt, layer::layer_fn};
 
-use self::plan::{Bounds, Plan};
+pub use self::{
+    config::{Config, Verify},
+    metrics::Metrics,
+};
+use self::{
+    pass::{Ask, Bounds},
+    plan::Plan,
+};
 use super::{
-    list::{List, ListKey, Verdict},
-    page::{LIMIT_DEFAULT, Page, PageKey},
+    collection::Collection,
+    limits,
+    list::{List, ListKey},
+    page::{Page, PageKey},
     request::{Fetch, Urgency},
     spent::Phase,
+    verdict::Verdict,
 };
 use crate::{
-    config,
     error::{Error, Kind, Result},
-    metrics::{self, Registry},
     service::FetchPage,
 };
 
+mod config;
+pub mod judge;
+mod metrics;
+mod parts;
+pub mod pass;
 pub mod plan;
-mod verdict;
-
-/// `[merge]`: how a whole list is read.
-#[derive(Clone, Debug, Deserialize, Serialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Config {
-    /// Lists read at once; one more is refused. 1 to 1,000.
-    pub walks_max: usize,
-    /// Pages of one list asked for at once; 1 to 64.
-    pub width: usize,
-    /// The largest `limit` that is tried; 2 to 10,000 records.
-    pub page_limit_max: u32,
-    /// How long a list is answered from memory; 1 s to 24 h.
-    #[serde(with = "crate::config::duration")]
-    pub fresh_for: Duration,
-    /// The longest list that is kept; 1 to 10,000,000 records.
-    pub records_max: u64,
-    /// The largest list that is kept; 1 KiB to 16 GiB.
-    #[serde(serialize_with = "crate::config::size::serialize")]
-    pub bytes_max: ByteSize,
-}
-
-impl Config {
-    /// States which rules are broken.
-    pub fn check(&self, rules: &mut config::Rules) {
-        rules.range("walks_max", self.walks_max, 1..=1000);
-        rules.range("width", self.width, 1..=64);
-        // Not 1: neighbouring pages overlap by a record, so a page of one would never get on.
-        rules.range("page_limit_max", self.page_limit_max, 2..=10_000);
-        rules.range(
-            "fresh_for",
-            self.fresh_for,
-            Duration::from_secs(1)..=Duration::from_secs(24 * 3600),
-        );
-        rules.range("records_max", self.records_max, 1..=10_000_000);
-        rules.range(
-            "bytes_max",
-            self.bytes_max,
-            ByteSize::kib(1)..=ByteSize::gib(16),
-        );
-    }
-}
-
-impl Default for Config {
-    fn default() -> Self {
-        Self {
-            walks_max: 8,
-            width: 8,
-            page_limit_max: 100,
-            fresh_for: Duration::from_secs(15 * 60),
-            records_max: 200_000,
-            bytes_max: ByteSize::mib(128),
-        }
-    }
-}
 
 /// The stage: a list is fetched by fetching its pages.
 #[derive(Clone, Debug)]
@@ -155,66 +111,98 @@ impl Shared {
     ) -> Result<List> {
         let collection = &fetch.key.collection;
         let bounds = Bounds {
-            limit: collection.limits.largest(self.config.page_limit_max),
+            limit: collection
+                .limits
+                .largest(self.config.page_limit_max, started),
             pages: self.pages,
             records_max: self.config.records_max,
             bytes_max: self.config.bytes_max.as_u64(),
+            repairs_max: self.config.repairs_max,
         };
-        let mut plan = Plan::new(bounds, started);
+        let mut plan = Plan::new(bounds, self.config.verify, collection.gap.known(), started);
+        loop {
+            self.read(&inner, &fetch, &mut plan, started).await?;
+            let repairs = plan.repairs();
+            // Hashing a large list takes longer than other requests should wait for this thread.
+            let judged = task::spawn_blocking(move || {
+                let judged = plan.judge(Instant::now());
+                (plan, judged)
+            });
+            let (read, judged) = judged
+                .await
+                .map_err(|_| Error::new(Kind::Internal, "the merge ended unexpectedly"))?;
+            self.saw(collection, &read, repairs, started);
+            plan = read;
+            if let Some(list) = judged? {
+                match list.verdict {
+                    // What was read before now may be anything.
+                    Verdict::Drifting => collection.scope.outdate(Instant::now()),
+                    _ => collection.gap.remember(plan.gap()),
+                }
+                return Ok(list);
+            }
+        }
+    }
+
+    /// Asks for pages until the plan has all that it wants for one reading.
+    async fn read<S: FetchPage>(
+        &self,
+        inner: &S,
+        fetch: &Fetch<ListKey>,
+        plan: &mut Plan,
+        started: Instant,
+    ) -> Result<()> {
+        let collection = &fetch.key.collection;
         let (mut asked, failed) = (FuturesUnordered::new(), CancellationToken::new());
-        let mut refused = false;
+        let mut refused = None;
         loop {
             while asked.len() < self.config.width
                 && let Some(ask) = plan.next_ask()
             {
-                let urgency = fetch.urgency.part();
-                let page = Fetch {
-                    key: PageKey {
-                        collection: collection.clone(),
-                        epoch: fetch.key.epoch,
-                        window: ask.window,
-                    },
-                    urgency: urgency.clone(),
-                    spent: fetch.spent.clone(),
-                    afresh: false,
-                };
-                let page = one(inner.clone().oneshot(page), urgency, failed.clone());
-                asked.push(page.map(move |page| (ask, page)));
+                asked.push(page(inner.clone(), fetch, ask, failed.clone()));
             }
-            match asked.next().await {
+            let outcome = match asked.next().await {
                 Some((ask, Ok(page))) => {
                     // Only now it is known that the limit was what upstream refused.
-                    if std::mem::take(&mut refused) {
-                        collection.limits.refuses_above(page.limit);
+                    if let Some(refused) = refused.take() {
+                        let now = Instant::now();
+                        collection.limits.refuses(refused, page.limit, now);
                     }
-                    if let Err(error) = plan.take(ask, page) {
-                        failed.cancel();
-                        finish_calls(asked);
-                        return Err(error);
+                    let repairs = plan.repairs();
+                    let taken = plan.take(ask, page);
+                    self.saw(collection, plan, repairs, started);
+                    taken
+                }
+                Some((ask, Err(error))) => match limits::smaller(ask.window.limit) {
+                    // Some servers refuse a large limit where others clamp it.
+                    Some(smaller) if error.kind() == Kind::Upstream4xx && plan.at_first() => {
+                        plan.ask_for_less(smaller);
+                        refused.get_or_insert(ask.window.limit);
+                        Ok(())
                     }
-                }
-                // Some servers refuse a large limit where others clamp it.
-                Some((ask, Err(error)))
-                    if error.kind() == Kind::Upstream4xx
-                        && plan.at_first()
-                        && ask.window.limit > LIMIT_DEFAULT
-                        && !collection.limits.has_applied(ask.window.limit) =>
-                {
-                    plan.ask_for_less(LIMIT_DEFAULT);
-                    refused = true;
-                }
-                Some((_, Err(error))) => {
-                    failed.cancel();
-                    finish_calls(asked);
-                    return Err(error);
-                }
-                None => break,
+                    _ => Err(error),
+                },
+                None => return Ok(()),
+            };
+            if let Err(error) = outcome {
+                failed.cancel();
+                finish_calls(asked);
+                return Err(error);
             }
         }
-        // Hashing a large list takes longer than other requests should wait for this thread.
-        task::spawn_blocking(move || plan.finish(Instant::now()))
-            .await
-            .map_err(|_| Error::new(Kind::Internal, "the merge ended unexpectedly"))?
+    }
+
+    /// What becomes of a change that the walk has seen: a repair more is counted, and what was read before this walk is
+    /// stale.
+    fn saw(&self, collection: &Collection, plan: &Plan, repairs: u32, started: Instant) {
+        self.metrics
+            .repairs
+            .inc_by((plan.repairs() - repairs).into());
+        if plan.has_drifted()
+            && let Some(before) = started.checked_sub(Duration::from_nanos(1))
+        {
+            collection.scope.outdate(before);
+        }
     }
 }
 
@@ -226,6 +214,26 @@ fn busy() -> Error {
 }
 
 /// One page, which is given up with its walk if it still waits for its turn.
+fn page<S: FetchPage>(
+    inner: S,
+    walk: &Fetch<ListKey>,
+    ask: Ask,
+    failed: CancellationToken,
+) -> impl Future<Output = (Ask, Result<Page>)> + Send + use<S> {
+    let urgency = walk.urgency.part();
+    let fetch = Fetch {
+        key: PageKey {
+            collection: walk.key.collection.clone(),
+            epoch: walk.key.epoch,
+            window: ask.window,
+        },
+        urgency: urgency.clone(),
+        spent: walk.spent.clone(),
+        afresh: false,
+    };
+    one(inner.oneshot(fetch), urgency, failed).map(move |page| (ask, page))
+}
+
 async fn one(
     page: impl Future<Output = Result<Page>>,
     urgency: Arc<Urgency>,
@@ -248,44 +256,6 @@ async fn one(
 /// cost connections.
 fn finish_calls<F: Future<Output: Send> + Send + 'static>(mut asked: FuturesUnordered<F>) {
     tokio::spawn(async move { while asked.next().await.is_some() {} });
-}
-
-/// What the walks tell.
-#[derive(Clone, Debug)]
-pub struct Metrics {
-    walks: IntCounterVec,
-    duration: Histogram,
-}
-
-impl Metrics {
-    pub fn new(registry: &Registry) -> metrics::Result<Self> {
-        let walks = registry.counter(
-            "walks_total",
-            "Whole lists read from upstream, by verdict, or by the code of what ended the walk.",
-            &["outcome"],
-        )?;
-        for verdict in Verdict::ALL {
-            walks.with_label_values(&[verdict.word()]);
-        }
-        let duration = registry.seconds(
-            "walk_duration_seconds",
-            "From a walk's first call to its verdict.",
-            &[],
-        )?;
-        Ok(Self {
-            walks,
-            duration: duration.with_label_values::<&str>(&[]),
-        })
-    }
-
-    fn count(&self, outcome: &Result<List>, took: Duration) {
-        let word = match outcome {
-            Ok(list) => list.verdict.word(),
-            Err(error) => error.kind().code(),
-        };
-        self.walks.with_label_values(&[word]).inc();
-        self.duration.observe(took.as_secs_f64());
-    }
 }
 
 #[cfg(test)]

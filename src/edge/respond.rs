@@ -19,11 +19,15 @@ use tower::{Layer, Service, layer::layer_fn};
 
 use self::{
     conditions::Conditions,
-    headers::{CACHE_STATUS, describe, describe_list, text},
+    headers::{CACHE_STATUS, MERGE_STATUS, describe, describe_list, text},
 };
-use super::{Inbound, Reply, Resource, body::Body};
+use super::{
+    Inbound, Reply, Resource,
+    body::Body,
+    prefer::{self, PREFERENCE_APPLIED},
+};
 use crate::{
-    contacts::request::RequestId,
+    contacts::{request::RequestId, verdict::Handling},
     error::{Error, Kind, Result, Side},
     served::Served,
 };
@@ -70,6 +74,7 @@ impl<S: Service<Inbound, Response = Reply, Error = Error>> Service<Inbound> for 
             id: inbound.id.clone(),
             head_only: inbound.head.method == Method::HEAD,
             conditions: Conditions::of(&inbound.head.headers),
+            handling: prefer::handling(&inbound.head.headers),
             inner: self.inner.call(inbound),
         }
     }
@@ -81,6 +86,7 @@ pin_project! {
         id: RequestId,
         head_only: bool,
         conditions: Conditions,
+        handling: Handling,
         #[pin]
         inner: F,
     }
@@ -99,6 +105,11 @@ impl<F: Future<Output = Result<Reply>>> Future for Responding<F> {
             responded.response.headers_mut().insert(REQUEST_ID, id);
         }
         let response = &mut responded.response;
+        if response.headers().contains_key(MERGE_STATUS)
+            && let Some(applied) = prefer::applied(*this.handling)
+        {
+            response.headers_mut().insert(PREFERENCE_APPLIED, applied);
+        }
         if let Some(etag) = response.headers().get(ETAG)
             && this.conditions.met_by(etag.as_bytes())
         {

@@ -20,7 +20,7 @@ use tokio::time::Instant;
 use tower::Service;
 
 use self::query::{Query, Style};
-use super::{Inbound, Reply};
+use super::{Inbound, Reply, prefer};
 use crate::{
     config::Rules,
     contacts::{
@@ -214,11 +214,13 @@ impl Resolver {
         let epoch = collection.epoch();
         let directives = directives::read(&head.headers);
         let coding = coding::wanted(&head.headers);
+        let handling = prefer::handling(&head.headers);
         let terms = |class| Terms {
             deadline: now + self.config.request_timeout,
             class,
             directives,
             coding,
+            handling,
             id,
         };
         Ok(match query {

@@ -11,11 +11,9 @@ use tokio::time;
 use tower::service_fn;
 
 use super::*;
-use crate::contacts::{
-    list::Walked,
-    page::{Page, Window},
-    request::Urgency,
-    testing,
+use crate::{
+    contacts::{list::Walked, page::Window, testing},
+    metrics::Registry,
 };
 
 /// The stage below: pages of a collection of `total` records, each after a delay of its own.
@@ -137,7 +135,8 @@ async fn the_width_is_reached_and_never_exceeded() {
         let least = 1 + 10_u64.div_ceil(width as u64) + 1;
         assert_eq!(began.elapsed(), Duration::from_secs(least));
         assert_eq!(list.walked.took, began.elapsed());
-        assert_eq!(list.walked.oldest, began);
+        // The first page that is kept is the one that was read last.
+        assert_eq!(list.walked.oldest, began + Duration::from_secs(1));
     }
 }
 
@@ -195,18 +194,39 @@ async fn one_page_that_fails_ends_the_walk_with_its_error() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_refusal_of_a_large_first_page_is_asked_again_for_ten() {
+async fn the_page_size_is_found_within_three_calls_and_remembered() {
+    for (limit_max, tried) in [(100, &[100][..]), (50, &[100, 50]), (10, &[100, 50, 10])] {
+        let mut upstream = Upstream::new(25);
+        upstream.limit_max = limit_max;
+        let upstream = Arc::new(upstream);
+        let key = testing::list_key("st-1");
+        let stage = over(config(8, 100), &metrics(), &upstream);
+        let list = stage.clone().oneshot(fetch(key.clone())).await.unwrap();
+        assert_whole(&list, 25);
+        let limits: Vec<_> = upstream.windows().iter().map(|window| window.1).collect();
+        assert_eq!(&limits[..tried.len()], tried);
+        let before = limits.len();
+        stage.oneshot(fetch(key)).await.unwrap();
+        assert_eq!(upstream.windows()[before], (0, limit_max));
+    }
+}
+
+/// Catches one odd refusal of a stream's very first page that costs ten times the calls for ever.
+#[tokio::test(start_paused = true)]
+async fn a_refused_page_size_is_tried_again_after_an_hour() {
     let mut upstream = Upstream::new(25);
-    upstream.limit_max = 50;
+    upstream.limit_max = 10;
     let upstream = Arc::new(upstream);
     let key = testing::list_key("st-1");
-    let list = over(config(8, 100), &metrics(), &upstream)
-        .oneshot(fetch(key.clone()))
-        .await
-        .unwrap();
-    assert_whole(&list, 25);
-    assert_eq!(upstream.windows()[..2], [(0, 100), (0, 10)]);
-    assert_eq!(key.collection.limits.largest(100), 10);
+    let stage = over(config(8, 100), &metrics(), &upstream);
+    stage.clone().oneshot(fetch(key.clone())).await.unwrap();
+    time::sleep(Duration::from_secs(3600)).await;
+    let before = upstream.windows().len();
+    stage.oneshot(fetch(key)).await.unwrap();
+    assert_eq!(
+        upstream.windows()[before..][..3],
+        [(0, 100), (0, 50), (0, 10)]
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -220,8 +240,8 @@ async fn a_refusal_of_ten_as_well_was_not_about_the_limit_and_teaches_nothing() 
         .await
         .unwrap_err();
     assert_eq!(error.kind(), Kind::Upstream4xx);
-    assert_eq!(upstream.windows(), [(0, 100), (0, 10)]);
-    assert_eq!(key.collection.limits.largest(100), 100);
+    assert_eq!(upstream.windows(), [(0, 100), (0, 50), (0, 10)]);
+    assert_eq!(key.collection.limits.largest(100, Instant::now()), 100);
 }
 
 #[tokio::test(start_paused = true)]
@@ -240,7 +260,8 @@ async fn what_was_learned_of_the_limit_is_used() {
         let upstream = Arc::new(Upstream::new(25));
         let key = testing::list_key("st-1");
         if let Some(limit) = learned {
-            key.collection.limits.refuses_above(limit);
+            let now = Instant::now();
+            key.collection.limits.refuses(1000, limit, now);
         }
         let stage = over(config(8, 100), &metrics(), &upstream);
         assert_whole(&stage.oneshot(fetch(key)).await.unwrap(), 25);
