@@ -10,6 +10,7 @@
 
 mod callers;
 mod canary;
+mod changing;
 mod copies;
 mod credentials;
 mod doctor;

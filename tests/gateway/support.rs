@@ -102,6 +102,15 @@ impl World {
         self.gateway.get(&path(stream, query)).await
     }
 
+    /// Asks for a whole list of the demo's account with a preference.
+    pub(crate) async fn prefer(&self, stream: &str, preference: &str) -> Answer {
+        let request = self.gateway.request(&path(stream, "?all=true"));
+        let request = request
+            .header("accountId", DEMO_ACCOUNT_ID)
+            .header("prefer", preference);
+        self.gateway.ask(request).await
+    }
+
     /// Asks the simulator itself, past the gateway.
     pub(crate) async fn direct(&self, account: &str, stream: &str, query: &str) -> Answer {
         let token = self.kore.token(account, Duration::from_secs(600));

@@ -10,7 +10,7 @@ use contacts_gateway::{
 use futures_util::{StreamExt, stream};
 use tokio::time;
 
-use crate::support::{Answer, World, fault, list, path, until};
+use crate::support::{Answer, World, fault, list, until};
 
 /// Breaks the pages of a stream, asks for its list, heals it, asks again after the key's rest.
 async fn broken(world: &World, rule: Rule, status: u16, code: &str) {
@@ -99,15 +99,6 @@ async fn nothing_where_upstream_says_something_is_no_list() {
     each([(rule, 502, "merge_unverified")]).await;
 }
 
-/// Asks for a whole list with a preference.
-async fn prefer(world: &World, stream: &str, preference: &str) -> Answer {
-    let request = world.gateway.request(&path(stream, "?all=true"));
-    let request = request
-        .header("accountId", DEMO_ACCOUNT_ID)
-        .header("prefer", preference);
-    world.gateway.ask(request).await
-}
-
 /// U17. Catches a total that is off and makes a list unreadable, one that goes without saying, and a gap that costs each
 /// refresh a second walk.
 #[tokio::test]
@@ -153,9 +144,9 @@ async fn a_total_that_is_off_is_settled_and_the_gap_is_remembered() {
 
         // A strict caller does not have it, and that costs nothing either.
         let calls = world.calls();
-        let refused = prefer(&world, STREAM, "handling=strict").await;
+        let refused = world.prefer(STREAM, "handling=strict").await;
         refused.is_problem(502, "merge_unverified");
-        let lenient = prefer(&world, STREAM, "handling=lenient").await.ok();
+        let lenient = world.prefer(STREAM, "handling=lenient").await.ok();
         assert!(lenient.is_hit() && lenient.body == first.body, "{text}");
         assert_eq!(lenient.header("preference-applied"), "handling=lenient");
         assert_eq!(world.calls(), calls, "{text}");
@@ -267,14 +258,14 @@ async fn a_list_that_never_stands_still_is_for_lenient_callers_alone() {
     let moving = world.kore.stream(DEMO_ACCOUNT_ID, other);
     moving.churn(Some(Churn::new(3.0).unwrap().only(&[ChangeKind::Insert])));
     for preference in ["", "handling=strict"] {
-        let refused = prefer(&world, other, preference).await;
+        let refused = world.prefer(other, preference).await;
         refused.is_problem(503, "merge_drifting");
         assert_eq!(refused.json()["retryable"], true);
         let wait: u64 = refused.header("retry-after").parse().unwrap();
         time::sleep(Duration::from_secs(wait)).await;
     }
     // That it failed is remembered for a moment, for all.
-    let ask = async || prefer(&world, other, "respond-async, handling=lenient").await;
+    let ask = async || world.prefer(other, "respond-async, handling=lenient").await;
     let mut lenient = ask().await;
     until("the rest is over", async || {
         if lenient.status != 200 {
@@ -331,7 +322,7 @@ async fn two_equal_walks_are_verified_in_both_styles() {
             },
         )
         .await;
-        let answer = prefer(&world, DEMO_STREAM_ID, "handling=strict").await.ok();
+        let answer = world.prefer(DEMO_STREAM_ID, "handling=strict").await.ok();
         let status = answer.header("merge-status");
         assert!(
             status.starts_with("verified; checks=twice; pages="),
@@ -346,7 +337,7 @@ async fn two_equal_walks_are_verified_in_both_styles() {
         |config| config.upstream.paging = upstream::Paging::PageLimit,
     )
     .await;
-    let refused = prefer(&world, DEMO_STREAM_ID, "handling=strict").await;
+    let refused = world.prefer(DEMO_STREAM_ID, "handling=strict").await;
     refused.is_problem(502, "merge_unverified");
     let consistent = world.get("?all=true").await.ok();
     assert!(consistent.is_hit());
