@@ -283,6 +283,20 @@ const ADMIN_CONNECTIONS_MAX: usize = 100;
 /// How long the admin listener's own connections are waited for at the very end.
 const ADMIN_DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
 
+/// What the admin listener's connections are held to: the same as callers', but for their number. When it stops, nobody
+/// has to be waited for who asks nothing.
+fn of_operators(of_callers: server::Limits) -> server::Limits {
+    server::Limits {
+        connections_max: ADMIN_CONNECTIONS_MAX,
+        peer_connections_max: ADMIN_CONNECTIONS_MAX,
+        deadlines: server::Deadlines {
+            drain_idle: Duration::ZERO,
+            ..of_callers.deadlines
+        },
+        ..of_callers
+    }
+}
+
 /// Why the gateway did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
@@ -364,7 +378,7 @@ impl App {
             by_operators,
         );
 
-        let listen = async |key, address, connections_max, metrics| {
+        let listen = async |key, address, limits, metrics| {
             let unbound = |source| StartError::Listen {
                 key,
                 address,
@@ -374,8 +388,7 @@ impl App {
             if !address.ip().is_loopback() {
                 return Err(StartError::NotLoopback { key, address });
             }
-            let timeout = config.listen.header_timeout;
-            let server = Server::bind(address, connections_max, timeout, metrics).await;
+            let server = Server::bind(address, limits, metrics).await;
             let server = server.map_err(unbound)?;
             let address = server.address().map_err(unbound)?;
             Ok::<_, StartError>((server, address))
@@ -384,14 +397,14 @@ impl App {
         let (callers, traffic_at) = listen(
             "listen.address",
             config.listen.address,
-            config.listen.connections_max,
+            config.listen.limits(),
             from_callers,
         )
         .await?;
         let (operators, admin_at) = listen(
             "admin.address",
             config.admin.address,
-            ADMIN_CONNECTIONS_MAX,
+            of_operators(config.listen.limits()),
             from_operators,
         )
         .await?;

@@ -27,7 +27,7 @@ fn setting(line: &str) -> Option<&str> {
         .filter(|key| key.len() < line.len());
     let is_key = key.is_some_and(|key| {
         key.bytes()
-            .all(|byte| byte.is_ascii_lowercase() || byte == b'_')
+            .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_')
     });
     (is_key || line.starts_with('[') && line.ends_with(']')).then_some(line)
 }
@@ -182,7 +182,7 @@ fn the_ranges_are_those_that_are_checked() {
         ranges += 1;
     }
     assert_eq!(
-        ranges, 37,
+        ranges, 47,
         "each number, length of time and size but lists_max_bytes has a range"
     );
 }
