@@ -45,13 +45,14 @@ use crate::{
     },
     edge::{
         body::Body,
-        local, respond,
+        limit, local, rescue, respond,
         route::{Resolver, Route, query::Style},
         server::{self, Server},
         trace,
         workers::Workers,
     },
     metrics::{self, Registry},
+    panics::{self, Background},
     service::FetchPage,
     upstream::{
         self, Paging,
@@ -71,6 +72,7 @@ fn traffic(
     credentials: &Arc<Credentials>,
     budgets: Budgets,
     registry: &Registry,
+    background: &Background,
     traced: trace::Metrics,
 ) -> Result<(impl Traffic, Operate), StartError> {
     let caches = cache::Families::new(registry)?;
@@ -99,8 +101,9 @@ fn traffic(
     };
     let held_pages = Arc::new(store::Pages::new(pages_bytes, of_a_page, of_pages.clone()));
     // Until the stores are gone.
-    tokio::spawn(store::keep_swept(Arc::downgrade(&held_lists)));
-    tokio::spawn(store::keep_swept(Arc::downgrade(&held_pages)));
+    let (lists, pages) = (Arc::downgrade(&held_lists), Arc::downgrade(&held_pages));
+    tokio::spawn(background.keep("sweep_lists", move || store::keep_swept(lists.clone())));
+    tokio::spawn(background.keep("sweep_pages", move || store::keep_swept(pages.clone())));
     let collections = Collections::new(config.edge.collections_max, held_lists.clone());
     let held_pages = Arc::new(cache::Held::new(held_pages));
     let held_lists = Arc::new(cache::Held::new(held_lists));
@@ -149,8 +152,15 @@ fn traffic(
         .layer(trace::layer(number_of_this_start(), traced))
         // Below it everything is an answer or an error; above it everything is HTTP.
         .layer(respond::layer())
+        // A panic below is an error as well, and this request's alone.
+        .layer(rescue::layer())
         // Before anything is read: a web page in somebody's browser must not get this far.
         .layer(local::layer())
+        // After those who may not ask, so that they take no place from those who wait.
+        .layer(limit::layer(
+            config.edge.waiting_max,
+            limit::Metrics::new(registry)?,
+        ))
         // The last stage that sees a header. Below it travel a key and terms.
         .service(Route::new(resolver.clone(), pages, lists));
     Ok((traffic, Operate::new(resolver, copies)))
@@ -245,6 +255,7 @@ fn operations(admin: Admin, traced: trace::Metrics) -> impl Traffic {
     ServiceBuilder::new()
         .layer(trace::layer(number_of_this_start(), traced))
         .layer(respond::layer())
+        .layer(rescue::layer())
         .layer(local::layer())
         .service(admin)
 }
@@ -360,6 +371,8 @@ impl App {
     pub async fn bind(config: &Config, secrets: impl Into<Secrets>) -> Result<Self, StartError> {
         let secrets = secrets.into();
         let registry = Registry::new()?;
+        panics::count(&registry)?;
+        let background = Background::new(&registry)?;
         let accounts = Arc::new(Accounts::new(&config.accounts)?);
         let credentials = credentials(config, &accounts, secrets, &registry)?;
         let budgets = budgets(config, &accounts, &registry)?;
@@ -370,6 +383,7 @@ impl App {
             &credentials,
             budgets,
             &registry,
+            &background,
             by_callers,
         )?;
         let readiness = Readiness::default();
@@ -415,7 +429,12 @@ impl App {
             admin: admin_at,
             serve_traffic: callers.serve(traffic, stop_traffic.clone()).boxed(),
             serve_admin: operators.serve(operations, stop_admin.clone()).boxed(),
-            watch_secrets: credentials.clone().watch(config.token.secret_poll).boxed(),
+            watch_secrets: background
+                .keep("watch_secrets", {
+                    let (credentials, every) = (credentials.clone(), config.token.secret_poll);
+                    move || credentials.clone().watch(every)
+                })
+                .boxed(),
             credentials,
             stop_traffic,
             stop_admin,

@@ -11,8 +11,10 @@ use crate::{
 };
 
 pub mod body;
+pub mod limit;
 pub mod local;
 mod prefer;
+pub mod rescue;
 pub mod respond;
 pub mod route;
 pub mod server;

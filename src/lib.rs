@@ -1,7 +1,7 @@
 //! A caching reverse proxy in front of Kore.ai's contacts API, as a tower service stack.
 //!
 //! ```text
-//! caller ──HTTP──> edge      server ─> trace ─> respond ─> local ─> route
+//! caller ──HTTP──> edge      server ─> trace ─> respond ─> rescue ─> local ─> limit ─> route
 //!                                                                     │  Request<PageKey> | Request<ListKey>
 //!                  contacts  slice ─> compress ─> cache of pages ─────┤
 //!                                     compress ─> cache of lists ─> walk
@@ -14,13 +14,13 @@
 //!
 //! | Where | What |
 //! | --- | --- |
-//! | [`edge`] | speaks HTTP to callers: [`server`](edge::server) and its [`workers`](edge::workers), [`trace`](edge::trace), [`respond`](edge::respond), [`local`](edge::local), [`route`](edge::route) |
+//! | [`edge`] | speaks HTTP to callers: [`server`](edge::server) and its [`workers`](edge::workers), [`trace`](edge::trace), [`respond`](edge::respond), [`rescue`](edge::rescue), [`local`](edge::local), [`limit`](edge::limit), [`route`](edge::route) |
 //! | [`contacts`] | the domain: [`collection`](contacts::collection), [`page`](contacts::page), [`list`](contacts::list), the [`cache`](contacts::cache) of both, the [`walk`](contacts::walk) that merges, the [`slice`](contacts::slice) that cuts, the copies that [`compress`](contacts::compress) makes smaller |
 //! | [`upstream`] | speaks HTTP to Kore.ai: [`retry`](upstream::retry), [`gate`](upstream::token::gate), [`breaker`](upstream::breaker), [`budget`](upstream::budget), [`fetch`](upstream::fetch), [`token`](upstream::token), [`client`](upstream::client) |
 //! | [`admin`] | the second listener: health and metrics |
 //! | [`simulator`] | plays Kore.ai: for `demo`, for tests, for benchmarks |
 //! | [`cli`], [`config`], [`telemetry`] | from arguments, files and environment to a running process |
-//! | [`error`], [`served`], [`service`], [`metrics`], [`minute`] | vocabulary: imported by all, imports no stage |
+//! | [`error`], [`served`], [`service`], [`metrics`], [`minute`], [`panics`] | vocabulary: imported by all, imports no stage |
 //!
 //! A stage is one file: why, types, service, tests. It knows the vocabulary and its own children; `edge` and `upstream`
 //! never import each other, `contacts` imports neither. Decisions are pure functions that take `now`
@@ -36,6 +36,7 @@ pub mod edge;
 pub mod error;
 pub mod metrics;
 pub mod minute;
+pub mod panics;
 pub mod served;
 pub mod service;
 pub mod simulator;

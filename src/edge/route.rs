@@ -55,6 +55,8 @@ pub struct Config {
     /// How long a caller's request may wait for its answer; 100 ms to 10 min.
     #[serde(with = "crate::config::duration")]
     pub request_timeout: Duration,
+    /// Requests that may wait for their answers, all callers together; 1 to 1,000,000.
+    pub waiting_max: usize,
     /// Collections remembered between requests; 16 to 1,000,000.
     pub collections_max: u64,
 }
@@ -73,6 +75,7 @@ impl Config {
             self.request_timeout,
             Duration::from_millis(100)..=Duration::from_secs(10 * 60),
         );
+        rules.range("waiting_max", self.waiting_max, 1..=1_000_000);
         rules.range("collections_max", self.collections_max, 16..=1_000_000);
     }
 }
@@ -83,6 +86,7 @@ impl Default for Config {
             limit_max: 1000,
             uri_max: ByteSize::kib(8),
             request_timeout: Duration::from_secs(30),
+            waiting_max: 5_000,
             collections_max: 10_000,
         }
     }

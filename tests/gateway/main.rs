@@ -17,6 +17,7 @@ mod doctor;
 mod faults;
 mod herd;
 mod keys;
+mod listener;
 mod logs;
 mod matrix;
 mod operators;
