@@ -17,7 +17,7 @@ use tower::Service;
 use self::operate::Operate;
 use crate::{
     config::Rules,
-    edge::{Inbound, Reply},
+    edge::{Inbound, Reply, server::tls},
     error::{Error, Kind, Result},
     metrics::Registry,
 };
@@ -30,12 +30,14 @@ pub mod operate;
 pub struct Config {
     /// Where operators, probes and Prometheus connect. Loopback only.
     pub address: SocketAddr,
+    pub tls: tls::Config,
 }
 
 impl Config {
     /// States which rules are broken.
     pub fn check(&self, rules: &mut Rules) {
         rules.loopback("address", self.address);
+        rules.section("tls", |rules| self.tls.check(rules));
     }
 }
 
@@ -43,6 +45,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             address: SocketAddr::from(([127, 0, 0, 1], 8081)),
+            tls: tls::Config::default(),
         }
     }
 }

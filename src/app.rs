@@ -24,7 +24,10 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use futures_util::{FutureExt, future::BoxFuture};
+use futures_util::{
+    FutureExt,
+    future::{BoxFuture, join, join_all},
+};
 use http::{Request, Response};
 use hyper::body::Incoming;
 use tokio::time::{self, Instant};
@@ -47,7 +50,10 @@ use crate::{
         body::Body,
         limit, local, rescue, respond,
         route::{Resolver, Route, query::Style},
-        server::{self, Server},
+        server::{
+            self, Server,
+            tls::{self, Certificate, TlsProblem},
+        },
         trace,
         workers::Workers,
     },
@@ -296,7 +302,7 @@ const ADMIN_DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// What the admin listener's connections are held to: the same as callers', but for their number. When it stops, nobody
 /// has to be waited for who asks nothing.
-fn of_operators(of_callers: server::Limits) -> server::Limits {
+fn limits_of_operators(of_callers: server::Limits) -> server::Limits {
     server::Limits {
         connections_max: ADMIN_CONNECTIONS_MAX,
         peer_connections_max: ADMIN_CONNECTIONS_MAX,
@@ -306,6 +312,31 @@ fn of_operators(of_callers: server::Limits) -> server::Limits {
         },
         ..of_callers
     }
+}
+
+/// What each listener shows, of callers and of operators, where it speaks TLS. Read here, blocking.
+#[expect(
+    clippy::type_complexity,
+    reason = "two of the same, told apart by their order"
+)]
+fn certificates(
+    config: &Config,
+    registry: &Registry,
+) -> Result<(Option<Arc<Certificate>>, Option<Arc<Certificate>>), StartError> {
+    let (of_callers, of_operators) = (&config.listen.tls, &config.admin.tls);
+    if !of_callers.is_on() && !of_operators.is_on() {
+        return Ok((None, None));
+    }
+    let families = tls::Families::new(registry)?;
+    let read = |key, tls: &tls::Config, listener| {
+        let unusable = |source| StartError::Certificate { key, source };
+        let certificate = tls
+            .is_on()
+            .then(|| Certificate::new(tls.clone(), listener, &families));
+        certificate.transpose().map_err(unusable)
+    };
+    let of_callers = read("listen.tls", of_callers, "traffic")?;
+    Ok((of_callers, read("admin.tls", of_operators, "admin")?))
 }
 
 /// Why the gateway did not start.
@@ -323,6 +354,11 @@ pub enum StartError {
     NotLoopback {
         key: &'static str,
         address: SocketAddr,
+    },
+    #[error("{key}: {source}")]
+    Certificate {
+        key: &'static str,
+        source: TlsProblem,
     },
     #[error(transparent)]
     Account(#[from] Malformed),
@@ -353,7 +389,7 @@ pub struct App {
     pub admin: SocketAddr,
     serve_traffic: BoxFuture<'static, ()>,
     serve_admin: BoxFuture<'static, ()>,
-    watch_secrets: BoxFuture<'static, ()>,
+    watch_files: BoxFuture<'static, ()>,
     credentials: Arc<Credentials>,
     stop_traffic: CancellationToken,
     stop_admin: CancellationToken,
@@ -392,7 +428,8 @@ impl App {
             by_operators,
         );
 
-        let listen = async |key, address, limits, metrics| {
+        let (of_callers, of_operators) = certificates(config, &registry)?;
+        let listen = async |key, address, limits, tls: Option<&Arc<Certificate>>, metrics| {
             let unbound = |source| StartError::Listen {
                 key,
                 address,
@@ -403,7 +440,8 @@ impl App {
                 return Err(StartError::NotLoopback { key, address });
             }
             let server = Server::bind(address, limits, metrics).await;
-            let server = server.map_err(unbound)?;
+            let acceptor = tls.map(Certificate::acceptor).transpose()?;
+            let server = server.map_err(unbound)?.over(acceptor);
             let address = server.address().map_err(unbound)?;
             Ok::<_, StartError>((server, address))
         };
@@ -412,16 +450,30 @@ impl App {
             "listen.address",
             config.listen.address,
             config.listen.limits(),
+            of_callers.as_ref(),
             from_callers,
         )
         .await?;
         let (operators, admin_at) = listen(
             "admin.address",
             config.admin.address,
-            of_operators(config.listen.limits()),
+            limits_of_operators(config.listen.limits()),
+            of_operators.as_ref(),
             from_operators,
         )
         .await?;
+        let watched = [of_callers, of_operators].into_iter().flatten();
+        let watch_certificates = watched.map(|certificate| {
+            let every = config.token.secret_poll;
+            background.keep("watch_certificates", move || {
+                certificate.clone().watch(every)
+            })
+        });
+        let watch_certificates = join_all(watch_certificates);
+        let watch_secrets = background.keep("watch_secrets", {
+            let (credentials, every) = (credentials.clone(), config.token.secret_poll);
+            move || credentials.clone().watch(every)
+        });
         let workers = Workers::start(config.listen.workers).map_err(StartError::Workers)?;
         let (stop_traffic, stop_admin) = (CancellationToken::new(), CancellationToken::new());
         Ok(Self {
@@ -429,12 +481,7 @@ impl App {
             admin: admin_at,
             serve_traffic: callers.serve(traffic, stop_traffic.clone()).boxed(),
             serve_admin: operators.serve(operations, stop_admin.clone()).boxed(),
-            watch_secrets: background
-                .keep("watch_secrets", {
-                    let (credentials, every) = (credentials.clone(), config.token.secret_poll);
-                    move || credentials.clone().watch(every)
-                })
-                .boxed(),
+            watch_files: join(watch_secrets, watch_certificates).map(drop).boxed(),
             credentials,
             stop_traffic,
             stop_admin,
@@ -453,7 +500,7 @@ impl App {
     /// listener answers to the end.
     pub async fn run(self, stop: impl Future<Output = ()>) {
         let admin = tokio::spawn(self.serve_admin);
-        let watching = tokio::spawn(self.watch_secrets);
+        let watching = tokio::spawn(self.watch_files);
         let mut traffic = self.workers.spawn(self.serve_traffic);
         self.readiness.set(true);
         info!(traffic = %self.traffic, admin = %self.admin, "serving");

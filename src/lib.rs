@@ -20,7 +20,7 @@
 //! | [`admin`] | the second listener: health and metrics |
 //! | [`simulator`] | plays Kore.ai: for `demo`, for tests, for benchmarks |
 //! | [`cli`], [`config`], [`telemetry`] | from arguments, files and environment to a running process |
-//! | [`error`], [`served`], [`service`], [`metrics`], [`minute`], [`panics`] | vocabulary: imported by all, imports no stage |
+//! | [`error`], [`served`], [`service`], [`metrics`], [`identity`], [`minute`], [`panics`] | vocabulary: imported by all, imports no stage |
 //!
 //! A stage is one file: why, types, service, tests. It knows the vocabulary and its own children; `edge` and `upstream`
 //! never import each other, `contacts` imports neither. Decisions are pure functions that take `now`
@@ -34,6 +34,7 @@ pub mod config;
 pub mod contacts;
 pub mod edge;
 pub mod error;
+pub mod identity;
 pub mod metrics;
 pub mod minute;
 pub mod panics;

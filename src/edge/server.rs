@@ -20,7 +20,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower::{BoxError, Service};
 use tracing::{debug, error};
 
-use self::{accept::Acceptor, connection::Ended, pulse::Pulse, socket::Socket};
+use self::{accept::Acceptor, connection::Ended, metrics::Cut, pulse::Pulse, socket::Socket};
 pub use self::{metrics::Metrics, pulse::Deadlines};
 use crate::config::Rules;
 
@@ -31,6 +31,7 @@ mod peers;
 mod pulse;
 mod requests;
 mod socket;
+pub mod tls;
 
 /// `[listen]`: the traffic listener.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -74,6 +75,7 @@ pub struct Config {
     /// How long an idle connection may bring one more request after it; 0 s to 1 min.
     #[serde(with = "crate::config::duration")]
     pub drain_idle_timeout: Duration,
+    pub tls: tls::Config,
 }
 
 impl Config {
@@ -119,6 +121,7 @@ impl Config {
         }
         rules.range("http2_streams_max", self.http2_streams_max, 1..=1_000);
         rules.range("http2_resets_max", self.http2_resets_max, 10..=100_000);
+        rules.section("tls", |rules| self.tls.check(rules));
     }
 
     /// What the connections of the traffic listener are held to.
@@ -167,6 +170,7 @@ impl Default for Config {
             http2_resets_max: 500,
             drain_timeout: Duration::from_secs(30),
             drain_idle_timeout: Duration::from_secs(5),
+            tls: tls::Config::default(),
         }
     }
 }
@@ -192,6 +196,7 @@ pub struct Limits {
 pub struct Server {
     listener: std::net::TcpListener,
     limits: Limits,
+    tls: Option<tls::Acceptor>,
     metrics: Metrics,
 }
 
@@ -206,8 +211,15 @@ impl Server {
         Ok(Self {
             listener,
             limits,
+            tls: None,
             metrics,
         })
+    }
+
+    /// The same over TLS, if there is an acceptor.
+    #[must_use]
+    pub fn over(self, tls: Option<tls::Acceptor>) -> Self {
+        Self { tls, ..self }
     }
 
     /// Where it listens.
@@ -244,10 +256,10 @@ impl Server {
             };
             // A token of its own, so that connections do not share the lock that each poll takes.
             let (service, stop) = (service.clone(), stop.child_token());
-            let metrics = self.metrics.clone();
+            let (tls, metrics) = (self.tls.clone(), self.metrics.clone());
             open.spawn(async move {
                 // A panic ends this connection alone, and is told by the panic's hook.
-                let conversing = AssertUnwindSafe(converse(stream, service, &limits, stop));
+                let conversing = AssertUnwindSafe(converse(stream, tls, service, &limits, stop));
                 if let Ok(Err(ended)) = conversing.catch_unwind().await {
                     metrics.ended(&ended);
                     debug!(cause = %ended, "a connection ended early");
@@ -264,6 +276,7 @@ impl Server {
 /// One connection to its end.
 async fn converse<S, B>(
     stream: TcpStream,
+    tls: Option<tls::Acceptor>,
     service: S,
     limits: &Limits,
     stop: CancellationToken,
@@ -280,6 +293,18 @@ where
         .map_err(|error| Ended::Http(error.into()))?;
     let pulse = Arc::new(Pulse::new(Instant::now()));
     let socket = Socket::new(stream, pulse.clone());
+    let Some(tls) = tls else {
+        return connection::serve(socket, service, limits, pulse, stop).await;
+    };
+    let shaken = select! {
+        biased;
+        () = stop.cancelled() => return Err(Ended::Cut(Cut::Drain)),
+        shaken = tls.accept(socket) => shaken,
+    };
+    let Some(socket) = shaken else {
+        return Err(Ended::Cut(Cut::Handshake));
+    };
+    pulse.begin(Instant::now());
     connection::serve(socket, service, limits, pulse, stop).await
 }
 

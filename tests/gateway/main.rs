@@ -18,6 +18,7 @@ mod faults;
 mod herd;
 mod keys;
 mod listener;
+mod listener_tls;
 mod logs;
 mod matrix;
 mod operators;

@@ -10,6 +10,8 @@ use crate::metrics::{self, Registry};
 pub(super) enum Cut {
     /// Its peer has too many.
     Peer,
+    /// Its TLS handshake failed or took too long.
+    Handshake,
     /// Nothing came.
     FirstByte,
     /// A head, or what began like one, did not end.
@@ -27,8 +29,9 @@ pub(super) enum Cut {
 }
 
 impl Cut {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 9] = [
         Self::Peer,
+        Self::Handshake,
         Self::FirstByte,
         Self::Header,
         Self::Idle,
@@ -41,6 +44,7 @@ impl Cut {
     const fn word(self) -> &'static str {
         match self {
             Self::Peer => "peer",
+            Self::Handshake => "handshake",
             Self::FirstByte => "first_byte",
             Self::Header => "header",
             Self::Idle => "idle",

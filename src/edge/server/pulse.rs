@@ -69,6 +69,11 @@ impl Pulse {
         Self(Mutex::new(State::new(now)))
     }
 
+    /// Forgets what was before: a TLS handshake is over.
+    pub(super) fn begin(&self, now: Instant) {
+        self.with(|state| *state = State::new(now));
+    }
+
     /// So many bytes came.
     pub(super) fn read(&self, bytes: usize, now: Instant) {
         self.with(|state| {

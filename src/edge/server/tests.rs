@@ -11,7 +11,7 @@ use tokio::{
 };
 use tower::service_fn;
 
-use super::{metrics::Cut, *};
+use super::*;
 use crate::edge::{body::Body, workers::Workers};
 use crate::metrics::Registry;
 
