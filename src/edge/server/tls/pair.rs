@@ -1,7 +1,7 @@
 //! A certificate and its key, as they are in their files.
 
 use std::{
-    fs::File,
+    fs::{self, File},
     io::{self, Read},
     path::{Path, PathBuf},
     sync::Arc,
@@ -22,13 +22,13 @@ const BYTES_MAX: u64 = 1 << 20;
 
 fn content(path: &Path) -> Result<Zeroizing<Vec<u8>>, TlsProblem> {
     let unreadable = |error: io::Error| TlsProblem::new(path, format!("cannot be read: {error}"));
-    let mut content = Zeroizing::new(Vec::with_capacity(64 * 1024));
-    let file = File::open(path).map_err(unreadable)?;
-    if !file.metadata().map_err(unreadable)?.is_file() {
+    // Looked at before it is opened, since opening a pipe would wait for its writer.
+    if !fs::metadata(path).map_err(unreadable)?.is_file() {
         return Err(TlsProblem::new(path, "is not a regular file".to_owned()));
     }
-    file.take(BYTES_MAX)
-        .read_to_end(&mut content)
+    let mut content = Zeroizing::new(Vec::with_capacity(64 * 1024));
+    File::open(path)
+        .and_then(|file| file.take(BYTES_MAX).read_to_end(&mut content))
         .map_err(unreadable)?;
     Ok(content)
 }
