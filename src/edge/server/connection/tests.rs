@@ -270,6 +270,18 @@ async fn http2_without_a_window_is_a_stall_whatever_else_is_said() {
     assert_eq!((at, why), (30, Some(Cut::Stall)));
     assert!(!kinds(&read).contains(&DATA));
 
+    // One that is opened once: what h2 holds is not taken for an answer that was.
+    let mut bench = begin();
+    bench
+        .write([preface(0), ask(1, "100000", true)].concat())
+        .await;
+    seconds(20).await;
+    bench
+        .write(frame(WINDOW_UPDATE, 0, 1, &20_000_u32.to_be_bytes()))
+        .await;
+    let (at, why, _) = bench.end_read().await;
+    assert_eq!((at, why), (50, Some(Cut::Stall)));
+
     // A window that is opened slowly, but is, and less than a piece at a time.
     let mut bench = begin();
     bench
