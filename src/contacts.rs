@@ -19,6 +19,7 @@ pub mod slice;
 pub mod spent;
 pub mod verdict;
 pub mod walk;
+pub mod walking;
 
 #[cfg(test)]
 pub(crate) mod testing;

@@ -32,6 +32,7 @@ use super::{
     request::{Fetch, Urgency},
     spent::Phase,
     verdict::Verdict,
+    walking::Walking,
 };
 use crate::{
     error::{Error, Kind, Result},
@@ -110,6 +111,20 @@ impl Shared {
         started: Instant,
     ) -> Result<List> {
         let collection = &fetch.key.collection;
+        let walking = collection.walking.begin(fetch.key.epoch, started);
+        let outcome = self.merge(inner, &fetch, &walking, started).await;
+        walking.end(outcome.as_ref().map(|_| ()).map_err(Error::clone));
+        outcome
+    }
+
+    async fn merge<S: FetchPage>(
+        &self,
+        inner: S,
+        fetch: &Fetch<ListKey>,
+        walking: &Walking,
+        started: Instant,
+    ) -> Result<List> {
+        let collection = &fetch.key.collection;
         let bounds = Bounds {
             limit: collection
                 .limits
@@ -121,7 +136,7 @@ impl Shared {
         };
         let mut plan = Plan::new(bounds, self.config.verify, collection.gap.known(), started);
         loop {
-            self.read(&inner, &fetch, &mut plan, started).await?;
+            self.read(&inner, fetch, &mut plan, walking).await?;
             let repairs = plan.repairs();
             // Hashing a large list takes longer than other requests should wait for this thread.
             let judged = task::spawn_blocking(move || {
@@ -150,7 +165,7 @@ impl Shared {
         inner: &S,
         fetch: &Fetch<ListKey>,
         plan: &mut Plan,
-        started: Instant,
+        walking: &Walking,
     ) -> Result<()> {
         let collection = &fetch.key.collection;
         let (mut asked, failed) = (FuturesUnordered::new(), CancellationToken::new());
@@ -170,7 +185,8 @@ impl Shared {
                     }
                     let repairs = plan.repairs();
                     let taken = plan.take(ask, page);
-                    self.saw(collection, plan, repairs, started);
+                    self.saw(collection, plan, repairs, walking.started);
+                    walking.tell(plan.progress());
                     taken
                 }
                 Some((ask, Err(error))) => match limits::smaller(ask.window.limit) {

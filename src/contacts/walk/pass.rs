@@ -11,7 +11,10 @@ use super::{
     parts::{Part, Shape, same_records},
 };
 use crate::{
-    contacts::page::{Page, Window},
+    contacts::{
+        page::{Page, Window},
+        walking::Progress,
+    },
     error::{Error, Kind, Result},
 };
 
@@ -70,6 +73,7 @@ pub(super) struct Pass {
     stuck: bool,
     /// The first page was asked for again, and was still the same.
     closed: bool,
+    /// It is being asked for again.
     closing: bool,
 }
 
@@ -132,8 +136,29 @@ impl Pass {
         Some(Ask {
             window: self.shape.map_or(first, window),
             part,
-            closing: std::mem::take(&mut self.closing),
+            // Where it is the first page's turn again, nothing else is asked for.
+            closing: self.closing,
         })
+    }
+
+    /// How far it is.
+    pub(super) fn progress(&self) -> Progress {
+        let read = || self.parts.iter().filter(|part| part.page.is_some());
+        let (done, records) = (
+            read().count(),
+            read().map(|part| part.records().len()).sum::<usize>(),
+        );
+        let overlap = self.shape.map_or(0, |shape| shape.overlap as usize);
+        let doubled = overlap * done.saturating_sub(1);
+        let missing = self.parts.len() - done;
+        let to_close = overlap > 0 && self.parts.len() > 1 && !self.closed && !self.closing;
+        Progress {
+            pages_done: done,
+            pages_needed: self.shape.map(|_| self.parts.len()),
+            calls_left: missing.max(self.queue.len() + self.outstanding) + usize::from(to_close),
+            records: records.saturating_sub(doubled) as u64,
+            end: None,
+        }
     }
 
     /// Takes the answer to one ask.
@@ -155,6 +180,7 @@ impl Pass {
             }
         }
         if ask.closing {
+            self.closing = false;
             let first = self.parts[0].page.as_ref();
             self.closed = first.is_some_and(|first| same_records(first, &page));
             if !self.closed {

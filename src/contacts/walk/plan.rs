@@ -17,6 +17,7 @@ use crate::{
         list::{List, Walked},
         page::{Page, envelope::Envelope},
         verdict::{Checks, Verdict},
+        walking::Progress,
     },
     error::{Error, Kind, Result},
 };
@@ -76,6 +77,15 @@ impl Plan {
     /// How often it was mended so far.
     pub(super) fn repairs(&self) -> u32 {
         self.pass.repairs
+    }
+
+    /// How far it is.
+    pub(super) fn progress(&self) -> Progress {
+        let mut progress = self.pass.progress();
+        if self.verify == Verify::Twice && self.before.is_none() {
+            progress.calls_left += progress.pages_needed.unwrap_or(0) + 1;
+        }
+        progress
     }
 
     /// What upstream's total is off by.

@@ -376,3 +376,44 @@ async fn a_walk_that_fails_lets_its_other_calls_come_to_their_ends() {
     time::sleep(Duration::from_secs(60)).await;
     assert_eq!(upstream.running.load(Ordering::Relaxed), 0);
 }
+
+/// Catches a walk that nobody can wait for, or that promises too little or too much of itself.
+#[tokio::test(start_paused = true)]
+async fn a_walk_says_how_far_it_is_to_the_last_call() {
+    for (verify, total, pages, calls) in [
+        (Verify::Seam, 5, 1, 1),
+        (Verify::Seam, 11, 2, 3),
+        (Verify::Seam, 100, 11, 12),
+        (Verify::Twice, 100, 11, 24),
+    ] {
+        let upstream = Arc::new(Upstream::new(total));
+        let key = testing::list_key("st-1");
+        let mut known = key.collection.walking.watch();
+        let config = Config {
+            verify,
+            ..config(1, 10)
+        };
+        let reading = tokio::spawn(over(config, &metrics(), &upstream).oneshot(fetch(key.clone())));
+        let walking = known.wait_for(Option::is_some).await.unwrap().clone();
+        let walking = walking.unwrap();
+        assert_eq!(walking.epoch, key.epoch);
+        let mut progress = walking.watch();
+        assert_eq!(progress.borrow_and_update().pages_needed, None);
+        let mut left = Vec::new();
+        let mut end = None;
+        while end.is_none() {
+            progress.changed().await.unwrap();
+            let told = progress.borrow_and_update().clone();
+            assert_eq!(told.pages_needed, Some(pages));
+            left.push(told.calls_left);
+            end = told.end;
+        }
+        assert!(matches!(end, Some(Ok(()))));
+        // The last word may come twice: with the last page, and with the end.
+        left.dedup();
+        let list = reading.await.unwrap().unwrap();
+        assert_eq!(list.walked.calls, calls);
+        assert_eq!(left, (0..calls).rev().collect::<Vec<_>>(), "{total}");
+        assert!(known.borrow().is_none());
+    }
+}
