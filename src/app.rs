@@ -41,7 +41,7 @@ use crate::{
         collections::Collections,
         compress,
         copies::Copies,
-        slice, walk,
+        follow, slice, walk,
     },
     edge::{
         body::Body,
@@ -108,18 +108,16 @@ fn traffic(
     let resolver = Resolver::new(config.edge.clone(), style, accounts, collections);
     let resolver = Arc::new(resolver);
     let lists = ServiceBuilder::new()
-        // Above the copies, since an encoding is made once for each and kept beside it.
-        .layer(compress::layer(held_lists.clone(), &of_lists))
         // One walk for all who ask, and none while its list is fresh.
         .layer(cache::layer(
-            held_lists,
+            held_lists.clone(),
             forced.clone(),
             Lifetime {
                 fresh_for: config.merge.fresh_for,
                 stale_for: config.cache.stale_for,
             },
             chance,
-            of_lists,
+            of_lists.clone(),
         ))
         // Reads upstream itself: neither uses nor fills the pages, whose copies may be older than its list.
         .layer(walk::layer(
@@ -132,6 +130,14 @@ fn traffic(
             walk::Metrics::new(registry)?,
         ))
         .service(upstream.clone());
+    let lines = ServiceBuilder::new()
+        // Above the copies, which it answers from where there is one. Lines are not compressed.
+        .layer(follow::layer(of_lists.clone()))
+        .service(lists.clone());
+    let lists = ServiceBuilder::new()
+        // Above the copies, since an encoding is made once for each and kept beside it.
+        .layer(compress::layer(held_lists, &of_lists))
+        .service(lists);
 
     let pages = ServiceBuilder::new()
         // Above the pages' copies: what a list can answer need not be kept twice.
@@ -152,7 +158,7 @@ fn traffic(
         // Before anything is read: a web page in somebody's browser must not get this far.
         .layer(local::layer())
         // The last stage that sees a header. Below it travel a key and terms.
-        .service(Route::new(resolver.clone(), pages, lists));
+        .service(Route::new(resolver.clone(), pages, lists, lines));
     Ok((traffic, Operate::new(resolver, copies)))
 }
 

@@ -4,6 +4,7 @@ use tower::Service;
 
 use crate::{
     contacts::{
+        follow::{LinesRequest, Told},
         list::{List, ListKey},
         page::{Page, PageKey},
         request::{Fetch, Request},
@@ -62,6 +63,21 @@ pub trait ServeList:
 
 impl<S> ServeList for S where
     S: Service<Request<ListKey>, Response = Answer<List>, Error = Error, Future: Send>
+        + Clone
+        + Send
+        + Sync
+        + 'static
+{
+}
+
+/// The seam to the edge: answers for a whole list as lines.
+pub trait ServeLines:
+    Service<LinesRequest, Response = Told, Error = Error, Future: Send> + Clone + Send + Sync + 'static
+{
+}
+
+impl<S> ServeLines for S where
+    S: Service<LinesRequest, Response = Told, Error = Error, Future: Send>
         + Clone
         + Send
         + Sync

@@ -40,6 +40,7 @@ use crate::{
 };
 
 mod config;
+mod confirm;
 pub mod judge;
 mod metrics;
 mod parts;
@@ -149,6 +150,7 @@ impl Shared {
             self.saw(collection, &read, repairs, started);
             plan = read;
             if let Some(list) = judged? {
+                walking.trail.complete(&list, list.ending(Instant::now()));
                 match list.verdict {
                     // What was read before now may be anything.
                     Verdict::Drifting => collection.scope.outdate(Instant::now()),
@@ -187,6 +189,7 @@ impl Shared {
                     let taken = plan.take(ask, page);
                     self.saw(collection, plan, repairs, walking.started);
                     walking.tell(plan.progress());
+                    plan.lay_out(&walking.trail);
                     taken
                 }
                 Some((ask, Err(error))) => match limits::smaller(ask.window.limit) {

@@ -10,7 +10,7 @@ use std::{
 
 use tokio::{sync::watch, time::Instant};
 
-use super::ids::Epoch;
+use super::{ids::Epoch, trail::Trail};
 use crate::error::{Error, Kind, Result};
 
 /// A walk under way.
@@ -19,6 +19,8 @@ pub struct Walking {
     /// That of its key: whoever asks in another one waits for another walk.
     pub epoch: Epoch,
     pub started: Instant,
+    /// What of its list is confirmed.
+    pub trail: Trail,
     progress: watch::Sender<Progress>,
 }
 
@@ -70,6 +72,7 @@ impl Current {
         let walking = Arc::new(Walking {
             epoch,
             started: now,
+            trail: Trail::default(),
             progress: watch::channel(Progress::default()).0,
         });
         self.slot().send_replace(Some(walking.clone()));
@@ -96,6 +99,9 @@ impl Begun<'_> {
 
 impl Walking {
     fn end(&self, outcome: Result<()>) {
+        if let Err(error) = &outcome {
+            self.trail.fail(error.clone());
+        }
         self.progress
             .send_modify(|progress| progress.end = Some(outcome));
     }

@@ -14,20 +14,23 @@ use http::{
     header::{ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, ETAG, RETRY_AFTER},
 };
 use pin_project_lite::pin_project;
-use serde_json::json;
+use serde_json::{Value, json};
 use tower::{Layer, Service, layer::layer_fn};
 
 use self::{
     conditions::Conditions,
-    headers::{CACHE_STATUS, MERGE_STATUS, describe, describe_list, text},
+    headers::{
+        CACHE_STATUS, MERGE_STATUS, describe, describe_lines, describe_list, describe_running, text,
+    },
 };
 use super::{
     Inbound, Reply, Resource,
     body::Body,
+    lines::{Kept, Running},
     prefer::{self, PREFERENCE_APPLIED},
 };
 use crate::{
-    contacts::{request::RequestId, verdict::Handling},
+    contacts::{follow::Told, request::RequestId, verdict::Handling},
     error::{Error, Kind, Result, Side},
     served::Served,
 };
@@ -98,7 +101,7 @@ impl<F: Future<Output = Result<Reply>>> Future for Responding<F> {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
         let mut responded = match ready!(this.inner.poll(cx)) {
-            Ok(reply) => succeed(reply, this.conditions),
+            Ok(reply) => succeed(reply, this.conditions, this.id),
             Err(error) => fail(&error, this.id),
         };
         if let Ok(id) = HeaderValue::from_maybe_shared(this.id.as_bytes().clone()) {
@@ -124,7 +127,7 @@ impl<F: Future<Output = Result<Reply>>> Future for Responding<F> {
     }
 }
 
-fn succeed(reply: Reply, conditions: &Conditions) -> Responded {
+fn succeed(reply: Reply, conditions: &Conditions, id: &RequestId) -> Responded {
     let (resource, served) = (reply.resource(), reply.served());
     let mut headers = HeaderMap::with_capacity(16);
     let body = match reply {
@@ -144,6 +147,16 @@ fn succeed(reply: Reply, conditions: &Conditions) -> Responded {
                 Some(encoded) => Body::Whole(encoded.body.clone()),
                 None => Body::document(answer.copy),
             }
+        }
+        Reply::Lines(Told::Kept(answer)) => {
+            describe_lines(&mut headers, &answer, conditions);
+            Body::Lines(Box::new(Kept::new(answer.copy)))
+        }
+        Reply::Lines(Told::Running(running)) => {
+            describe_running(&mut headers, &running);
+            let id = id.clone();
+            let problem = move |error: &Error| problem(error, &id);
+            Body::Running(Box::new(Running::new(running.lines, problem)))
         }
         Reply::Text(media_type, text) => {
             headers.insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
@@ -209,9 +222,9 @@ const fn status(kind: Kind) -> StatusCode {
 }
 
 /// A problem document (RFC 9457), which callers written against Kore.ai can read as well.
-fn fail(error: &Error, id: &RequestId) -> Responded {
+fn problem(error: &Error, id: &RequestId) -> Value {
     let (kind, status) = (error.kind(), status(error.kind()));
-    let problem = json!({
+    json!({
         "type": format!("urn:contacts-gateway:problem:{}", kind.code()),
         "title": kind.title(),
         "status": status.as_u16(),
@@ -220,8 +233,13 @@ fn fail(error: &Error, id: &RequestId) -> Responded {
         "request_id": id.as_str(),
         "retryable": kind.retryable(),
         "errors": [{ "msg": error.detail(), "code": status.as_u16() }],
-    });
-    let body = Bytes::from(problem.to_string());
+    })
+}
+
+/// An error as a response of its own.
+fn fail(error: &Error, id: &RequestId) -> Responded {
+    let (kind, status) = (error.kind(), status(error.kind()));
+    let body = Bytes::from(problem(error, id).to_string());
     let mut headers = HeaderMap::with_capacity(8);
     headers.insert(CONTENT_TYPE, PROBLEM);
     headers.insert(CONTENT_LENGTH, HeaderValue::from(body.len()));

@@ -9,6 +9,7 @@ use tokio::time::Instant;
 
 use super::{
     config::Verify,
+    confirm,
     judge::{self, Finding},
     pass::{Ask, Bounds, Pass},
 };
@@ -16,6 +17,7 @@ use crate::{
     contacts::{
         list::{List, Walked},
         page::{Page, envelope::Envelope},
+        trail::Trail,
         verdict::{Checks, Verdict},
         walking::Progress,
     },
@@ -86,6 +88,16 @@ impl Plan {
             progress.calls_left += progress.pages_needed.unwrap_or(0) + 1;
         }
         progress
+    }
+
+    /// Lays out what is confirmed.
+    pub(super) fn lay_out(&self, trail: &Trail) {
+        if let Some(shape) = self.pass.shape
+            && self.verify == Verify::Seam
+        {
+            let parts = &self.pass.parts;
+            trail.lay(|laid, reached| confirm::lay_out(laid, reached, parts, shape));
+        }
     }
 
     /// What upstream's total is off by.
@@ -197,5 +209,7 @@ fn internal(detail: &'static str) -> Error {
 
 #[cfg(test)]
 mod changing;
+#[cfg(test)]
+mod readers;
 #[cfg(test)]
 mod tests;
