@@ -18,6 +18,7 @@ mod herd;
 mod keys;
 mod logs;
 mod matrix;
+mod ndjson;
 mod operators;
 mod paging;
 mod program;

@@ -16,8 +16,9 @@ use contacts_gateway::{
         token::Credentials,
     },
 };
-use http::{HeaderMap, HeaderName, HeaderValue, Request, Version};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, Version};
 use http_body_util::{BodyExt, Empty};
+use hyper::body::Incoming;
 use hyper_util::{
     client::legacy::{Client, connect::HttpConnector},
     rt::TokioExecutor,
@@ -225,6 +226,18 @@ impl Gateway {
     pub(crate) async fn operate(&self, path: &str) -> Answer {
         self.ask(Request::get(format!("http://{}{path}", self.admin)))
             .await
+    }
+
+    /// An answer whose body is the test's to read.
+    pub(crate) async fn open(
+        &self,
+        request: http::request::Builder,
+        http2: bool,
+    ) -> Response<Incoming> {
+        let request = request.body(Empty::new()).unwrap();
+        let client = if http2 { &self.http2 } else { &self.http1 };
+        let response = soon("an answer begins", client.request(request)).await;
+        response.unwrap()
     }
 
     async fn send(&self, request: Request<Empty<Bytes>>, http2: bool) -> Answer {
