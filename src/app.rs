@@ -41,7 +41,11 @@ use crate::{
         collections::Collections,
         compress,
         copies::Copies,
-        follow, slice, walk,
+        follow, slice,
+        walk::{
+            self,
+            stream::{self, Streams},
+        },
     },
     edge::{
         body::Body,
@@ -130,9 +134,16 @@ fn traffic(
             walk::Metrics::new(registry)?,
         ))
         .service(upstream.clone());
+    // Reads upstream itself as well, and keeps nothing.
+    let streams = Streams::new(
+        config.merge.clone(),
+        in_pages,
+        stream::Metrics::new(registry)?,
+        upstream.clone(),
+    );
     let lines = ServiceBuilder::new()
         // Above the copies, which it answers from where there is one. Lines are not compressed.
-        .layer(follow::layer(of_lists.clone()))
+        .layer(follow::layer(streams, of_lists.clone()))
         .service(lists.clone());
     let lists = ServiceBuilder::new()
         // Above the copies, since an encoding is made once for each and kept beside it.

@@ -2,7 +2,8 @@
 //!
 //! The stage stands on the lists' cache and asks it as anybody does. If the cache has the answer before any page is
 //! confirmed, that is the answer, with its length and its verdict, and so is an error, with its status. Else lines begin
-//! to be sent, and from then on only the walk decides how they end.
+//! to be sent, and from then on only the walk decides how they end. A list that is too large to be kept is
+//! [streamed](super::walk::stream).
 
 use std::{
     fmt, future,
@@ -12,23 +13,28 @@ use std::{
     time::Duration,
 };
 
-use futures_util::{FutureExt, future::BoxFuture};
-use tokio::{select, sync::watch};
+use futures_util::{FutureExt, StreamExt, future::BoxFuture, stream};
+use tokio::{
+    select,
+    sync::watch,
+    time::{self, Instant},
+};
 use tower::{Layer, Service, layer::layer_fn};
 
 use super::{
     cache::Metrics,
     ids::Epoch,
-    lines::{Lines, telling},
+    lines::{Line, Lines, telling},
     list::{List, ListKey},
     request::Request,
     trail::Reader,
+    walk::stream::{Stream, Streams},
     walking::{Progress, Walking},
 };
 use crate::{
-    error::{Error, Result},
+    error::{Error, Kind, Result},
     served::{Answer, Forward, Served},
-    service::ServeList,
+    service::{FetchPage, ServeList},
 };
 
 /// What asks for a list as lines.
@@ -80,20 +86,26 @@ impl Running {
 
 /// The stage.
 #[derive(Clone, Debug)]
-pub struct Follow<L> {
+pub struct Follow<L, S> {
     lists: L,
+    streams: Streams<S>,
     metrics: Metrics,
 }
 
-/// Follows the walks of the lists below. Who follows counts among the lists' metrics.
-pub fn layer<L>(metrics: Metrics) -> impl Layer<L, Service = Follow<L>> {
+/// Follows the walks of the lists below, and streams what they are too large for. Who follows counts among the lists'
+/// metrics.
+pub fn layer<L, S: Clone>(
+    streams: Streams<S>,
+    metrics: Metrics,
+) -> impl Layer<L, Service = Follow<L, S>> {
     layer_fn(move |lists| Follow {
         lists,
+        streams: streams.clone(),
         metrics: metrics.clone(),
     })
 }
 
-impl<L: ServeList> Service<LinesRequest> for Follow<L> {
+impl<L: ServeList, S: FetchPage> Service<LinesRequest> for Follow<L, S> {
     type Response = Told;
     type Error = Error;
     type Future = BoxFuture<'static, Result<Told>>;
@@ -112,14 +124,21 @@ impl<L: ServeList> Service<LinesRequest> for Follow<L> {
             None => Forward::Miss,
         };
         let handling = list.terms.handling;
-        let answering = self.lists.call(list);
-        let metrics = self.metrics.clone();
+        let served = Served::Fetched(forward);
+        let answering = self.lists.call(list.clone());
+        let (metrics, streams) = (self.metrics.clone(), self.streams.clone());
         async move {
             let answering = pin!(answering);
             let (walking, reader) = select! {
                 // Whatever is there whole, or has failed, need not be followed.
                 biased;
-                answer = answering => return answer.map(Told::Kept),
+                answer = answering => return match answer {
+                    Err(error) if error.kind() == Kind::MergeTooLarge => {
+                        let running = streamed(&streams, list, forward, progress).await;
+                        running.map(Told::Running).map_err(|error| error.served(served))
+                    }
+                    answer => answer.map(Told::Kept),
+                },
                 begun = begun(walks, epoch, |walking| walking.trail.reader(handling), progress) => begun,
             };
             // No longer a waiter of the flight, which goes on for what it has cost already.
@@ -139,6 +158,39 @@ impl<L: ServeList> Service<LinesRequest> for Follow<L> {
         }
         .boxed()
     }
+}
+
+/// Begins to stream a list, once there is something to send.
+async fn streamed<S: FetchPage>(
+    streams: &Streams<S>,
+    request: Request<ListKey>,
+    forward: Forward,
+    progress: bool,
+) -> Result<Running> {
+    let began = Instant::now();
+    let (deadline, handling) = (request.terms.deadline, request.terms.handling);
+    let Stream {
+        lines,
+        progress: told,
+    } = streams.open(request)?;
+    let lines = lines.map(move |line| match line {
+        Ok(Line::End(ending)) => handling.accept(ending.verdict).map(|()| Line::End(ending)),
+        line => line,
+    });
+    let mut lines = match progress {
+        true => telling(lines.boxed(), move || known(&told.borrow())),
+        false => lines.boxed(),
+    };
+    let late = "the list's first contacts did not come before the request's deadline";
+    let first = time::timeout_at(deadline, lines.next()).await;
+    let first = first.map_err(|_| Error::new(Kind::UpstreamTimeout, late))?;
+    let first = first.unwrap_or_else(|| Err(Error::new(Kind::Internal, "the list has no end")))?;
+    Ok(Running {
+        lines: stream::iter([Ok(first)]).chain(lines).boxed(),
+        forward,
+        joined: false,
+        age: began.elapsed(),
+    })
 }
 
 /// Waits for a walk of which there is something to send. Never ends where there is none.

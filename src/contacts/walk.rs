@@ -20,15 +20,12 @@ pub use self::{
     config::{Config, Verify},
     metrics::Metrics,
 };
-use self::{
-    pass::{Ask, Bounds},
-    plan::Plan,
-};
+use self::{pass::Bounds, plan::Plan};
 use super::{
     collection::Collection,
     limits,
     list::{List, ListKey},
-    page::{Page, PageKey},
+    page::{Page, PageKey, Window},
     request::{Fetch, Urgency},
     spent::Phase,
     verdict::Verdict,
@@ -41,11 +38,13 @@ use crate::{
 
 mod config;
 mod confirm;
+mod flow;
 pub mod judge;
 mod metrics;
 mod parts;
 pub mod pass;
 pub mod plan;
+pub mod stream;
 
 /// The stage: a list is fetched by fetching its pages.
 #[derive(Clone, Debug)]
@@ -176,7 +175,7 @@ impl Shared {
             while asked.len() < self.config.width
                 && let Some(ask) = plan.next_ask()
             {
-                asked.push(page(inner.clone(), fetch, ask, failed.clone()));
+                asked.push(page(inner.clone(), fetch, ask.window, failed.clone(), ask));
             }
             let outcome = match asked.next().await {
                 Some((ask, Ok(page))) => {
@@ -232,19 +231,20 @@ fn busy() -> Error {
     )
 }
 
-/// One page, which is given up with its walk if it still waits for its turn.
-fn page<S: FetchPage>(
+/// One page, which is given up with its walk if it still waits for its turn. `ask` is what it answers.
+fn page<S: FetchPage, A: Send>(
     inner: S,
     walk: &Fetch<ListKey>,
-    ask: Ask,
+    window: Window,
     failed: CancellationToken,
-) -> impl Future<Output = (Ask, Result<Page>)> + Send + use<S> {
+    ask: A,
+) -> impl Future<Output = (A, Result<Page>)> + Send + use<S, A> {
     let urgency = walk.urgency.part();
     let fetch = Fetch {
         key: PageKey {
             collection: walk.key.collection.clone(),
             epoch: walk.key.epoch,
-            window: ask.window,
+            window,
         },
         urgency: urgency.clone(),
         spent: walk.spent.clone(),

@@ -350,3 +350,103 @@ async fn a_reader_that_leaves_does_not_end_the_walk() {
     assert!(world.stream("st-slow", "?all=true").await.ok().is_hit());
     assert_eq!(world.calls(), 12);
 }
+
+/// Where no list of more than 500 contacts is kept.
+async fn keeping_little(change: impl FnOnce(&mut contacts_gateway::config::Config)) -> World {
+    World::with(
+        |_| (),
+        |config| {
+            config.merge.records_max = 500;
+            config.merge.width = 2;
+            change(config);
+        },
+    )
+    .await
+}
+
+/// C17. Catches a large list that is refused as lines too, is kept after all, or lacks anything.
+#[tokio::test]
+async fn a_list_too_large_to_be_kept_is_sent_as_it_is_read() {
+    for http2 in [false, true] {
+        let world = keeping_little(|_| ()).await;
+        let document = world.stream("st-large", "?all=true").await;
+        document.is_problem(422, "merge_too_large");
+        let detail = document.json()["detail"].to_string();
+        assert!(detail.contains("1000 contacts on 11 pages"), "{detail}");
+        for _ in 0..2 {
+            let before = world.calls();
+            let lines = Lines::open(wanting(&world, "st-large"), &world, http2).await;
+            let (text, whole) = lines.rest().await;
+            assert!(whole);
+            let (contacts, end) = last(&text);
+            assert!(contacts == lines_of("st-large", 1_000));
+            let (verdict, calls) = (&end["$end"]["verdict"], &end["$end"]["calls"]);
+            assert_eq!(
+                (verdict.as_str(), calls.as_u64()),
+                (Some("verified"), Some(12))
+            );
+            // Perhaps with the one that finds out again that it is too large.
+            assert!((12..=13).contains(&(world.calls() - before)));
+        }
+        let verified = world.gateway.metric("streams_total{outcome=\"verified\"}");
+        assert_eq!(verified.await, 2.0);
+        assert_eq!(world.gateway.metric("streams_open").await, 0.0);
+        assert_eq!(world.gateway.metric("stream_records_total").await, 2_000.0);
+        assert_eq!(
+            world.gateway.metric("cache_entries{cache=\"lists\"}").await,
+            0.0
+        );
+    }
+}
+
+/// Catches more large lists at once than there may be, and a place that a reader who has left keeps.
+#[tokio::test]
+async fn there_are_only_so_many_large_lists_at_once() {
+    let world = keeping_little(|config| config.merge.streams_max = 1).await;
+    slow_after_two(&world, "st-large").await;
+    let first = Lines::open(wanting(&world, "st-large"), &world, false).await;
+    let second = world.gateway.ask(wanting(&world, "st-large")).await;
+    second.is_problem(503, "merge_busy");
+    drop(first);
+    world.kore.clear_faults();
+    until("the reader has left", async || {
+        world.gateway.metric("streams_open").await == 0.0
+    })
+    .await;
+    let third = Lines::open(wanting(&world, "st-large"), &world, false).await;
+    assert!(third.rest().await.1);
+}
+
+/// U21, where the walk is the reader's own.
+#[tokio::test]
+async fn a_large_list_that_breaks_in_the_middle_says_so_and_is_broken_off() {
+    for http2 in [false, true] {
+        let world = failing(
+            |config| {
+                config.merge.records_max = 500;
+            },
+            "html",
+        )
+        .await;
+        let lines = Lines::open(wanting(&world, "st-broken"), &world, http2).await;
+        let (text, whole) = lines.rest().await;
+        let (contacts, error) = last(&text);
+        assert!(!whole);
+        assert!(!contacts.is_empty() && lines_of("st-broken", 1_000).starts_with(contacts));
+        assert_eq!(error["$error"]["code"], "upstream_wrong_type");
+    }
+}
+
+/// What fails before anything was sent is an error like any other.
+#[tokio::test]
+async fn a_list_of_which_nothing_was_sent_has_a_status() {
+    let world = keeping_little(|_| ()).await;
+    let document = world.stream("st-large", "?all=true").await;
+    document.is_problem(422, "merge_too_large");
+    world.fault_stream("st-large", "html");
+    let lines = world.gateway.ask(wanting(&world, "st-large")).await;
+    lines.is_problem(502, "upstream_wrong_type");
+    world.fault_stream("st-small", "html");
+    let lines = world.gateway.ask(wanting(&world, "st-small")).await;
+    lines.is_problem(502, "upstream_wrong_type");
+}

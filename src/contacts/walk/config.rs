@@ -29,6 +29,10 @@ pub struct Config {
     /// The largest list that is kept; 1 KiB to 16 GiB.
     #[serde(serialize_with = "crate::config::size::serialize")]
     pub bytes_max: ByteSize,
+    /// Larger lists sent at once, as they are read; one more is refused. 1 to 100.
+    pub streams_max: usize,
+    /// The longest list that is sent so; 1 to 10,000,000 records, of about 20 B each.
+    pub stream_records_max: u64,
 }
 
 /// What a list has to pass to be verified.
@@ -61,6 +65,12 @@ impl Config {
             self.bytes_max,
             ByteSize::kib(1)..=ByteSize::gib(16),
         );
+        rules.range("streams_max", self.streams_max, 1..=100);
+        rules.range(
+            "stream_records_max",
+            self.stream_records_max,
+            1..=10_000_000,
+        );
     }
 }
 
@@ -75,6 +85,8 @@ impl Default for Config {
             fresh_for: Duration::from_secs(15 * 60),
             records_max: 200_000,
             bytes_max: ByteSize::mib(128),
+            streams_max: 4,
+            stream_records_max: 2_000_000,
         }
     }
 }

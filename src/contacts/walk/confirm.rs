@@ -44,7 +44,7 @@ pub(super) fn lay_out(laid: &mut Laid, reached: usize, parts: &[Part], shape: Sh
 }
 
 /// A page's own records: all but those that the page before it has too.
-fn own(page: &Page, place: usize, shape: Shape) -> Run {
+pub(super) fn own(page: &Page, place: usize, shape: Shape) -> Run {
     let shared = if place == 0 {
         0
     } else {

@@ -208,7 +208,7 @@ fn internal(detail: &'static str) -> Error {
 }
 
 #[cfg(test)]
-mod changing;
+pub(super) mod changing;
 #[cfg(test)]
 mod readers;
 #[cfg(test)]

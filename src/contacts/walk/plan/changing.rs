@@ -9,7 +9,7 @@ use crate::contacts::{page::Window, testing};
 
 /// What happens to the list before one of the calls. Places are taken modulo its length.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Change {
+pub(in crate::contacts::walk) enum Change {
     Insert(usize),
     Delete(usize),
     Update(usize),
@@ -20,7 +20,7 @@ pub(super) enum Change {
 }
 
 /// Changes that leave records that stay in their order.
-pub(super) fn orderly() -> impl Strategy<Value = Change> {
+pub(in crate::contacts::walk) fn orderly() -> impl Strategy<Value = Change> {
     let at = || 0_usize..1000;
     prop_oneof![
         at().prop_map(Change::Insert),
@@ -31,7 +31,7 @@ pub(super) fn orderly() -> impl Strategy<Value = Change> {
     ]
 }
 
-fn any_change() -> impl Strategy<Value = Change> {
+pub(in crate::contacts::walk) fn any_change() -> impl Strategy<Value = Change> {
     let at = || 0_usize..1000;
     prop_oneof![
         4 => orderly(),
@@ -43,7 +43,7 @@ fn any_change() -> impl Strategy<Value = Change> {
 
 /// Upstream, whose list changes before some of its calls.
 #[derive(Debug)]
-pub(super) struct Upstream {
+pub(in crate::contacts::walk) struct Upstream {
     ids: Vec<u64>,
     versions: HashMap<u64, u32>,
     /// What was there from the beginning, and never went.
@@ -56,7 +56,12 @@ pub(super) struct Upstream {
 }
 
 impl Upstream {
-    pub(super) fn new(total: u64, clamp: u32, pages: bool, changes: Vec<(u16, Change)>) -> Self {
+    pub(in crate::contacts::walk) fn new(
+        total: u64,
+        clamp: u32,
+        pages: bool,
+        changes: Vec<(u16, Change)>,
+    ) -> Self {
         let ids: Vec<u64> = (0..total).collect();
         Self {
             stayed: ids.iter().copied().collect(),
@@ -68,6 +73,13 @@ impl Upstream {
             clamp,
             pages,
         }
+    }
+
+    /// What was there from the beginning and never went, in order.
+    pub(in crate::contacts::walk) fn stayed(&self) -> Vec<u64> {
+        let mut stayed: Vec<u64> = self.stayed.iter().copied().collect();
+        stayed.sort_unstable();
+        stayed
     }
 
     fn change(&mut self, change: Change) {
@@ -94,7 +106,7 @@ impl Upstream {
         self.largest = self.largest.max(self.ids.len());
     }
 
-    fn page(&mut self, window: Window) -> String {
+    pub(in crate::contacts::walk) fn page(&mut self, window: Window) -> String {
         let due = |(call, change): &(u16, Change)| (*call == self.calls).then_some(*change);
         let due: Vec<Change> = self.changes.iter().filter_map(due).collect();
         due.into_iter().for_each(|change| self.change(change));
@@ -193,7 +205,7 @@ fn calls_max(upstream: &Upstream, bounds: Bounds, readings: u32) -> u64 {
     u64::from(bounds.repairs_max + readings) * (2 * windows + 2)
 }
 
-pub(super) fn schedule(
+pub(in crate::contacts::walk) fn schedule(
     change: impl Strategy<Value = Change>,
     calls: u16,
     most: usize,
