@@ -13,6 +13,7 @@ pub mod ids;
 pub mod limits;
 pub mod list;
 pub mod page;
+pub mod patience;
 pub mod request;
 pub mod scope;
 pub mod slice;

@@ -240,6 +240,7 @@ fn wanting_gzip(number: u64) -> Request<PageKey> {
             directives: Directives::default(),
             coding: Coding::Gzip,
             handling: Handling::Default,
+            respond_async: false,
             id: RequestId::number(0, number),
         },
     }

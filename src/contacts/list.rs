@@ -18,9 +18,11 @@ use super::{
     etag::ETag,
     ids::Epoch,
     page::{Numbers, Page, Record, Window, envelope::Template, span},
+    patience,
+    request::Terms,
     verdict::{Handling, Verdict},
 };
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// What a list is looked up by.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -36,6 +38,14 @@ impl Key for ListKey {
 
     fn epoch(&self) -> Epoch {
         self.epoch
+    }
+
+    fn outlasted(&self, terms: &Terms) -> impl Future<Output = Error> + Send {
+        patience::outlasted(self, terms)
+    }
+
+    fn overdue(&self) -> Option<Error> {
+        patience::overdue(self)
     }
 }
 

@@ -20,7 +20,7 @@ use tokio::time::Instant;
 use tower::Service;
 
 use self::query::{Query, Style};
-use super::{Inbound, Reply, prefer};
+use super::{Inbound, Reply, prefer::Preferences};
 use crate::{
     config::Rules,
     contacts::{
@@ -149,20 +149,24 @@ pub enum Resolved {
 #[derive(Debug)]
 pub struct Resolver {
     config: Config,
+    wait_max: Duration,
     style: Style,
     accounts: Arc<Accounts>,
     collections: Collections,
 }
 
 impl Resolver {
+    /// `wait_max` is the longest that a caller can wait for a list.
     pub fn new(
         config: Config,
+        wait_max: Duration,
         style: Style,
         accounts: Arc<Accounts>,
         collections: Collections,
     ) -> Self {
         Self {
             config,
+            wait_max,
             style,
             accounts,
             collections,
@@ -214,13 +218,14 @@ impl Resolver {
         let epoch = collection.epoch();
         let directives = directives::read(&head.headers);
         let coding = coding::wanted(&head.headers);
-        let handling = prefer::handling(&head.headers);
+        let preferences = Preferences::of(&head.headers);
         let terms = |class| Terms {
             deadline: now + self.config.request_timeout,
             class,
             directives,
             coding,
-            handling,
+            handling: preferences.handling,
+            respond_async: false,
             id,
         };
         Ok(match query {
@@ -232,10 +237,18 @@ impl Resolver {
                 },
                 terms: terms(Class::Interactive),
             }),
-            Query::List => Resolved::List(Request {
-                key: ListKey { collection, epoch },
-                terms: terms(Class::Bulk),
-            }),
+            Query::List => {
+                let terms = terms(Class::Bulk);
+                let wait = preferences.wait(self.wait_max);
+                Resolved::List(Request {
+                    key: ListKey { collection, epoch },
+                    terms: Terms {
+                        deadline: wait.map_or(terms.deadline, |wait| now + wait),
+                        respond_async: preferences.respond_async,
+                        ..terms
+                    },
+                })
+            }
         })
     }
 

@@ -140,6 +140,7 @@ impl<S: FetchPage> Exam<S> {
             class: Class::Interactive,
             coding: Coding::Identity,
             handling: Handling::Default,
+            respond_async: false,
             directives: Directives::default(),
             id: RequestId::number(0, 0),
         });
