@@ -15,6 +15,7 @@ pub mod limits;
 pub mod lines;
 pub mod list;
 pub mod page;
+pub mod patience;
 pub mod request;
 pub mod scope;
 pub mod slice;

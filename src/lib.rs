@@ -4,7 +4,8 @@
 //! caller ──HTTP──> edge      server ─> trace ─> respond ─> local ─> route
 //!                                                                     │  Request<PageKey> | Request<ListKey>
 //!                  contacts  slice ─> compress ─> cache of pages ─────┤
-//!                                     compress ─> cache of lists ─> walk
+//!                                     compress ─┬> cache of lists ─> walk
+//!                                     follow ───┘   (what is too large: a stream)
 //!                                                                     │  Fetch<PageKey>
 //!                  upstream      retry ─> gate ─> breaker ─> budget ─> fetch ─> token ─> client ──> Kore.ai
 //! ```
@@ -15,7 +16,7 @@
 //! | Where | What |
 //! | --- | --- |
 //! | [`edge`] | speaks HTTP to callers: [`server`](edge::server) and its [`workers`](edge::workers), [`trace`](edge::trace), [`respond`](edge::respond), [`local`](edge::local), [`route`](edge::route) |
-//! | [`contacts`] | the domain: [`collection`](contacts::collection), [`page`](contacts::page), [`list`](contacts::list), the [`cache`](contacts::cache) of both, the [`walk`](contacts::walk) that merges, the [`slice`](contacts::slice) that cuts, the copies that [`compress`](contacts::compress) makes smaller |
+//! | [`contacts`] | the domain: [`collection`](contacts::collection), [`page`](contacts::page), [`list`](contacts::list), the [`cache`](contacts::cache) of both, the [`walk`](contacts::walk) that merges, those who [`follow`](contacts::follow) it as [`lines`](contacts::lines), the [`slice`](contacts::slice) that cuts, the copies that [`compress`](contacts::compress) makes smaller |
 //! | [`upstream`] | speaks HTTP to Kore.ai: [`retry`](upstream::retry), [`gate`](upstream::token::gate), [`breaker`](upstream::breaker), [`budget`](upstream::budget), [`fetch`](upstream::fetch), [`token`](upstream::token), [`client`](upstream::client) |
 //! | [`admin`] | the second listener: health and metrics |
 //! | [`simulator`] | plays Kore.ai: for `demo`, for tests, for benchmarks |

@@ -246,6 +246,8 @@ fn wanting_gzip(number: u64) -> Request<PageKey> {
             directives: Directives::default(),
             coding: Coding::Gzip,
             handling: Handling::Default,
+            respond_async: false,
+            in_pieces: false,
             id: RequestId::number(0, number),
         },
     }

@@ -23,9 +23,11 @@ use super::{
     ids::Epoch,
     lines::{self, Ending, Run},
     page::{Numbers, Page, Record, Window, envelope::Template, span},
+    patience,
+    request::Terms,
     verdict::{Handling, Verdict},
 };
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// What a list is looked up by.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -41,6 +43,14 @@ impl Key for ListKey {
 
     fn epoch(&self) -> Epoch {
         self.epoch
+    }
+
+    fn outlasted(&self, terms: &Terms) -> impl Future<Output = Error> + Send {
+        patience::outlasted(self, terms)
+    }
+
+    fn overdue(&self) -> Option<Error> {
+        patience::overdue(self)
     }
 }
 

@@ -10,7 +10,11 @@ use std::{
 
 use tokio::{sync::watch, time::Instant};
 
-use super::{ids::Epoch, trail::Trail};
+use super::{
+    ids::Epoch,
+    request::{Class, Urgency},
+    trail::Trail,
+};
 use crate::error::{Error, Kind, Result};
 
 /// A walk under way.
@@ -21,11 +25,13 @@ pub struct Walking {
     pub started: Instant,
     /// What of its list is confirmed.
     pub trail: Trail,
+    /// What all who wait for it want.
+    pub urgency: Arc<Urgency>,
     progress: watch::Sender<Progress>,
 }
 
 /// How far a walk is. A reading that is begun anew, or mended, goes back.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Progress {
     /// Pages that are read and kept so far.
     pub pages_done: usize,
@@ -35,8 +41,30 @@ pub struct Progress {
     pub calls_left: usize,
     /// Contacts on the pages that are read.
     pub records: u64,
+    /// When it will be over, if all goes on as it does, pauses included; before the first page, when that will have come.
+    /// `None` before it was first told.
+    pub ends_at: Option<Instant>,
+    /// The class of calls for which that was estimated.
+    pub class: Class,
+    /// Why it rests, if it does.
+    pub held_up: Option<Kind>,
     /// `None` while it goes on.
     pub end: Option<Result<()>>,
+}
+
+impl Default for Progress {
+    fn default() -> Self {
+        Self {
+            pages_done: 0,
+            pages_needed: None,
+            calls_left: 0,
+            records: 0,
+            ends_at: None,
+            class: Class::Background,
+            held_up: None,
+            end: None,
+        }
+    }
 }
 
 impl Walking {
@@ -68,11 +96,12 @@ impl Current {
 
     /// Makes a walk known until what is returned is dropped. The last one to begin is the one that is known: one of an
     /// older epoch is waited for by nobody who comes now.
-    pub fn begin(&self, epoch: Epoch, now: Instant) -> Begun<'_> {
+    pub fn begin(&self, epoch: Epoch, urgency: Arc<Urgency>, now: Instant) -> Begun<'_> {
         let walking = Arc::new(Walking {
             epoch,
             started: now,
             trail: Trail::default(),
+            urgency,
             progress: watch::channel(Progress::default()).0,
         });
         self.slot().send_replace(Some(walking.clone()));
@@ -137,13 +166,19 @@ impl Drop for Begun<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::contacts::testing;
+
+    fn begin(current: &Current, epoch: Epoch) -> Begun<'_> {
+        let urgency = Urgency::of(&testing::request(()).terms);
+        current.begin(epoch, urgency, Instant::now())
+    }
 
     #[tokio::test]
     async fn a_walk_is_known_from_its_beginning_to_its_end() {
         let (current, epoch) = (Current::default(), Epoch::begin());
         let mut seen = current.watch();
         assert!(seen.borrow_and_update().is_none());
-        let begun = current.begin(epoch, Instant::now());
+        let begun = begin(&current, epoch);
         let walking = seen.wait_for(Option::is_some).await.unwrap().clone();
         let walking = walking.unwrap();
         assert_eq!(walking.epoch, epoch);
@@ -163,7 +198,7 @@ mod tests {
     #[test]
     fn one_that_is_dropped_has_failed() {
         let current = Current::default();
-        let begun = current.begin(Epoch::begin(), Instant::now());
+        let begun = begin(&current, Epoch::begin());
         let progress = begun.watch();
         drop(begun);
         assert!(matches!(progress.borrow().end, Some(Err(_))));
@@ -174,8 +209,8 @@ mod tests {
     #[test]
     fn the_end_of_one_is_not_the_end_of_the_next() {
         let current = Current::default();
-        let old = current.begin(Epoch::begin(), Instant::now());
-        let new = current.begin(Epoch::begin(), Instant::now());
+        let old = begin(&current, Epoch::begin());
+        let new = begin(&current, Epoch::begin());
         drop(old);
         let known = current.watch().borrow().clone();
         assert_eq!(known.unwrap().epoch, new.epoch);

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! {"id":"...", ...}
-//! {"$progress":{"pages_done":12,"pages_needed":101,"records":1188}}     only for those who asked for it
+//! {"$progress":{"pages_done":12,"pages_needed":101,"records":1188,"estimate_s":37}}     only for those who asked for it
 //! {"$end":{"verdict":"verified","checks":"seam","pages":101,"records":10000,"calls":102,"oldest_s":4}}
 //! ```
 //!
@@ -20,7 +20,7 @@ use std::{
 use bytes::Bytes;
 use futures_util::StreamExt;
 use serde_json::Value;
-use tokio::time::{self, Sleep};
+use tokio::time::{self, Instant, Sleep};
 
 use crate::{
     contacts::{
@@ -208,8 +208,16 @@ fn progress_line(progress: &Progress) -> Bytes {
         Some(needed) => format!(r#""pages_needed":{needed},"#),
         None => String::new(),
     };
-    let news =
-        format!(r#"{{"$progress":{{"pages_done":{pages_done},{needed}"records":{records}}}}}"#);
+    let estimate = match progress.ends_at {
+        Some(end) => {
+            let left = end.saturating_duration_since(Instant::now());
+            format!(r#","estimate_s":{}"#, left.as_secs_f64().ceil())
+        }
+        None => String::new(),
+    };
+    let news = format!(
+        r#"{{"$progress":{{"pages_done":{pages_done},{needed}"records":{records}{estimate}}}}}"#
+    );
     format!("{news}\n").into()
 }
 

@@ -23,7 +23,7 @@ use self::{
     accept::Form,
     query::{Query, Style},
 };
-use super::{Inbound, Reply, prefer};
+use super::{Inbound, Reply, prefer::Preferences};
 use crate::{
     config::Rules,
     contacts::{
@@ -166,20 +166,24 @@ pub enum Resolved {
 #[derive(Debug)]
 pub struct Resolver {
     config: Config,
+    wait_max: Duration,
     style: Style,
     accounts: Arc<Accounts>,
     collections: Collections,
 }
 
 impl Resolver {
+    /// `wait_max` is the longest that a caller can wait for a list.
     pub fn new(
         config: Config,
+        wait_max: Duration,
         style: Style,
         accounts: Arc<Accounts>,
         collections: Collections,
     ) -> Self {
         Self {
             config,
+            wait_max,
             style,
             accounts,
             collections,
@@ -229,13 +233,15 @@ impl Resolver {
         let epoch = collection.epoch();
         let directives = directives::read(&head.headers);
         let coding = coding::wanted(&head.headers);
-        let handling = prefer::handling(&head.headers);
+        let preferences = Preferences::of(&head.headers);
         let terms = |class| Terms {
             deadline: now + self.config.request_timeout,
             class,
             directives,
             coding,
-            handling,
+            handling: preferences.handling,
+            respond_async: false,
+            in_pieces: false,
             id,
         };
         Ok(match query {
@@ -248,9 +254,16 @@ impl Resolver {
                 terms: terms(Class::Interactive),
             }),
             Query::List { progress } => {
+                let terms = terms(Class::Bulk);
+                let wait = preferences.wait(self.wait_max);
                 let list = Request {
                     key: ListKey { collection, epoch },
-                    terms: terms(Class::Bulk),
+                    terms: Terms {
+                        deadline: wait.map_or(terms.deadline, |wait| now + wait),
+                        respond_async: preferences.respond_async,
+                        in_pieces: form == Form::Lines,
+                        ..terms
+                    },
                 };
                 match form {
                     Form::Json => Resolved::List(list),

@@ -191,6 +191,8 @@ async fn failing(config: impl FnOnce(&mut contacts_gateway::config::Config), tex
         |_| (),
         |told| {
             told.merge.width = 1;
+            // No rests, which the clock decides.
+            told.merge.failures_max = 1;
             config(told);
         },
     )

@@ -21,6 +21,17 @@ pub struct Config {
     pub verify: Verify,
     /// How often a list that changes while it is read is mended before that is given up; 0 to 20.
     pub repairs_max: u32,
+    /// How often in a row upstream may fail before a walk fails that has read something; 1 to 100. After each failure but
+    /// the last the walk rests, for 1, 2, 4 and so on up to 30 seconds, or for as long as it was told.
+    pub failures_max: u32,
+    /// How long a walk may take, pauses included; 1 min to 7 days.
+    #[serde(with = "crate::config::duration")]
+    pub walk_max: Duration,
+    /// The longest that a caller can wait for a list, by `Prefer: wait`; 1 s to 1 h.
+    #[serde(with = "crate::config::duration")]
+    pub wait_max: Duration,
+    /// The share of an account's calls that go to lists which are read anew while their copies are answered; 0.01 to 1.
+    pub refresh_share: f64,
     /// How long a list is answered from memory; 1 s to 24 h.
     #[serde(with = "crate::config::duration")]
     pub fresh_for: Duration,
@@ -54,6 +65,18 @@ impl Config {
         // Not 1: neighbouring pages overlap by a record, so a page of one would never get on.
         rules.range("page_limit_max", self.page_limit_max, 2..=10_000);
         rules.range("repairs_max", self.repairs_max, 0..=20);
+        rules.range("failures_max", self.failures_max, 1..=100);
+        rules.range(
+            "walk_max",
+            self.walk_max,
+            Duration::from_secs(60)..=Duration::from_secs(7 * 24 * 3600),
+        );
+        rules.range(
+            "wait_max",
+            self.wait_max,
+            Duration::from_secs(1)..=Duration::from_secs(3600),
+        );
+        rules.range("refresh_share", self.refresh_share, 0.01..=1.0);
         rules.range(
             "fresh_for",
             self.fresh_for,
@@ -82,6 +105,10 @@ impl Default for Config {
             page_limit_max: 100,
             verify: Verify::Seam,
             repairs_max: 3,
+            failures_max: 5,
+            walk_max: Duration::from_secs(6 * 3600),
+            wait_max: Duration::from_secs(10 * 60),
+            refresh_share: 0.25,
             fresh_for: Duration::from_secs(15 * 60),
             records_max: 200_000,
             bytes_max: ByteSize::mib(128),

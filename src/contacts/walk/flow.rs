@@ -73,6 +73,8 @@ pub(super) struct Flow {
     ahead: VecDeque<Slot>,
     slots: u64,
     outstanding: usize,
+    /// What was asked for, and did not come.
+    again: Vec<Ask>,
     /// There is nothing behind the last window.
     ended: bool,
     /// The id of the last record that was given away.
@@ -111,6 +113,7 @@ impl Flow {
             ahead: VecDeque::new(),
             slots: 0,
             outstanding: 0,
+            again: Vec::new(),
             ended: false,
             seam: None,
             given: 0,
@@ -139,10 +142,22 @@ impl Flow {
         self.ahead.clear();
     }
 
+    /// Asks once more for what has not come.
+    pub(super) fn ask_again(&mut self, ask: Ask) {
+        self.outstanding = self.outstanding.saturating_sub(1);
+        self.again.push(ask);
+    }
+
     /// The next page to ask for; `None` while there are enough.
     pub(super) fn next_ask(&mut self) -> Option<Ask> {
         if self.verdict.is_some() || self.outstanding >= self.bounds.width {
             return None;
+        }
+        while let Some(again) = self.again.pop() {
+            let wanted = |number| self.ahead.iter().any(|slot| slot.number == number);
+            if again.slot.is_none_or(wanted) {
+                return Some(self.ask(again.window.skip, again.slot));
+            }
         }
         if self.ended && self.ahead.is_empty() && !self.closing {
             self.closing = true;
@@ -460,7 +475,7 @@ impl Flow {
             pages_needed,
             calls_left: pages_needed.map_or(1, |needed| (needed + 1).saturating_sub(pages_done)),
             records: self.given,
-            end: None,
+            ..Progress::default()
         }
     }
 }

@@ -141,6 +141,12 @@ impl Pass {
         })
     }
 
+    /// Asks once more for what has not come.
+    pub(super) fn ask_again(&mut self, ask: Ask) {
+        self.outstanding -= 1;
+        self.queue.push_front(ask.part);
+    }
+
     /// How far it is.
     pub(super) fn progress(&self) -> Progress {
         let read = || self.parts.iter().filter(|part| part.page.is_some());
@@ -157,7 +163,7 @@ impl Pass {
             pages_needed: self.shape.map(|_| self.parts.len()),
             calls_left: missing.max(self.queue.len() + self.outstanding) + usize::from(to_close),
             records: records.saturating_sub(doubled) as u64,
-            end: None,
+            ..Progress::default()
         }
     }
 

@@ -81,6 +81,11 @@ impl Plan {
         self.pass.repairs
     }
 
+    /// Asks once more for what has not come.
+    pub(super) fn ask_again(&mut self, ask: Ask) {
+        self.pass.ask_again(ask);
+    }
+
     /// How far it is.
     pub(super) fn progress(&self) -> Progress {
         let mut progress = self.pass.progress();

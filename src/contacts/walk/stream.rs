@@ -20,7 +20,8 @@ use tracing::{Instrument, info_span, warn};
 use super::{
     Config, Verify,
     flow::{Bounds, Flow},
-    page,
+    reading::{Back, finish_calls, page},
+    rest::Rest,
 };
 use crate::{
     contacts::{
@@ -203,8 +204,12 @@ impl<S: FetchPage> Reading<S> {
     async fn read(&self, mut flow: Flow, give: bool) -> std::result::Result<Flow, Stopped> {
         let (mut asked, over) = (FuturesUnordered::new(), CancellationToken::new());
         let mut ready_since = Instant::now();
+        let mut rest = Rest::default();
         let stopped = loop {
-            while let Some(ask) = flow.next_ask() {
+            let resting = rest.until(Instant::now()).map(|(end, _)| end);
+            while resting.is_none()
+                && let Some(ask) = flow.next_ask()
+            {
                 let inner = self.inner.clone();
                 asked.push(page(inner, &self.fetch, ask.window, over.clone(), ask));
             }
@@ -220,7 +225,7 @@ impl<S: FetchPage> Reading<S> {
                 }
                 continue;
             }
-            if !is_ready && asked.is_empty() {
+            if !is_ready && asked.is_empty() && resting.is_none() {
                 break Error::new(Kind::Internal, "the list has no next page").into();
             }
             select! {
@@ -238,16 +243,26 @@ impl<S: FetchPage> Reading<S> {
                         (_, Ok(None)) => {}
                     }
                 }
-                Some((ask, outcome)) = asked.next() => {
+                Some(Back { ask, outcome, .. }) = asked.next() => {
+                    let now = Instant::now();
                     let taken = match outcome {
-                        Ok(page) => flow.take(ask, page),
+                        Ok(page) => {
+                            rest.succeeded(now);
+                            flow.take(ask, page)
+                        }
                         // Some servers refuse a large limit where others clamp it.
                         Err(error) => match limits::smaller(ask.window.limit) {
                             Some(smaller) if error.kind() == Kind::Upstream4xx && flow.at_first() => {
                                 flow.ask_for_less(smaller);
                                 Ok(())
                             }
-                            _ => Err(error),
+                            _ if flow.at_first() => Err(error),
+                            // What was sent is worth more than the moment in which the next page fails.
+                            _ => {
+                                let failures_max = self.shared.config.failures_max;
+                                let rests = rest.failed(error, failures_max, now);
+                                rests.map(|_| flow.ask_again(ask))
+                            }
                         },
                     };
                     self.told.send_replace(flow.progress());
@@ -255,6 +270,7 @@ impl<S: FetchPage> Reading<S> {
                         break error.into();
                     }
                 }
+                () = time::sleep_until(resting.unwrap_or(ready_since)), if resting.is_some() => {}
                 () = time::sleep_until(ready_since + STALL_MAX), if is_ready => {
                     let detail = "what was sent of the list was not read";
                     break Error::new(Kind::Overloaded, detail).into();
@@ -262,7 +278,7 @@ impl<S: FetchPage> Reading<S> {
             }
         };
         over.cancel();
-        super::finish_calls(asked);
+        finish_calls(asked);
         if let Stopped::Failed(error) = &stopped
             && error.kind() == Kind::MergeUnverified
         {

@@ -37,6 +37,7 @@ fn resolver(config: Config, style: Style, accounts: Accounts) -> Arc<Resolver> {
     let collections = collections(&config);
     Arc::new(Resolver::new(
         config,
+        Duration::from_secs(600),
         style,
         Arc::new(accounts),
         collections,
