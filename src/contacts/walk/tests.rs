@@ -400,6 +400,7 @@ async fn a_walk_says_how_far_it_is_to_the_last_call() {
         (Verify::Seam, 11, 2, 3),
         (Verify::Seam, 100, 11, 12),
         (Verify::Twice, 100, 11, 24),
+        (Verify::Twice, 5, 1, 2),
     ] {
         let upstream = Arc::new(Upstream::new(total));
         let key = testing::list_key("st-1");
