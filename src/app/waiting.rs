@@ -319,3 +319,16 @@ async fn a_copy_that_would_do_in_a_failure_does_if_the_walk_takes_too_long() {
         }
     }
 }
+
+/// Catches an estimate in which calls under way need a slot once more.
+#[tokio::test(start_paused = true)]
+async fn a_list_that_just_fits_is_read_at_once() {
+    let stack = Stack::of(&[("acme", 60)], &whole(), 5200);
+    let (lists, key) = (
+        stack.lists(LASTING, stack.below()),
+        stack.list("acme", "st-1"),
+    );
+    let (outcome, took) = ask(&lists, bulk(key)).await;
+    assert_eq!(outcome.unwrap().copy.walked.calls, 54);
+    assert!(took < 2 * SECOND, "{took:?}");
+}

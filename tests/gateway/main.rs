@@ -20,6 +20,7 @@ mod logs;
 mod matrix;
 mod operators;
 mod paging;
+mod patience;
 mod program;
 mod purges;
 mod records;
