@@ -38,8 +38,8 @@ mod metrics;
 mod parts;
 pub mod pass;
 pub mod plan;
-mod reading;
-mod rest;
+pub mod reading;
+pub mod rest;
 
 /// The stage: a list is fetched by fetching its pages.
 #[derive(Clone, Debug)]
