@@ -324,6 +324,7 @@ async fn a_copy_that_would_do_in_a_failure_does_if_the_walk_takes_too_long() {
 #[tokio::test(start_paused = true)]
 async fn a_list_that_just_fits_is_read_at_once() {
     let stack = Stack::of(&[("acme", 60)], &whole(), 5200);
+    stack.upstream.stagger(CALL / 20);
     let (lists, key) = (
         stack.lists(LASTING, stack.below()),
         stack.list("acme", "st-1"),
