@@ -38,6 +38,8 @@ type Fault = Box<dyn FnMut(&PageKey) -> Option<Error> + Send>;
 pub(super) struct Upstream {
     contacts: u64,
     fault: Mutex<Option<Fault>>,
+    /// How much longer each call takes, so that no two end together.
+    stagger: Mutex<Duration>,
     pub(super) calls: Mutex<Vec<Call>>,
 }
 
@@ -60,6 +62,11 @@ impl Upstream {
         *self.fault.lock().unwrap() = None;
     }
 
+    /// Has each call of a few take longer by so much than the one before it.
+    pub(super) fn stagger(&self, by: Duration) {
+        *self.stagger.lock().unwrap() = by;
+    }
+
     /// How many calls it saw.
     pub(super) fn seen(&self) -> usize {
         self.calls.lock().unwrap().len()
@@ -79,8 +86,10 @@ impl Upstream {
             flight: fetch.urgency,
             succeeded: error.is_none(),
         });
-        time::sleep(CALL).await;
-        spent.add(Phase::Upstream, CALL);
+        let place = self.seen() as u32 % 10;
+        let took = CALL + place * *self.stagger.lock().unwrap();
+        time::sleep(took).await;
+        spent.add(Phase::Upstream, took);
         error.map_or_else(|| Ok(testing::page(skip, limit, self.contacts, at)), Err)
     }
 }

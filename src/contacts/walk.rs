@@ -40,8 +40,8 @@ mod metrics;
 mod parts;
 pub mod pass;
 pub mod plan;
-mod reading;
-mod rest;
+pub mod reading;
+pub mod rest;
 pub mod stream;
 
 /// The stage: a list is fetched by fetching its pages.

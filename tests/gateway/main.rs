@@ -21,6 +21,7 @@ mod matrix;
 mod ndjson;
 mod operators;
 mod paging;
+mod patience;
 mod program;
 mod purges;
 mod records;

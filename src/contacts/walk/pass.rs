@@ -141,6 +141,12 @@ impl Pass {
         })
     }
 
+    /// The calls of a reading of so many pages.
+    pub(super) fn calls_of(&self, pages: usize) -> usize {
+        let overlaps = self.shape.is_some_and(|shape| shape.overlap > 0);
+        pages + usize::from(overlaps && pages > 1)
+    }
+
     /// Asks once more for what has not come.
     pub(super) fn ask_again(&mut self, ask: Ask) {
         self.outstanding -= 1;
@@ -156,12 +162,17 @@ impl Pass {
         );
         let overlap = self.shape.map_or(0, |shape| shape.overlap as usize);
         let doubled = overlap * done.saturating_sub(1);
-        let missing = self.parts.len() - done;
-        let to_close = overlap > 0 && self.parts.len() > 1 && !self.closed && !self.closing;
+        let needed = match self.shape {
+            // Of a reading that is begun anew, nothing is laid out yet.
+            Some(shape) if done == 0 => shape.count(self.total) as usize,
+            _ => self.parts.len(),
+        };
+        let to_close = overlap > 0 && needed > 1 && !self.closed && !self.closing;
+        let asked_for = self.queue.len() + self.outstanding;
         Progress {
             pages_done: done,
-            pages_needed: self.shape.map(|_| self.parts.len()),
-            calls_left: missing.max(self.queue.len() + self.outstanding) + usize::from(to_close),
+            pages_needed: self.shape.map(|_| needed),
+            calls_left: asked_for.max(needed - done) + usize::from(to_close),
             records: records.saturating_sub(doubled) as u64,
             ..Progress::default()
         }

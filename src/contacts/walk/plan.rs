@@ -90,7 +90,7 @@ impl Plan {
     pub(super) fn progress(&self) -> Progress {
         let mut progress = self.pass.progress();
         if self.verify == Verify::Twice && self.before.is_none() {
-            progress.calls_left += progress.pages_needed.unwrap_or(0) + 1;
+            progress.calls_left += self.pass.calls_of(progress.pages_needed.unwrap_or(0));
         }
         progress
     }

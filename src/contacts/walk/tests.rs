@@ -400,6 +400,7 @@ async fn a_walk_says_how_far_it_is_to_the_last_call() {
         (Verify::Seam, 11, 2, 3),
         (Verify::Seam, 100, 11, 12),
         (Verify::Twice, 100, 11, 24),
+        (Verify::Twice, 5, 1, 2),
     ] {
         let upstream = Arc::new(Upstream::new(total));
         let key = testing::list_key("st-1");
@@ -433,4 +434,19 @@ async fn a_walk_says_how_far_it_is_to_the_last_call() {
         assert_eq!(left, (0..calls).rev().collect::<Vec<_>>(), "{total}");
         assert!(known.borrow().is_none());
     }
+}
+
+/// Catches a walk that holds its place for ever.
+#[tokio::test(start_paused = true)]
+async fn a_walk_has_only_so_long() {
+    let mut upstream = Upstream::new(1000);
+    upstream.delay = |_| Duration::from_secs(7);
+    let config = Config {
+        walk_max: Duration::from_secs(60),
+        ..config(1, 10)
+    };
+    let began = Instant::now();
+    let error = walk(config, &Arc::new(upstream)).await.unwrap_err();
+    assert_eq!(error.kind(), Kind::UpstreamTimeout);
+    assert_eq!(began.elapsed(), Duration::from_secs(60));
 }

@@ -15,7 +15,7 @@ use crate::service::Calls;
 const DEALT_MAX: usize = 10_000;
 
 /// What else is known of the account.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Rivals {
     /// Slots that only others may take.
     pub reserve: u32,

@@ -311,6 +311,52 @@ mod tests {
     }
 
     #[test]
+    fn a_lists_own_tickets_are_no_rivals_of_it() {
+        let mut queue = Queue::new(6, 0.25);
+        for (class, stream) in [
+            (Class::Interactive, 1),
+            (Class::Interactive, 2),
+            (Class::Bulk, 1),
+            (Class::Bulk, 2),
+            (Class::Bulk, 2),
+            (Class::Bulk, 3),
+            (Class::Background, 4),
+        ] {
+            queue.add(urgency(class), stream, ());
+        }
+        for (class, reserve, gap, ahead, turns) in [
+            (Class::Interactive, 0, 0, 0, 1),
+            (Class::Bulk, 6, 0, 2, 2),
+            (Class::Background, 6, 4, 6, 1),
+        ] {
+            let expected = Rivals {
+                reserve,
+                gap: Duration::from_secs(gap),
+                ahead,
+                turns,
+            };
+            assert_eq!(queue.rivals(1, class, 60), expected, "{class:?}");
+        }
+    }
+
+    /// Catches lists that are read anew at the pace of pages, and pages that are held up by them.
+    #[test]
+    fn lists_that_nobody_waits_for_go_at_their_share_of_it() {
+        let (mut queue, now) = (Queue::new(6, 0.25), Instant::now());
+        let after = |seconds| now + Duration::from_secs(seconds);
+        let list = urgency(Class::Background);
+        queue.add(list.part(), 1, "list");
+        queue.add(list.part(), 1, "list again");
+        assert_eq!(queue.next(60, 60, now), Some("list"));
+        queue.add(urgency(Class::Background), 2, "page");
+        assert_eq!(queue.changes_at(now), Some(after(1)));
+        assert_eq!(queue.next(60, 60, after(1)), Some("page"));
+        assert_eq!(queue.next(60, 60, after(3)), None);
+        assert_eq!(queue.changes_at(after(3)), Some(after(4)));
+        assert_eq!(queue.next(60, 60, after(4)), Some("list again"));
+    }
+
+    #[test]
     fn what_nobody_waits_for_goes_at_an_even_pace() {
         let (mut queue, now) = (Queue::new(6, 0.25), Instant::now());
         for name in ["first", "second", "third"] {

@@ -46,7 +46,7 @@ fn read(
         most = most.max(flow.ahead.len());
         seed = seed.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(1);
         let draw = (seed >> 33) as usize;
-        if flow.is_ready() && (asked.is_empty() || draw % 3 == 0) {
+        if flow.is_ready() && (asked.is_empty() || draw.is_multiple_of(3)) {
             match flow.give() {
                 Ok(run) => {
                     let run = run.expect("it was ready");
