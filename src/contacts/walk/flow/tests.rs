@@ -5,6 +5,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::contacts::{
     testing,
+    verdict::Checks,
     walk::plan::changing::{Upstream, any_change, orderly, schedule},
 };
 
