@@ -189,6 +189,36 @@ fn a_list_beyond_the_bound_ends_with_its_first_page() {
     assert_eq!(given.flow.calls, 1);
 }
 
+/// Catches a list that is called verified although its first page, read again at last, is another.
+#[test]
+fn a_first_page_that_is_another_at_last_is_drift() {
+    let mut calls = 0;
+    let given = read(bounds(10, 1), 0, 7, |window| {
+        calls += 1;
+        let body = testing::body(window.skip, window.limit, 100);
+        match calls {
+            12 => body.replace(&format!("{:024x}", 3), &format!("{:024x}", 999)),
+            _ => body,
+        }
+    });
+    assert_eq!(given.flow.calls, 12);
+    assert_eq!(given.outcome.unwrap_err().kind(), Kind::MergeDrifting);
+}
+
+/// What is appended while it is read is read too, and costs a look at the first page more.
+#[test]
+fn what_is_appended_at_last_is_read() {
+    let mut calls = 0;
+    let given = read(bounds(10, 1), 0, 7, |window| {
+        calls += 1;
+        let total = if calls < 12 { 100 } else { 103 };
+        testing::body(window.skip, window.limit, total)
+    });
+    assert_eq!(given.outcome.unwrap(), verified());
+    assert_eq!(given.ids, (0..103).collect::<Vec<_>>());
+    assert_eq!(given.flow.calls, 14);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(2000))]
 
