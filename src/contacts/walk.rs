@@ -34,7 +34,7 @@ use crate::{
 
 mod config;
 mod confirm;
-mod flow;
+pub mod flow;
 pub mod judge;
 mod metrics;
 mod parts;
