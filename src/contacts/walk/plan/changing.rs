@@ -297,6 +297,11 @@ proptest! {
             return Ok(());
         };
         let ids = ids_of(&list);
+        if list.verdict == Verdict::Drifting {
+            // It was mended too often. Of that the two readings say nothing.
+            prop_assert_eq!(plan.repairs(), bounds.repairs_max);
+            return Ok(());
+        }
         prop_assert!(list.verdict == Verdict::Verified(Checks::Twice), "{}", list.verdict);
         prop_assert!(ids == before || ids == upstream.ids);
     }
