@@ -13,6 +13,7 @@ mod canary;
 mod copies;
 mod credentials;
 mod doctor;
+mod export;
 mod faults;
 mod herd;
 mod keys;

@@ -156,6 +156,14 @@ async fn a_silent_gateway_is_given_up() {
     assert_eq!(begun.elapsed(), Duration::from_secs(300));
 }
 
+/// Catches a wait that is cut short, or rounded.
+#[tokio::test(start_paused = true)]
+async fn a_wait_is_as_long_as_was_said() {
+    let until = Instant::now() + Duration::from_millis(61_500);
+    sleep(until, &mut Show::new(How::None, Instant::now())).await;
+    assert_eq!(Instant::now(), until);
+}
+
 proptest! {
     /// Wherever a transfer is cut, nothing less than the whole of it is a list.
     #[test]
