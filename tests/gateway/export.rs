@@ -6,15 +6,16 @@ use std::{
     net::{Shutdown, SocketAddr, TcpListener, TcpStream},
     path::Path,
     process::{Child, Command, Stdio},
-    sync::mpsc::{Receiver, Sender, channel, sync_channel},
+    sync::mpsc::{Receiver, sync_channel},
     thread,
 };
 
 use serde_json::{Value, json};
+use tokio::task;
 
 use crate::{
     program::Program,
-    support::WATCHDOG,
+    support::{WATCHDOG, soon},
     tls::{Authority, Front},
 };
 
@@ -434,7 +435,7 @@ impl Unread {
             .spawn()
             .unwrap();
         let errors = BufReader::new(child.stderr.take().unwrap());
-        let (send, lines): (Sender<_>, _) = channel();
+        let (send, lines) = sync_channel(1_000);
         thread::spawn(move || {
             for line in errors.lines() {
                 let _ = send.send(line.unwrap());
@@ -504,17 +505,20 @@ async fn a_gateway_behind_tls_is_trusted_or_nothing_is_sent() {
     let (authority, stranger) = (Authority::new(), Authority::new());
     let folder = tempfile::tempdir().unwrap();
     let file = authority.write(folder.path());
-    let variables = [
-        ("SSL_CERT_FILE", &*file),
-        ("SSL_CERT_DIR", ""),
-        ("CONTACTS_GATEWAY_KEY", CANARY),
-    ];
     for (issuer, expected) in [(&authority, 0), (&stranger, 1)] {
         let listener = Listener::new(vec![whole(VERIFIED)]);
         let front = Front::before(listener.address, issuer.certify("127.0.0.1", false)).await;
         let address = format!("https://{}", front.address);
-        let (code, _, events) =
-            tokio::task::block_in_place(|| export(folder.path(), &address, &[], &variables));
+        let (folder, file) = (folder.path().to_owned(), file.clone());
+        let running = task::spawn_blocking(move || {
+            let variables = [
+                ("SSL_CERT_FILE", &*file),
+                ("SSL_CERT_DIR", ""),
+                ("CONTACTS_GATEWAY_KEY", CANARY),
+            ];
+            export(&folder, &address, &[], &variables)
+        });
+        let (code, _, events) = soon("the command ends", running).await.unwrap();
         assert_eq!(code, expected, "{events:?}");
         assert_eq!(listener.requests.try_recv().is_ok(), expected == 0);
     }

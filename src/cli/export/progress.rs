@@ -62,11 +62,13 @@ impl Show {
             How::Auto | How::Json => Sink::Json,
             How::Bar | How::None => Sink::None,
         };
-        Self {
+        let mut show = Self {
             state: State::new(now),
             sink,
             shown: None,
-        }
+        };
+        show.show(now);
+        show
     }
 
     /// The gateway refuses for now.
@@ -174,7 +176,8 @@ impl Show {
 
 /// Without colours, which nobody needs here.
 fn bar() -> ProgressBar {
-    let bar = ProgressBar::new(0);
+    // Of a length that is not known, an empty bar is drawn.
+    let bar = ProgressBar::new(1);
     if let Ok(style) = ProgressStyle::with_template("{spinner} [{bar:20}] {wide_msg}") {
         bar.set_style(style.progress_chars("=> "));
     }

@@ -82,6 +82,8 @@ fn a_verdict_is_an_exit_code() {
     for verdict in Verdict::ALL {
         let told = serde_json::from_str(&format!("\"{verdict}\""));
         assert_eq!(told.ok(), Some(verdict));
+        let row = format!("\n| {} | all | `{verdict}`", verdict.exit_code());
+        assert!(include_str!("../../../README.md").contains(&row), "{row}");
     }
 }
 

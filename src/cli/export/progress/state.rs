@@ -65,8 +65,12 @@ impl State {
         let Phase::Reading { since } = self.phase else {
             return None;
         };
-        self.records
-            .checked_div(now.saturating_duration_since(since).as_secs())
+        let millis = now.saturating_duration_since(since).as_millis();
+        // The first moment tells nothing.
+        let millis = u64::try_from(millis)
+            .ok()
+            .filter(|millis| *millis >= 1_000)?;
+        Some(self.records.saturating_mul(1_000) / millis)
     }
 
     /// For a program.
