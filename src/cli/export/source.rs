@@ -168,6 +168,9 @@ impl Problem {
         }
         let seen = self.detail.chars().filter(|c| !c.is_control());
         self.detail = seen.take(DETAIL_MAX).collect();
+        if self.detail.is_empty() {
+            self.detail.push_str("it does not say why");
+        }
         self
     }
 }

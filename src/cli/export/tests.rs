@@ -120,6 +120,7 @@ async fn only_a_whole_list_is_one() {
             format!("{contacts}{{\"$error\":{{\"code\":\"merge_drifting\"}}}}\n"),
             "merge_drifting",
         ),
+        (format!("{contacts}{{\"$error\":7}}\n"), "unknown"),
         (
             format!("{{\"id\":\"1\"{}}}\n", ",\"a\":1".repeat(3)),
             "cut_off",

@@ -96,7 +96,10 @@ impl Received {
             Line::Progress(progress) => show.progress(progress),
             Line::End(end) => self.end = Some(end),
             Line::Error(problem) => {
-                let problem = problem.printable();
+                let mut problem = problem.printable();
+                if problem.code.is_empty() {
+                    problem.code.push_str("unknown");
+                }
                 return Err(ExportError::Failed {
                     code: problem.code,
                     detail: problem.detail,
