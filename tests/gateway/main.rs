@@ -14,6 +14,7 @@ mod changing;
 mod copies;
 mod credentials;
 mod doctor;
+mod export;
 mod faults;
 mod herd;
 mod keys;

@@ -34,10 +34,10 @@ use crate::{
 };
 
 /// A certificate authority.
-struct Authority(CertifiedIssuer<'static, KeyPair>);
+pub(crate) struct Authority(CertifiedIssuer<'static, KeyPair>);
 
 impl Authority {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let mut params = CertificateParams::default();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let key = KeyPair::generate().unwrap();
@@ -45,7 +45,7 @@ impl Authority {
     }
 
     /// Writes its own certificate, for the program to trust.
-    fn write(&self, folder: &Path) -> String {
+    pub(crate) fn write(&self, folder: &Path) -> String {
         let file = folder.join("authority.pem");
         let pem = pem::encode(&pem::Pem::new("CERTIFICATE", self.0.der().to_vec()));
         fs::write(&file, pem).unwrap();
@@ -53,7 +53,7 @@ impl Authority {
     }
 
     /// What a server with a certificate for this name shows; one that has expired ended years ago.
-    fn certify(&self, name: &str, expired: bool) -> Arc<ServerConfig> {
+    pub(crate) fn certify(&self, name: &str, expired: bool) -> Arc<ServerConfig> {
         let mut params = CertificateParams::new([name.to_owned()]).unwrap();
         if expired {
             params.not_before = date_time_ymd(2019, 1, 1);
@@ -69,8 +69,8 @@ impl Authority {
 }
 
 /// Ends TLS before the simulator, with the certificate that it has at the time.
-struct Front {
-    address: SocketAddr,
+pub(crate) struct Front {
+    pub(crate) address: SocketAddr,
     certificate: watch::Sender<Arc<ServerConfig>>,
     /// Connections that it was asked for.
     seen: Arc<AtomicUsize>,
@@ -78,7 +78,7 @@ struct Front {
 }
 
 impl Front {
-    async fn before(upstream: SocketAddr, certificate: Arc<ServerConfig>) -> Self {
+    pub(crate) async fn before(upstream: SocketAddr, certificate: Arc<ServerConfig>) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
         let (certificate, shown) = watch::channel(certificate);
