@@ -44,7 +44,11 @@ use crate::{
         collections::Collections,
         compress,
         copies::Copies,
-        slice, walk,
+        follow, slice,
+        walk::{
+            self,
+            stream::{self, Streams},
+        },
     },
     edge::{
         body::Body,
@@ -97,7 +101,8 @@ fn traffic(
         // Signed last, so that no token grows old while its request waits.
         .layer(token::layer(credentials.clone(), SystemTime::now))
         .service(Client::new(&config.upstream)?);
-    let upstream = sparingly(attempts, &accounts, credentials, budgets, registry)?;
+    let budgets = Arc::new(budgets);
+    let upstream = sparingly(attempts, &accounts, credentials, budgets.clone(), registry)?;
 
     let forced = Arc::new(Forced::new(config.cache.forced_per_minute));
     let held_lists = Arc::new(store::Lists::new(lists_bytes, of_lists.clone()));
@@ -114,21 +119,25 @@ fn traffic(
     let held_pages = Arc::new(cache::Held::new(held_pages));
     let held_lists = Arc::new(cache::Held::new(held_lists));
     let copies = Copies::new(accounts.clone(), held_pages.clone(), held_lists.clone());
-    let resolver = Resolver::new(config.edge.clone(), style, accounts, collections);
+    let resolver = Resolver::new(
+        config.edge.clone(),
+        config.merge.wait_max,
+        style,
+        accounts,
+        collections,
+    );
     let resolver = Arc::new(resolver);
     let lists = ServiceBuilder::new()
-        // Above the copies, since an encoding is made once for each and kept beside it.
-        .layer(compress::layer(held_lists.clone(), &of_lists))
-        // One walk for all who ask, and none while its list is fresh.
+        // One walk for all who ask, and none while its list is fresh. Who cannot wait for it is told how far it is.
         .layer(cache::layer(
-            held_lists,
+            held_lists.clone(),
             forced.clone(),
             Lifetime {
                 fresh_for: config.merge.fresh_for,
                 stale_for: config.cache.stale_for,
             },
             chance,
-            of_lists,
+            of_lists.clone(),
         ))
         // Reads upstream itself: neither uses nor fills the pages, whose copies may be older than its list.
         .layer(walk::layer(
@@ -138,9 +147,25 @@ fn traffic(
                 ..config.merge.clone()
             },
             in_pages,
+            budgets,
             walk::Metrics::new(registry)?,
         ))
         .service(upstream.clone());
+    // Reads upstream itself as well, and keeps nothing.
+    let streams = Streams::new(
+        config.merge.clone(),
+        in_pages,
+        stream::Metrics::new(registry)?,
+        upstream.clone(),
+    );
+    let lines = ServiceBuilder::new()
+        // Above the copies, which it answers from where there is one. Lines are not compressed.
+        .layer(follow::layer(streams, of_lists.clone()))
+        .service(lists.clone());
+    let lists = ServiceBuilder::new()
+        // Above the copies, since an encoding is made once for each and kept beside it.
+        .layer(compress::layer(held_lists, &of_lists))
+        .service(lists);
 
     let pages = ServiceBuilder::new()
         // Above the pages' copies: what a list can answer need not be kept twice.
@@ -157,7 +182,7 @@ fn traffic(
         // Outermost, so that every request has a name, a count and a line, refused ones included.
         .layer(trace::layer(number_of_this_start(), traced))
         // Below it everything is an answer or an error; above it everything is HTTP.
-        .layer(respond::layer())
+        .layer(respond::layer(config.merge.wait_max))
         // A panic below is an error as well, and this request's alone.
         .layer(rescue::layer())
         // Before anything is read: a web page in somebody's browser must not get this far.
@@ -168,7 +193,7 @@ fn traffic(
             limit::Metrics::new(registry)?,
         ))
         // The last stage that sees a header. Below it travel a key and terms.
-        .service(Route::new(resolver.clone(), pages, lists));
+        .service(Route::new(resolver.clone(), pages, lists, lines));
     Ok((traffic, Operate::new(resolver, copies)))
 }
 
@@ -177,7 +202,7 @@ fn sparingly<S: FetchPage>(
     attempts: S,
     accounts: &Accounts,
     credentials: &Arc<Credentials>,
-    budgets: Budgets,
+    budgets: Arc<Budgets>,
     registry: &Registry,
 ) -> metrics::Result<impl FetchPage + use<S>> {
     let breaker = Breaker::new(breaker::Metrics::new(registry)?);
@@ -192,7 +217,7 @@ fn sparingly<S: FetchPage>(
         // then whether upstream is there at all.
         .layer(breaker.gate())
         // Each attempt has paid for itself; here it may wait a minute.
-        .layer(budget::layer(Arc::new(budgets)))
+        .layer(budget::layer(budgets))
         // Meanwhile the breaker may have opened. What is not sent after all costs no slot.
         .layer(breaker.watch())
         .service(attempts))
@@ -251,6 +276,7 @@ pub(crate) fn budgets(
     Ok(Budgets::new(
         accounts.iter().zip(allowances),
         &config.budget,
+        config.merge.refresh_share,
         &budget::Metrics::new(registry)?,
         Instant::now(),
     ))
@@ -260,7 +286,8 @@ pub(crate) fn budgets(
 fn operations(admin: Admin, traced: trace::Metrics) -> impl Traffic {
     ServiceBuilder::new()
         .layer(trace::layer(number_of_this_start(), traced))
-        .layer(respond::layer())
+        // No lists here, so nobody waits for one.
+        .layer(respond::layer(Duration::ZERO))
         .layer(rescue::layer())
         .layer(local::layer())
         .service(admin)
@@ -524,8 +551,12 @@ impl App {
 }
 
 #[cfg(test)]
+mod following;
+#[cfg(test)]
 mod outage;
 #[cfg(test)]
 mod spending;
 #[cfg(test)]
 mod stack;
+#[cfg(test)]
+mod waiting;

@@ -6,12 +6,13 @@ use bytes::Bytes;
 use http::request::Parts;
 
 use crate::{
-    contacts::{list::List, page::Page, request::RequestId},
+    contacts::{follow::Told, list::List, page::Page, request::RequestId},
     served::{Answer, Served},
 };
 
 pub mod body;
 pub mod limit;
+mod lines;
 pub mod local;
 mod prefer;
 pub mod rescue;
@@ -35,6 +36,8 @@ pub struct Inbound {
 pub enum Reply {
     Page(Answer<Page>),
     List(Answer<List>),
+    /// A list, one contact on each line.
+    Lines(Told),
     /// Something of the gateway's own, with its media type.
     Text(&'static str, Bytes),
 }
@@ -64,7 +67,7 @@ impl Reply {
     pub fn resource(&self) -> Resource {
         match self {
             Self::Page(_) => Resource::Page,
-            Self::List(_) => Resource::List,
+            Self::List(_) | Self::Lines(_) => Resource::List,
             Self::Text(..) => Resource::Other,
         }
     }
@@ -72,7 +75,8 @@ impl Reply {
     pub fn served(&self) -> Option<Served> {
         match self {
             Self::Page(answer) => Some(answer.served),
-            Self::List(answer) => Some(answer.served),
+            Self::List(answer) | Self::Lines(Told::Kept(answer)) => Some(answer.served),
+            Self::Lines(Told::Running(running)) => Some(running.served()),
             Self::Text(..) => None,
         }
     }

@@ -4,7 +4,8 @@
 //! caller ──HTTP──> edge      server ─> trace ─> respond ─> rescue ─> local ─> limit ─> route
 //!                                                                     │  Request<PageKey> | Request<ListKey>
 //!                  contacts  slice ─> compress ─> cache of pages ─────┤
-//!                                     compress ─> cache of lists ─> walk
+//!                                     compress ─┬> cache of lists ─> walk
+//!                                     follow ───┘   (what is too large: a stream)
 //!                                                                     │  Fetch<PageKey>
 //!                  upstream      retry ─> gate ─> breaker ─> budget ─> fetch ─> token ─> client ──> Kore.ai
 //! ```
@@ -15,7 +16,7 @@
 //! | Where | What |
 //! | --- | --- |
 //! | [`edge`] | speaks HTTP to callers: [`server`](edge::server) and its [`workers`](edge::workers), [`trace`](edge::trace), [`respond`](edge::respond), [`rescue`](edge::rescue), [`local`](edge::local), [`limit`](edge::limit), [`route`](edge::route) |
-//! | [`contacts`] | the domain: [`collection`](contacts::collection), [`page`](contacts::page), [`list`](contacts::list), the [`cache`](contacts::cache) of both, the [`walk`](contacts::walk) that merges, the [`slice`](contacts::slice) that cuts, the copies that [`compress`](contacts::compress) makes smaller |
+//! | [`contacts`] | the domain: [`collection`](contacts::collection), [`page`](contacts::page), [`list`](contacts::list), the [`cache`](contacts::cache) of both, the [`walk`](contacts::walk) that merges and the [`patience`](contacts::patience) of who waits for it, those who [`follow`](contacts::follow) it as [`lines`](contacts::lines), the [`slice`](contacts::slice) that cuts, the copies that [`compress`](contacts::compress) makes smaller |
 //! | [`upstream`] | speaks HTTP to Kore.ai: [`retry`](upstream::retry), [`gate`](upstream::token::gate), [`breaker`](upstream::breaker), [`budget`](upstream::budget), [`fetch`](upstream::fetch), [`token`](upstream::token), [`client`](upstream::client) |
 //! | [`admin`] | the second listener: health and metrics |
 //! | [`simulator`] | plays Kore.ai: for `demo`, for tests, for benchmarks |
@@ -24,7 +25,7 @@
 //!
 //! A stage is one file: why, types, service, tests. It knows the vocabulary and its own children; `edge` and `upstream`
 //! never import each other, `contacts` imports neither. Decisions are pure functions that take `now`
-//! ([`cache::entry`](contacts::cache::entry), [`walk::plan`](contacts::walk::plan)), and the I/O is around them.
+//! ([`cache::entry`](contacts::cache::entry), [`walk::plan`](contacts::walk::plan), the budget's window and forecast), and the I/O is around them.
 //! What waits or holds has a bound: in the `Config` of its module, or as a constant beside it.
 
 pub mod admin;

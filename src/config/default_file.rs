@@ -182,7 +182,7 @@ fn the_ranges_are_those_that_are_checked() {
         ranges += 1;
     }
     assert_eq!(
-        ranges, 50,
+        ranges, 56,
         "each number, length of time and size but lists_max_bytes has a range"
     );
 }

@@ -14,10 +14,10 @@ use std::{
 use bytesize::ByteSize;
 use futures_util::{
     FutureExt,
-    future::{BoxFuture, Either, Ready, ready},
+    future::{BoxFuture, Either, Ready, pending, ready},
 };
 use serde::{Deserialize, Serialize};
-use tokio::time::Instant;
+use tokio::{select, time::Instant};
 use tower::{Layer, Service, ServiceExt, layer::layer_fn};
 use tracing::{Instrument, Span, debug, info_span, warn};
 
@@ -36,7 +36,7 @@ use super::{
     collection::Collection,
     directives::Directives,
     ids::Epoch,
-    request::{Class, Fetch, Request},
+    request::{Class, Fetch, Request, Terms},
     verdict::Handling,
 };
 use crate::{
@@ -126,6 +126,18 @@ pub trait Key: Clone + Eq + Hash + fmt::Debug + Send + Sync + 'static {
 
     /// The generation of copies that it is about.
     fn epoch(&self) -> Epoch;
+
+    /// Ends when it is known that what is fetched will not be there before a request's deadline, with what to tell it.
+    /// Most fetches do not know how long they take.
+    fn outlasted(&self, terms: &Terms) -> impl Future<Output = Error> + Send {
+        let _ = terms;
+        pending()
+    }
+
+    /// What to tell a request at its deadline, if there is more to say than that upstream did not answer.
+    fn overdue(&self) -> Option<Error> {
+        None
+    }
 }
 
 /// The stage. Clones share everything and cost one reference, since each request has one.
@@ -209,6 +221,7 @@ where
                     let served = Served::Fetched(forward);
                     return at_once(shared.fall_back(error, fallback, served, now, handling));
                 }
+                let (key, terms) = (request.key.clone(), request.terms.clone());
                 let boarded = match shared.held.unkept.holds(&request.key, now) {
                     true => Boarded::Leader(shared.alone(request)),
                     false => shared.board(request, refused, now),
@@ -222,7 +235,7 @@ where
                 };
                 let shared = shared.clone();
                 let wait = async move {
-                    let outcome = waiter.wait().await;
+                    let outcome = patiently(waiter, &key, &terms).await;
                     let now = Instant::now();
                     let good = |copy: Arc<Entry<T::Value>>| copy.good_for(handling).map(|()| copy);
                     match outcome.and_then(good) {
@@ -401,6 +414,20 @@ where
                 Err(error)
             }
         }
+    }
+}
+
+/// A flight's outcome, or what is told to a request that does not live to see it.
+async fn patiently<K: Key, V>(waiter: Waiter<V>, key: &K, terms: &Terms) -> flight::Outcome<V> {
+    select! {
+        biased;
+        outcome = waiter.wait() => match outcome {
+            Err(error) if error.kind() == Kind::UpstreamTimeout && Instant::now() >= terms.deadline => {
+                Err(key.overdue().unwrap_or(error))
+            }
+            outcome => outcome,
+        },
+        error = key.outlasted(terms) => Err(error),
     }
 }
 

@@ -16,6 +16,7 @@ use super::{
     limits::Limits,
     list::List,
     scope::Scope,
+    walking::Current,
 };
 
 /// A collection, and what has been learned about it. Two are equal if account, credential and stream are.
@@ -30,6 +31,8 @@ pub struct Collection {
     pub limits: Limits,
     /// By how much upstream's total is known to be off.
     pub gap: Gap,
+    /// The walk that reads its list right now.
+    pub walking: Current,
     /// The merged list that is held right now.
     list: ArcSwapOption<Entry<List>>,
 }
@@ -45,6 +48,7 @@ impl Collection {
             hash,
             limits: Limits::default(),
             gap: Gap::default(),
+            walking: Current::default(),
             list: ArcSwapOption::empty(),
         }
     }
@@ -178,6 +182,7 @@ mod tests {
             hash: 7,
             limits: Limits::default(),
             gap: Gap::default(),
+            walking: Current::default(),
             list: ArcSwapOption::empty(),
         };
         let (epoch, window) = (Epoch::begin(), Window { skip: 0, limit: 10 });

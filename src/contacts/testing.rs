@@ -19,7 +19,10 @@ use super::{
     request::{Class, Coding, Fetch, Request, RequestId, Terms, Urgency},
     verdict::{Checks, Handling, Verdict},
 };
-use crate::metrics::Registry;
+use crate::{
+    metrics::Registry,
+    service::{Calls, Forecast},
+};
 
 pub(crate) fn account(id: &str) -> Arc<Account> {
     Arc::new(Account::new(
@@ -65,6 +68,8 @@ pub(crate) fn request<K>(key: K) -> Request<K> {
             directives: Directives::default(),
             coding: Coding::Identity,
             handling: Handling::Default,
+            respond_async: false,
+            in_pieces: false,
             id: RequestId::number(0, 0),
         },
     }
@@ -142,6 +147,16 @@ pub(crate) fn list(records: usize, oldest: Instant) -> List {
 
 pub(crate) fn metrics(cache: &str) -> Metrics {
     Families::new(&Registry::new().unwrap()).unwrap().of(cache)
+}
+
+/// The forecast for an account whose calls need not wait.
+#[derive(Debug)]
+pub(crate) struct Unbounded;
+
+impl Forecast for Unbounded {
+    fn ends_at(&self, _: &Collection, _: Class, calls: Calls, now: Instant) -> Instant {
+        now + calls.each * calls.number.div_ceil(calls.width) as u32
+    }
 }
 
 /// What a flight of one waiter fetches.

@@ -1,49 +1,48 @@
 //! The walk: reads a whole collection page by page, and returns it as one list with a verdict.
 //!
 //! What to ask and what to believe is the [`plan`]'s, a pure state machine, and that of one reading in it, the [`pass`]'s.
-//! What a verified list guarantees is argued in [`judge`]. Here is the I/O around it: so many pages at once, through the
-//! same stages below as a single page.
+//! What a verified list guarantees is argued in [`judge`]. The I/O around it is the [`reading`]'s: so many pages at once,
+//! through the same stages below as a single page, and with [rests](rest) when that fails.
 
 use std::{
-    pin::pin,
     sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
 
-use futures_util::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
-use tokio::{select, sync::Semaphore, task, time::Instant};
-use tokio_util::sync::CancellationToken;
-use tower::{Layer, Service, ServiceExt, layer::layer_fn};
+use futures_util::{FutureExt, future::BoxFuture};
+use tokio::{sync::Semaphore, task, time::Instant};
+use tower::{Layer, Service, layer::layer_fn};
 
 pub use self::{
     config::{Config, Verify},
     metrics::Metrics,
 };
-use self::{
-    pass::{Ask, Bounds},
-    plan::Plan,
-};
+use self::{pass::Bounds, plan::Plan, reading::Reading};
 use super::{
     collection::Collection,
-    limits,
     list::{List, ListKey},
-    page::{Page, PageKey},
-    request::{Fetch, Urgency},
+    request::Fetch,
     spent::Phase,
     verdict::Verdict,
+    walking::Walking,
 };
 use crate::{
     error::{Error, Kind, Result},
-    service::FetchPage,
+    service::{FetchPage, Forecast},
 };
 
 mod config;
+mod confirm;
+pub mod flow;
 pub mod judge;
 mod metrics;
 mod parts;
 pub mod pass;
 pub mod plan;
+pub mod reading;
+pub mod rest;
+pub mod stream;
 
 /// The stage: a list is fetched by fetching its pages.
 #[derive(Clone, Debug)]
@@ -57,16 +56,24 @@ struct Shared {
     /// One for each list that may be read at this moment.
     walks: Semaphore,
     config: Config,
+    forecast: Arc<dyn Forecast>,
     /// Upstream counts in pages.
     pages: bool,
     metrics: Metrics,
 }
 
-/// Reads lists through whatever fetches pages. `pages` says that upstream counts in pages.
-pub fn layer<S>(config: Config, pages: bool, metrics: Metrics) -> impl Layer<S, Service = Walk<S>> {
+/// Reads lists through whatever fetches pages. `pages` says that upstream counts in pages, and `forecast` how long what is
+/// still to come will take.
+pub fn layer<S>(
+    config: Config,
+    pages: bool,
+    forecast: Arc<dyn Forecast>,
+    metrics: Metrics,
+) -> impl Layer<S, Service = Walk<S>> {
     let shared = Arc::new(Shared {
         walks: Semaphore::new(config.walks_max),
         config,
+        forecast,
         pages,
         metrics,
     });
@@ -91,7 +98,10 @@ impl<S: FetchPage> Service<Fetch<ListKey>> for Walk<S> {
         async move {
             let (started, spent) = (Instant::now(), fetch.spent.clone());
             let outcome = match shared.walks.try_acquire() {
-                Ok(_walking) => shared.walk(inner, fetch, started).await,
+                Ok(_walking) => {
+                    let _counted = shared.metrics.under_way();
+                    shared.walk(inner, fetch, started).await
+                }
                 Err(_) => Err(busy()),
             };
             spent.add(Phase::Merge, started.elapsed());
@@ -110,6 +120,21 @@ impl Shared {
         started: Instant,
     ) -> Result<List> {
         let collection = &fetch.key.collection;
+        let urgency = fetch.urgency.clone();
+        let walking = collection.walking.begin(fetch.key.epoch, urgency, started);
+        let outcome = self.merge(inner, &fetch, &walking, started).await;
+        walking.end(outcome.as_ref().map(|_| ()).map_err(Error::clone));
+        outcome
+    }
+
+    async fn merge<S: FetchPage>(
+        &self,
+        inner: S,
+        fetch: &Fetch<ListKey>,
+        walking: &Walking,
+        started: Instant,
+    ) -> Result<List> {
+        let collection = &fetch.key.collection;
         let bounds = Bounds {
             limit: collection
                 .limits
@@ -120,8 +145,9 @@ impl Shared {
             repairs_max: self.config.repairs_max,
         };
         let mut plan = Plan::new(bounds, self.config.verify, collection.gap.known(), started);
+        let mut reading = Reading::new(self, &inner, fetch, walking);
         loop {
-            self.read(&inner, &fetch, &mut plan, started).await?;
+            reading.read(&mut plan).await?;
             let repairs = plan.repairs();
             // Hashing a large list takes longer than other requests should wait for this thread.
             let judged = task::spawn_blocking(move || {
@@ -134,60 +160,13 @@ impl Shared {
             self.saw(collection, &read, repairs, started);
             plan = read;
             if let Some(list) = judged? {
+                walking.trail.complete(&list, list.ending(Instant::now()));
                 match list.verdict {
                     // What was read before now may be anything.
                     Verdict::Drifting => collection.scope.outdate(Instant::now()),
                     _ => collection.gap.remember(plan.gap()),
                 }
                 return Ok(list);
-            }
-        }
-    }
-
-    /// Asks for pages until the plan has all that it wants for one reading.
-    async fn read<S: FetchPage>(
-        &self,
-        inner: &S,
-        fetch: &Fetch<ListKey>,
-        plan: &mut Plan,
-        started: Instant,
-    ) -> Result<()> {
-        let collection = &fetch.key.collection;
-        let (mut asked, failed) = (FuturesUnordered::new(), CancellationToken::new());
-        let mut refused = None;
-        loop {
-            while asked.len() < self.config.width
-                && let Some(ask) = plan.next_ask()
-            {
-                asked.push(page(inner.clone(), fetch, ask, failed.clone()));
-            }
-            let outcome = match asked.next().await {
-                Some((ask, Ok(page))) => {
-                    // Only now it is known that the limit was what upstream refused.
-                    if let Some(refused) = refused.take() {
-                        let now = Instant::now();
-                        collection.limits.refuses(refused, page.limit, now);
-                    }
-                    let repairs = plan.repairs();
-                    let taken = plan.take(ask, page);
-                    self.saw(collection, plan, repairs, started);
-                    taken
-                }
-                Some((ask, Err(error))) => match limits::smaller(ask.window.limit) {
-                    // Some servers refuse a large limit where others clamp it.
-                    Some(smaller) if error.kind() == Kind::Upstream4xx && plan.at_first() => {
-                        plan.ask_for_less(smaller);
-                        refused.get_or_insert(ask.window.limit);
-                        Ok(())
-                    }
-                    _ => Err(error),
-                },
-                None => return Ok(()),
-            };
-            if let Err(error) = outcome {
-                failed.cancel();
-                finish_calls(asked);
-                return Err(error);
             }
         }
     }
@@ -211,51 +190,6 @@ fn busy() -> Error {
         Kind::MergeBusy,
         "as many lists are being read as may be at once; ask again in a moment",
     )
-}
-
-/// One page, which is given up with its walk if it still waits for its turn.
-fn page<S: FetchPage>(
-    inner: S,
-    walk: &Fetch<ListKey>,
-    ask: Ask,
-    failed: CancellationToken,
-) -> impl Future<Output = (Ask, Result<Page>)> + Send + use<S> {
-    let urgency = walk.urgency.part();
-    let fetch = Fetch {
-        key: PageKey {
-            collection: walk.key.collection.clone(),
-            epoch: walk.key.epoch,
-            window: ask.window,
-        },
-        urgency: urgency.clone(),
-        spent: walk.spent.clone(),
-        afresh: false,
-    };
-    one(inner.oneshot(fetch), urgency, failed).map(move |page| (ask, page))
-}
-
-async fn one(
-    page: impl Future<Output = Result<Page>>,
-    urgency: Arc<Urgency>,
-    failed: CancellationToken,
-) -> Result<Page> {
-    let mut page = pin!(page);
-    select! {
-        biased;
-        page = &mut page => page,
-        () = failed.cancelled() => {
-            if urgency.has_departed() {
-                return page.await;
-            }
-            Err(Error::new(Kind::Internal, "the walk is over"))
-        }
-    }
-}
-
-/// Lets the calls of a walk that has failed come to their ends: breaking them off would spare upstream nothing, and
-/// cost connections.
-fn finish_calls<F: Future<Output: Send> + Send + 'static>(mut asked: FuturesUnordered<F>) {
-    tokio::spawn(async move { while asked.next().await.is_some() {} });
 }
 
 #[cfg(test)]

@@ -75,7 +75,7 @@ impl Authority {
     }
 
     /// What a server with a certificate for this name shows; one that has expired ended years ago.
-    fn certify(&self, name: &str, expired: bool) -> Arc<ServerConfig> {
+    pub(crate) fn certify(&self, name: &str, expired: bool) -> Arc<ServerConfig> {
         let mut params = CertificateParams::new([name.to_owned()]).unwrap();
         if expired {
             params.not_before = date_time_ymd(2019, 1, 1);
@@ -91,8 +91,8 @@ impl Authority {
 }
 
 /// Ends TLS before the simulator, with the certificate that it has at the time.
-struct Front {
-    address: SocketAddr,
+pub(crate) struct Front {
+    pub(crate) address: SocketAddr,
     certificate: watch::Sender<Arc<ServerConfig>>,
     /// Connections that it was asked for.
     seen: Arc<AtomicUsize>,
@@ -100,7 +100,7 @@ struct Front {
 }
 
 impl Front {
-    async fn before(upstream: SocketAddr, certificate: Arc<ServerConfig>) -> Self {
+    pub(crate) async fn before(upstream: SocketAddr, certificate: Arc<ServerConfig>) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
         let (certificate, shown) = watch::channel(certificate);

@@ -3,6 +3,7 @@
 use std::{collections::HashSet, time::Duration};
 
 use contacts_gateway::{
+    config::Config,
     contacts::walk::Verify,
     simulator::{Change, ChangeKind, Churn, DEMO_ACCOUNT_ID, DEMO_STREAM_ID, Paging, Rule},
     upstream,
@@ -47,8 +48,10 @@ const WIDTH: usize = 8;
 /// Each rule in a world of its own, many at once: each waits for a rest.
 async fn each<'a>(rows: impl IntoIterator<Item = (Rule, u16, &'a str)>) {
     let each = rows.into_iter().map(async |(rule, status, code)| {
-        // One page at a time, so that failures side by side do not open the breaker.
-        let world = World::with(|_| (), |config| config.merge.width = 1).await;
+        // One page at a time, so that failures side by side do not open the breaker; and a walk that does not rest from
+        // them.
+        let change = |config: &mut Config| (config.merge.width, config.merge.failures_max) = (1, 1);
+        let world = World::with(|_| (), change).await;
         broken(&world, rule, status, code).await;
     });
     stream::iter(each)

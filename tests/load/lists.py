@@ -3,6 +3,8 @@
 The gateway has the first core, upstream (simulated, so slow for each page) and the caller the last one. Each list is
 another stream's, so that each first answer is a walk of its own; then the same lists are read again, from memory. Each
 answer is checked: every contact once, and no call too many. What is printed are medians, and the slowest.
+
+At last a list that is too long to be kept is streamed line by line, and the gateway's memory is watched meanwhile.
 """
 
 import argparse
@@ -13,14 +15,19 @@ import socket
 import statistics
 import tempfile
 import time
+from pathlib import Path
 
 from bench import BINARIES, CORES, LOAD_CORE, PATH, STREAM, ACCOUNT, Run, fail, prepare, say
+
+
+LONG = f"{STREAM}-long"
 
 
 class Lists(Run):
     def start(self):
         args = self.args
-        streams = [flag for number in range(args.lists) for flag in ("--stream", f"{self.stream(number)}={args.contacts}")]
+        sizes = {self.stream(number): args.contacts for number in range(args.lists)} | {LONG: args.streamed}
+        streams = [flag for name, size in sizes.items() for flag in ("--stream", f"{name}={size}")]
         _, upstream = self.spawn(
             "simulator", [LOAD_CORE],
             [BINARIES / "contacts-gateway", "simulate", "--listen", "127.0.0.1:0", *self.account_flags(), *streams,
@@ -33,19 +40,24 @@ class Lists(Run):
             width = {args.width}
             page_limit_max = {args.limit}
         """)
-        _, self.address = self.spawn("gateway", CORES[:1], [BINARIES / "contacts-gateway", "serve", "--config", config])
+        self.gateway, self.address = self.spawn("gateway", CORES[:1], [BINARIES / "contacts-gateway", "serve", "--config", config])
 
     def stream(self, number):
         return f"{STREAM}-{number}"
 
+    def ask(self, stream, *headers):
+        """A connection on which a whole list was asked for."""
+        host, port = self.address.split(":")
+        caller = socket.create_connection((host, int(port)), timeout=60)
+        path = PATH.replace(STREAM, stream)
+        lines = [f"GET {path}?all=true HTTP/1.1", f"Host: {self.address}", f"accountId: {ACCOUNT}", *headers]
+        caller.sendall("".join(f"{line}\r\n" for line in [*lines, ""]).encode())
+        return caller
+
     def read(self, number):
         """A whole list: the time to its last byte, its head and its body."""
-        host, port = self.address.split(":")
-        path = PATH.replace(STREAM, self.stream(number))
-        with socket.create_connection((host, int(port)), timeout=60) as caller:
-            request = f"GET {path}?all=true HTTP/1.1\r\nHost: {self.address}\r\naccountId: {ACCOUNT}\r\n\r\n".encode()
-            before = time.perf_counter()
-            caller.sendall(request)
+        before = time.perf_counter()
+        with self.ask(self.stream(number)) as caller:
             received = bytearray()
             while b"\r\n\r\n" not in received:
                 received += self.some(caller)
@@ -96,6 +108,43 @@ class Lists(Run):
             print(f"{name:<12} median {statistics.median(times) * 1000:>7.1f} ms   slowest {max(times) * 1000:>7.1f} ms   of {len(times)}")
 
 
+    def memory(self):
+        """The gateway's resident memory now and at its highest, in MiB."""
+        status = Path(f"/proc/{self.gateway.pid}/status").read_text()
+        return [int(re.search(rf"{key}:\s+(\d+) kB", status)[1]) / 1024 for key in ("VmRSS", "VmHWM")]
+
+    def stream_long(self):
+        # The lists that are kept by now do not count, and a new process has nothing to reuse.
+        self.start()
+        before, seen, first = self.memory()[0], set(), None
+        started = time.perf_counter()
+        with self.ask(LONG, "Accept: application/x-ndjson") as caller, caller.makefile("rb", 1 << 20) as answer:
+            while (line := answer.readline()) != b"\r\n":
+                if not line or (line.startswith(b"HTTP/1.1 ") and b" 200 " not in line):
+                    fail(f"streamed: {line!r}: {answer.read(2000)!r}")
+            for line in unchunked(answer):
+                if line.startswith(b'{"$'):
+                    break
+                first = first or time.perf_counter() - started
+                seen.add(json.loads(line)["id"])
+                if len(seen) % 100_000 == 0:
+                    say(f"streamed {len(seen):,} contacts")
+            took = time.perf_counter() - started
+        if b'"verdict":"verified"' not in line or len(seen) != self.args.streamed:
+            fail(f"streamed: {len(seen)} different contacts, then {line!r}")
+        print(f"{len(seen):,} contacts streamed in {took:.1f} s, the first after {first * 1000:.0f} ms; resident memory grew "
+              f"from {before:.1f} to {self.memory()[1]:.1f} MiB at most")
+
+
+def unchunked(answer):
+    """The lines of a body in chunks."""
+    rest = b""
+    while size := int(answer.readline(), 16):
+        *lines, rest = (rest + answer.read(size)).split(b"\n")
+        answer.readline()
+        yield from lines
+
+
 def main():
     parser = argparse.ArgumentParser(
         prog="tests/load/run lists", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -104,12 +153,14 @@ def main():
     parser.add_argument("--limit", type=int, default=100, help="of a page; 100")
     parser.add_argument("--latency", default="20ms", help="of each page; 20ms")
     parser.add_argument("--width", type=int, default=8, help="pages at once; 8")
+    parser.add_argument("--streamed", type=int, default=1_000_000, help="contacts in the list that is streamed; 1000000")
     args = parser.parse_args()
     prepare()
     with tempfile.TemporaryDirectory(prefix="contacts-gateway-load-") as directory:
         lists = Lists(args, directory)
         try:
             lists.run()
+            lists.stream_long()
         finally:
             lists.end()
 

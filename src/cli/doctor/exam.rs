@@ -140,6 +140,8 @@ impl<S: FetchPage> Exam<S> {
             class: Class::Interactive,
             coding: Coding::Identity,
             handling: Handling::Default,
+            respond_async: false,
+            in_pieces: false,
             directives: Directives::default(),
             id: RequestId::number(0, 0),
         });

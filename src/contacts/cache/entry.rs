@@ -189,6 +189,11 @@ impl<V> Entry<V> {
         }
     }
 
+    /// When it became whole.
+    pub fn whole_at(&self) -> Instant {
+        self.whole_at
+    }
+
     /// Since upstream was asked.
     pub fn age(&self, now: Instant) -> Duration {
         now.saturating_duration_since(self.read_at)

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use prometheus::{Histogram, IntCounter, IntCounterVec};
+use prometheus::{Histogram, IntCounter, IntCounterVec, IntGauge};
 
 use crate::{
     contacts::{
@@ -18,6 +18,8 @@ use crate::{
 pub struct Metrics {
     pub(super) walks: IntCounterVec,
     pub(super) repairs: IntCounter,
+    pub(super) rests: IntCounter,
+    pub(super) running: IntGauge,
     pub(super) duration: Histogram,
 }
 
@@ -37,6 +39,12 @@ impl Metrics {
             "How often a list that changed while it was read was mended by reading parts of it again.",
             &[],
         )?;
+        let rests = registry.counter(
+            "walk_rests_total",
+            "How often a walk rested after a page had failed, and went on.",
+            &[],
+        )?;
+        let running = registry.gauge("walks_running", "Whole lists that are being read.", &[])?;
         let duration = registry.seconds(
             "walk_duration_seconds",
             "From a walk's first call to its verdict.",
@@ -45,8 +53,22 @@ impl Metrics {
         Ok(Self {
             walks,
             repairs: repairs.with_label_values::<&str>(&[]),
+            rests: rests.with_label_values::<&str>(&[]),
+            running: running.with_label_values::<&str>(&[]),
             duration: duration.with_label_values::<&str>(&[]),
         })
+    }
+
+    /// Counts a walk as under way until what is returned is dropped.
+    pub(super) fn under_way(&self) -> impl Drop + use<> {
+        struct Counted(IntGauge);
+        impl Drop for Counted {
+            fn drop(&mut self) {
+                self.0.dec();
+            }
+        }
+        self.running.inc();
+        Counted(self.running.clone())
     }
 
     pub(super) fn count(&self, outcome: &Result<List>, took: Duration) {

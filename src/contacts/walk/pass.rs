@@ -11,7 +11,10 @@ use super::{
     parts::{Part, Shape, same_records},
 };
 use crate::{
-    contacts::page::{Page, Window},
+    contacts::{
+        page::{Page, Window},
+        walking::Progress,
+    },
     error::{Error, Kind, Result},
 };
 
@@ -70,6 +73,7 @@ pub(super) struct Pass {
     stuck: bool,
     /// The first page was asked for again, and was still the same.
     closed: bool,
+    /// It is being asked for again.
     closing: bool,
 }
 
@@ -132,8 +136,46 @@ impl Pass {
         Some(Ask {
             window: self.shape.map_or(first, window),
             part,
-            closing: std::mem::take(&mut self.closing),
+            // Where it is the first page's turn again, nothing else is asked for.
+            closing: self.closing,
         })
+    }
+
+    /// The calls of a reading of so many pages.
+    pub(super) fn calls_of(&self, pages: usize) -> usize {
+        let overlaps = self.shape.is_some_and(|shape| shape.overlap > 0);
+        pages + usize::from(overlaps && pages > 1)
+    }
+
+    /// Asks once more for what has not come.
+    pub(super) fn ask_again(&mut self, ask: Ask) {
+        self.outstanding -= 1;
+        self.queue.push_front(ask.part);
+    }
+
+    /// How far it is.
+    pub(super) fn progress(&self) -> Progress {
+        let read = || self.parts.iter().filter(|part| part.page.is_some());
+        let (done, records) = (
+            read().count(),
+            read().map(|part| part.records().len()).sum::<usize>(),
+        );
+        let overlap = self.shape.map_or(0, |shape| shape.overlap as usize);
+        let doubled = overlap * done.saturating_sub(1);
+        let needed = match self.shape {
+            // Of a reading that is begun anew, nothing is laid out yet.
+            Some(shape) if done == 0 => shape.count(self.total) as usize,
+            _ => self.parts.len(),
+        };
+        let to_close = overlap > 0 && needed > 1 && !self.closed && !self.closing;
+        let asked_for = self.queue.len() + self.outstanding;
+        Progress {
+            pages_done: done,
+            pages_needed: self.shape.map(|_| needed),
+            calls_left: asked_for.max(needed - done) + usize::from(to_close),
+            records: records.saturating_sub(doubled) as u64,
+            ..Progress::default()
+        }
     }
 
     /// Takes the answer to one ask.
@@ -155,6 +197,7 @@ impl Pass {
             }
         }
         if ask.closing {
+            self.closing = false;
             let first = self.parts[0].page.as_ref();
             self.closed = first.is_some_and(|first| same_records(first, &page));
             if !self.closed {

@@ -9,6 +9,7 @@ use tokio::time::Instant;
 
 use super::{
     config::Verify,
+    confirm,
     judge::{self, Finding},
     pass::{Ask, Bounds, Pass},
 };
@@ -16,7 +17,9 @@ use crate::{
     contacts::{
         list::{List, Walked},
         page::{Page, envelope::Envelope},
+        trail::Trail,
         verdict::{Checks, Verdict},
+        walking::Progress,
     },
     error::{Error, Kind, Result},
 };
@@ -76,6 +79,30 @@ impl Plan {
     /// How often it was mended so far.
     pub(super) fn repairs(&self) -> u32 {
         self.pass.repairs
+    }
+
+    /// Asks once more for what has not come.
+    pub(super) fn ask_again(&mut self, ask: Ask) {
+        self.pass.ask_again(ask);
+    }
+
+    /// How far it is.
+    pub(super) fn progress(&self) -> Progress {
+        let mut progress = self.pass.progress();
+        if self.verify == Verify::Twice && self.before.is_none() {
+            progress.calls_left += self.pass.calls_of(progress.pages_needed.unwrap_or(0));
+        }
+        progress
+    }
+
+    /// Lays out what is confirmed.
+    pub(super) fn lay_out(&self, trail: &Trail) {
+        if let Some(shape) = self.pass.shape
+            && self.verify == Verify::Seam
+        {
+            let parts = &self.pass.parts;
+            trail.lay(|laid, reached| confirm::lay_out(laid, reached, parts, shape));
+        }
     }
 
     /// What upstream's total is off by.
@@ -186,6 +213,8 @@ fn internal(detail: &'static str) -> Error {
 }
 
 #[cfg(test)]
-mod changing;
+pub(super) mod changing;
+#[cfg(test)]
+mod readers;
 #[cfg(test)]
 mod tests;

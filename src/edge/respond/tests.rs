@@ -37,7 +37,11 @@ async fn respond_to(request: http::request::Builder, outcome: Result<Reply>) -> 
         has_body: false,
         id: RequestId::parse(b"req-1").unwrap(),
     };
-    layer().layer(inner).oneshot(inbound).await.unwrap()
+    layer(Duration::from_secs(600))
+        .layer(inner)
+        .oneshot(inbound)
+        .await
+        .unwrap()
 }
 
 /// A response as it would be read on the wire: status, headers in alphabetical order, and what its body holds.
