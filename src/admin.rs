@@ -21,6 +21,7 @@ use crate::{
         Inbound, Reply,
         caller::check_digests,
         key::{Digest, Keys},
+        server::tls,
     },
     error::{Error, Kind, Result},
     metrics::Registry,
@@ -38,12 +39,14 @@ pub struct Config {
     /// The SHA-256 of what operators show, in 64 hexadecimal digits; of several while it is rotated, at most 8. Empty:
     /// nothing is asked for.
     pub token_sha256: Vec<String>,
+    pub tls: tls::Config,
 }
 
 impl Config {
     /// States which rules are broken.
     pub fn check(&self, rules: &mut Rules) {
         check_digests("token_sha256", &self.token_sha256, rules);
+        rules.section("tls", |rules| self.tls.check(rules));
     }
 
     /// What operators show one of; `None` if something else stands there than a digest.
@@ -61,6 +64,7 @@ impl Default for Config {
         Self {
             address: SocketAddr::from(([127, 0, 0, 1], 8081)),
             token_sha256: Vec::new(),
+            tls: tls::Config::default(),
         }
     }
 }

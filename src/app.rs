@@ -24,7 +24,10 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use futures_util::{FutureExt, future::BoxFuture};
+use futures_util::{
+    FutureExt,
+    future::{BoxFuture, join, join_all},
+};
 use http::{Request, Response};
 use hyper::body::Incoming;
 use tokio::time::{self, Instant};
@@ -41,19 +44,27 @@ use crate::{
         collections::Collections,
         compress,
         copies::Copies,
-        slice, walk,
+        follow, slice,
+        walk::{
+            self,
+            stream::{self, Streams},
+        },
     },
     edge::{
         body::Body,
         caller::{self, Callers},
         key::{self, Keys},
-        local, respond,
+        limit, local, rescue, respond,
         route::{Resolver, Route, query::Style},
-        server::{self, Server},
+        server::{
+            self, Server,
+            tls::{self, Certificate, TlsProblem},
+        },
         trace,
         workers::Workers,
     },
     metrics::{self, Registry},
+    panics::{self, Background},
     service::FetchPage,
     upstream::{
         self, Paging,
@@ -73,6 +84,7 @@ fn traffic(
     credentials: &Arc<Credentials>,
     budgets: Budgets,
     registry: &Registry,
+    background: &Background,
     (traced, refused): (trace::Metrics, key::Metrics),
 ) -> Result<(impl Traffic, Operate), StartError> {
     let callers = Callers::new(&config.callers, &config.accounts, &accounts, registry)?;
@@ -93,7 +105,8 @@ fn traffic(
         // Signed last, so that no token grows old while its request waits.
         .layer(token::layer(credentials.clone(), SystemTime::now))
         .service(Client::new(&config.upstream)?);
-    let upstream = sparingly(attempts, &accounts, credentials, budgets, registry)?;
+    let budgets = Arc::new(budgets);
+    let upstream = sparingly(attempts, &accounts, credentials, budgets.clone(), registry)?;
 
     let forced = Arc::new(Forced::new(config.cache.forced_per_minute));
     let held_lists = Arc::new(store::Lists::new(lists_bytes, of_lists.clone()));
@@ -103,27 +116,32 @@ fn traffic(
     };
     let held_pages = Arc::new(store::Pages::new(pages_bytes, of_a_page, of_pages.clone()));
     // Until the stores are gone.
-    tokio::spawn(store::keep_swept(Arc::downgrade(&held_lists)));
-    tokio::spawn(store::keep_swept(Arc::downgrade(&held_pages)));
+    let (lists, pages) = (Arc::downgrade(&held_lists), Arc::downgrade(&held_pages));
+    tokio::spawn(background.keep("sweep_lists", move || store::keep_swept(lists.clone())));
+    tokio::spawn(background.keep("sweep_pages", move || store::keep_swept(pages.clone())));
     let collections = Collections::new(config.edge.collections_max, held_lists.clone());
     let held_pages = Arc::new(cache::Held::new(held_pages));
     let held_lists = Arc::new(cache::Held::new(held_lists));
     let copies = Copies::new(accounts.clone(), held_pages.clone(), held_lists.clone());
-    let resolver = Resolver::new(config.edge.clone(), style, accounts, collections);
+    let resolver = Resolver::new(
+        config.edge.clone(),
+        config.merge.wait_max,
+        style,
+        accounts,
+        collections,
+    );
     let resolver = Arc::new(resolver);
     let lists = ServiceBuilder::new()
-        // Above the copies, since an encoding is made once for each and kept beside it.
-        .layer(compress::layer(held_lists.clone(), &of_lists))
-        // One walk for all who ask, and none while its list is fresh.
+        // One walk for all who ask, and none while its list is fresh. Who cannot wait for it is told how far it is.
         .layer(cache::layer(
-            held_lists,
+            held_lists.clone(),
             forced.clone(),
             Lifetime {
                 fresh_for: config.merge.fresh_for,
                 stale_for: config.cache.stale_for,
             },
             chance,
-            of_lists,
+            of_lists.clone(),
         ))
         // Reads upstream itself: neither uses nor fills the pages, whose copies may be older than its list.
         .layer(walk::layer(
@@ -133,9 +151,25 @@ fn traffic(
                 ..config.merge.clone()
             },
             in_pages,
+            budgets,
             walk::Metrics::new(registry)?,
         ))
         .service(upstream.clone());
+    // Reads upstream itself as well, and keeps nothing.
+    let streams = Streams::new(
+        config.merge.clone(),
+        in_pages,
+        stream::Metrics::new(registry)?,
+        upstream.clone(),
+    );
+    let lines = ServiceBuilder::new()
+        // Above the copies, which it answers from where there is one. Lines are not compressed.
+        .layer(follow::layer(streams, of_lists.clone()))
+        .service(lists.clone());
+    let lists = ServiceBuilder::new()
+        // Above the copies, since an encoding is made once for each and kept beside it.
+        .layer(compress::layer(held_lists, &of_lists))
+        .service(lists);
 
     let pages = ServiceBuilder::new()
         // Above the pages' copies: what a list can answer need not be kept twice.
@@ -152,13 +186,20 @@ fn traffic(
         // Outermost, so that every request has a name, a count and a line, refused ones included.
         .layer(trace::layer(number_of_this_start(), callers, traced))
         // Below it everything is an answer or an error; above it everything is HTTP.
-        .layer(respond::layer())
+        .layer(respond::layer(config.merge.wait_max))
+        // A panic below is an error as well, and this request's alone.
+        .layer(rescue::layer())
         // Before anything is read: a web page in somebody's browser must not get this far.
         .layer(local::layer(anyone))
         // Below it nobody is unknown, nor asks more often than agreed.
         .layer(caller::layer(refused))
+        // After those who may not ask, so that they take no place from those who wait.
+        .layer(limit::layer(
+            config.edge.waiting_max,
+            limit::Metrics::new(registry)?,
+        ))
         // The last stage that sees a header. Below it travel a key and terms.
-        .service(Route::new(resolver.clone(), pages, lists));
+        .service(Route::new(resolver.clone(), pages, lists, lines));
     Ok((traffic, Operate::new(resolver, copies)))
 }
 
@@ -167,7 +208,7 @@ fn sparingly<S: FetchPage>(
     attempts: S,
     accounts: &Accounts,
     credentials: &Arc<Credentials>,
-    budgets: Budgets,
+    budgets: Arc<Budgets>,
     registry: &Registry,
 ) -> metrics::Result<impl FetchPage + use<S>> {
     let breaker = Breaker::new(breaker::Metrics::new(registry)?);
@@ -182,7 +223,7 @@ fn sparingly<S: FetchPage>(
         // then whether upstream is there at all.
         .layer(breaker.gate())
         // Each attempt has paid for itself; here it may wait a minute.
-        .layer(budget::layer(Arc::new(budgets)))
+        .layer(budget::layer(budgets))
         // Meanwhile the breaker may have opened. What is not sent after all costs no slot.
         .layer(breaker.watch())
         .service(attempts))
@@ -241,6 +282,7 @@ pub(crate) fn budgets(
     Ok(Budgets::new(
         accounts.iter().zip(allowances),
         &config.budget,
+        config.merge.refresh_share,
         &budget::Metrics::new(registry)?,
         Instant::now(),
     ))
@@ -259,7 +301,9 @@ fn operations(
             Callers::default(),
             traced,
         ))
-        .layer(respond::layer())
+        // No lists here, so nobody waits for one.
+        .layer(respond::layer(Duration::ZERO))
+        .layer(rescue::layer())
         .layer(local::layer(tokens.is_empty()))
         .layer(guard::layer(tokens, refused))
         .service(admin)
@@ -299,6 +343,45 @@ const ADMIN_CONNECTIONS_MAX: usize = 100;
 /// How long the admin listener's own connections are waited for at the very end.
 const ADMIN_DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
 
+/// What the admin listener's connections are held to: the same as callers', but for their number. When it stops, nobody
+/// has to be waited for who asks nothing.
+fn limits_of_operators(of_callers: server::Limits) -> server::Limits {
+    server::Limits {
+        connections_max: ADMIN_CONNECTIONS_MAX,
+        peer_connections_max: ADMIN_CONNECTIONS_MAX,
+        deadlines: server::Deadlines {
+            drain_idle: Duration::ZERO,
+            ..of_callers.deadlines
+        },
+        ..of_callers
+    }
+}
+
+/// What each listener shows, of callers and of operators, where it speaks TLS. Read here, blocking.
+#[expect(
+    clippy::type_complexity,
+    reason = "two of the same, told apart by their order"
+)]
+fn certificates(
+    config: &Config,
+    registry: &Registry,
+) -> Result<(Option<Arc<Certificate>>, Option<Arc<Certificate>>), StartError> {
+    let (of_callers, of_operators) = (&config.listen.tls, &config.admin.tls);
+    if !of_callers.is_on() && !of_operators.is_on() {
+        return Ok((None, None));
+    }
+    let families = tls::Families::new(registry)?;
+    let read = |key, tls: &tls::Config, listener| {
+        let unusable = |source| StartError::Certificate { key, source };
+        let certificate = tls
+            .is_on()
+            .then(|| Certificate::new(tls.clone(), listener, &families));
+        certificate.transpose().map_err(unusable)
+    };
+    let of_callers = read("listen.tls", of_callers, "traffic")?;
+    Ok((of_callers, read("admin.tls", of_operators, "admin")?))
+}
+
 /// Why the gateway did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
@@ -321,6 +404,11 @@ pub enum StartError {
     Token,
     #[error(transparent)]
     Callers(#[from] caller::Unusable),
+    #[error("{key}: {source}")]
+    Certificate {
+        key: &'static str,
+        source: TlsProblem,
+    },
     #[error(transparent)]
     Account(#[from] Malformed),
     #[error("the operating system's certificates cannot be loaded: {0}")]
@@ -350,7 +438,7 @@ pub struct App {
     pub admin: SocketAddr,
     serve_traffic: BoxFuture<'static, ()>,
     serve_admin: BoxFuture<'static, ()>,
-    watch_secrets: BoxFuture<'static, ()>,
+    watch_files: BoxFuture<'static, ()>,
     credentials: Arc<Credentials>,
     stop_traffic: CancellationToken,
     stop_admin: CancellationToken,
@@ -368,6 +456,8 @@ impl App {
     pub async fn bind(config: &Config, secrets: impl Into<Secrets>) -> Result<Self, StartError> {
         let secrets = secrets.into();
         let registry = Registry::new()?;
+        panics::count(&registry)?;
+        let background = Background::new(&registry)?;
         let accounts = Arc::new(Accounts::new(&config.accounts)?);
         let credentials = credentials(config, &accounts, secrets, &registry)?;
         let budgets = budgets(config, &accounts, &registry)?;
@@ -382,6 +472,7 @@ impl App {
             &credentials,
             budgets,
             &registry,
+            &background,
             (by_callers, unknown_callers),
         )?;
         let readiness = Readiness::default();
@@ -391,7 +482,13 @@ impl App {
             (by_operators, unknown_operators),
         );
 
-        let listen = async |key, address: SocketAddr, lacking, connections_max, metrics| {
+        let (of_callers, of_operators) = certificates(config, &registry)?;
+        let listen = async |key,
+                            address: SocketAddr,
+                            lacking,
+                            limits,
+                            tls: Option<&Arc<Certificate>>,
+                            metrics| {
             let unbound = |source| StartError::Listen {
                 key,
                 address,
@@ -407,9 +504,9 @@ impl App {
                     without,
                 });
             }
-            let timeout = config.listen.header_timeout;
-            let server = Server::bind(address, connections_max, timeout, metrics).await;
-            let server = server.map_err(unbound)?;
+            let server = Server::bind(address, limits, metrics).await;
+            let acceptor = tls.map(Certificate::acceptor).transpose()?;
+            let server = server.map_err(unbound)?.over(acceptor);
             let address = server.address().map_err(unbound)?;
             Ok::<_, StartError>((server, address))
         };
@@ -418,7 +515,8 @@ impl App {
             "listen.address",
             config.listen.address,
             no_callers,
-            config.listen.connections_max,
+            config.listen.limits(),
+            of_callers.as_ref(),
             from_callers,
         )
         .await?;
@@ -426,10 +524,23 @@ impl App {
             "admin.address",
             config.admin.address,
             no_token,
-            ADMIN_CONNECTIONS_MAX,
+            limits_of_operators(config.listen.limits()),
+            of_operators.as_ref(),
             from_operators,
         )
         .await?;
+        let watched = [of_callers, of_operators].into_iter().flatten();
+        let watch_certificates = watched.map(|certificate| {
+            let every = config.token.secret_poll;
+            background.keep("watch_certificates", move || {
+                certificate.clone().watch(every)
+            })
+        });
+        let watch_certificates = join_all(watch_certificates);
+        let watch_secrets = background.keep("watch_secrets", {
+            let (credentials, every) = (credentials.clone(), config.token.secret_poll);
+            move || credentials.clone().watch(every)
+        });
         let workers = Workers::start(config.listen.workers).map_err(StartError::Workers)?;
         let (stop_traffic, stop_admin) = (CancellationToken::new(), CancellationToken::new());
         Ok(Self {
@@ -437,7 +548,7 @@ impl App {
             admin: admin_at,
             serve_traffic: callers.serve(traffic, stop_traffic.clone()).boxed(),
             serve_admin: operators.serve(operations, stop_admin.clone()).boxed(),
-            watch_secrets: credentials.clone().watch(config.token.secret_poll).boxed(),
+            watch_files: join(watch_secrets, watch_certificates).map(drop).boxed(),
             credentials,
             stop_traffic,
             stop_admin,
@@ -456,7 +567,7 @@ impl App {
     /// listener answers to the end.
     pub async fn run(self, stop: impl Future<Output = ()>) {
         let admin = tokio::spawn(self.serve_admin);
-        let watching = tokio::spawn(self.watch_secrets);
+        let watching = tokio::spawn(self.watch_files);
         let mut traffic = self.workers.spawn(self.serve_traffic);
         self.readiness.set(true);
         info!(traffic = %self.traffic, admin = %self.admin, "serving");
@@ -480,8 +591,12 @@ impl App {
 }
 
 #[cfg(test)]
+mod following;
+#[cfg(test)]
 mod outage;
 #[cfg(test)]
 mod spending;
 #[cfg(test)]
 mod stack;
+#[cfg(test)]
+mod waiting;

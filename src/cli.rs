@@ -19,6 +19,7 @@ pub mod check;
 pub mod demo;
 pub mod doctor;
 pub mod explain;
+pub mod export;
 pub mod key;
 pub mod print;
 pub mod purge;
@@ -39,7 +40,7 @@ pub struct Cli {
 const AFTER_HELP: &str = "\
 Begin with `contacts-gateway demo`: it needs no configuration and no Kore.ai account.
 
-Exit codes: 0 fine, 1 failed while running, 2 wrong usage, 78 wrong configuration.";
+Exit codes: 0 fine, 1 failed while running, 2 wrong usage, 78 wrong configuration; `export` has more, for its verdicts.";
 
 #[derive(Debug, Subcommand)]
 enum Command {
@@ -56,6 +57,8 @@ enum Command {
     Doctor(doctor::Args),
     /// Ask a running gateway why it would answer a request as it would
     Explain(explain::Args),
+    /// Write a whole list of a running gateway to a file, as NDJSON or CSV
+    Export(export::Args),
     /// Make copies of a running gateway go
     Purge(purge::Args),
     /// Make a key for a caller or an operator, and its hash for the configuration
@@ -70,6 +73,7 @@ impl Cli {
         let outcome = match self.command {
             Command::Check(args) => return check::run(&args),
             Command::Doctor(args) => return ended(wait_for(doctor::run(args))),
+            Command::Export(args) => return ended(wait_for(export::run(args))),
             Command::Config(command) => print::run(&command),
             Command::Key(args) => key::run(&args),
             Command::Demo(args) => wait_for(demo::run(args)),
@@ -106,6 +110,8 @@ pub enum Failure {
     Usage(#[from] clap::Error),
     #[error("contacts-gateway: {0}")]
     Ask(#[from] ask::AskError),
+    #[error("contacts-gateway: {0}")]
+    Export(#[from] export::ExportError),
     #[error("contacts-gateway: {0}")]
     Log(#[from] tracing_subscriber::util::TryInitError),
     #[error("contacts-gateway: {0}")]

@@ -156,10 +156,14 @@ pub fn load(
     path: &Path,
     env: impl IntoIterator<Item = (impl Into<OsString>, impl Into<OsString>)>,
 ) -> Result<Config, Problems> {
-    parse(path, &read(path)?, env)
+    let mut config = parse(path, &read(path)?, env)?;
+    for tls in [&mut config.listen.tls, &mut config.admin.tls] {
+        *tls = tls.within(folder(path));
+    }
+    Ok(config)
 }
 
-/// As [`load`], with the file's content given. `path` is only named.
+/// As [`load`], with the file's content given. `path` is only named, and files stay relative to its folder.
 ///
 /// # Errors
 /// As [`load`].

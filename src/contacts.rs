@@ -8,15 +8,22 @@ pub mod compress;
 pub mod copies;
 pub mod directives;
 pub mod etag;
+pub mod follow;
+pub mod gap;
 pub mod ids;
 pub mod limits;
+pub mod lines;
 pub mod list;
 pub mod page;
+pub mod patience;
 pub mod request;
 pub mod scope;
 pub mod slice;
 pub mod spent;
+pub mod trail;
+pub mod verdict;
 pub mod walk;
+pub mod walking;
 
 #[cfg(test)]
 pub(crate) mod testing;

@@ -7,14 +7,18 @@ use http::request::Parts;
 
 use self::caller::Asker;
 use crate::{
-    contacts::{list::List, page::Page, request::RequestId},
+    contacts::{follow::Told, list::List, page::Page, request::RequestId},
     served::{Answer, Served},
 };
 
 pub mod body;
 pub mod caller;
 pub mod key;
+pub mod limit;
+mod lines;
 pub mod local;
+mod prefer;
+pub mod rescue;
 pub mod respond;
 pub mod route;
 pub mod server;
@@ -37,6 +41,8 @@ pub struct Inbound {
 pub enum Reply {
     Page(Answer<Page>),
     List(Answer<List>),
+    /// A list, one contact on each line.
+    Lines(Told),
     /// Something of the gateway's own, with its media type.
     Text(&'static str, Bytes),
 }
@@ -66,7 +72,7 @@ impl Reply {
     pub fn resource(&self) -> Resource {
         match self {
             Self::Page(_) => Resource::Page,
-            Self::List(_) => Resource::List,
+            Self::List(_) | Self::Lines(_) => Resource::List,
             Self::Text(..) => Resource::Other,
         }
     }
@@ -74,7 +80,8 @@ impl Reply {
     pub fn served(&self) -> Option<Served> {
         match self {
             Self::Page(answer) => Some(answer.served),
-            Self::List(answer) => Some(answer.served),
+            Self::List(answer) | Self::Lines(Told::Kept(answer)) => Some(answer.served),
+            Self::Lines(Told::Running(running)) => Some(running.served()),
             Self::Text(..) => None,
         }
     }

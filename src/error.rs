@@ -130,6 +130,17 @@ struct Inner {
     unsent: bool,
     host_is_well: bool,
     allow: Option<&'static str>,
+    underway: Option<Underway>,
+}
+
+/// How far what was asked for is, that is not there yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Underway {
+    pub pages_done: usize,
+    /// `None` before the first page has told it.
+    pub pages_needed: Option<usize>,
+    /// Until it is there; before the first page, at the least.
+    pub estimate: Duration,
 }
 
 /// What every stage returns.
@@ -148,6 +159,7 @@ impl Error {
                 unsent: false,
                 host_is_well: false,
                 allow: None,
+                underway: None,
             }),
             served: None,
         }
@@ -178,6 +190,13 @@ impl Error {
     #[must_use]
     pub fn allowing(mut self, methods: &'static str) -> Self {
         Arc::make_mut(&mut self.inner).allow = Some(methods);
+        self
+    }
+
+    /// Adds how far it is.
+    #[must_use]
+    pub fn underway(mut self, underway: Underway) -> Self {
+        Arc::make_mut(&mut self.inner).underway = Some(underway);
         self
     }
 
@@ -230,6 +249,11 @@ impl Error {
     /// The methods that would have been answered, where they are not GET and HEAD.
     pub fn allows(&self) -> Option<&'static str> {
         self.inner.allow
+    }
+
+    /// How far it is, where it goes on.
+    pub fn is_underway(&self) -> Option<Underway> {
+        self.inner.underway
     }
 
     /// Whether the host answers, if not with what was asked for.

@@ -1,11 +1,12 @@
 //! A caching reverse proxy in front of Kore.ai's contacts API, as a tower service stack.
 //!
 //! ```text
-//! caller ──HTTP──> edge      server ─> trace ─> respond ─> local ─> caller ─> route
-//!                                                                               │  Request<PageKey> | Request<ListKey>
-//!                  contacts  slice ─> compress ─> cache of pages ───────────────┤
-//!                                     compress ─> cache of lists ─> walk ───────┤
-//!                                                                               │  Fetch<PageKey>
+//! caller ──HTTP──> edge      server ─> trace ─> respond ─> rescue ─> local ─> caller ─> limit ─> route
+//!                                                                                                  │  Request<PageKey> | Request<ListKey>
+//!                  contacts  slice ─> compress ─> cache of pages ──────────────────────────────────┤
+//!                                     compress ─┬> cache of lists ─> walk ─────────────────────────┤
+//!                                     follow ───┘   (what is too large: a stream)                   │
+//!                                                                                                  │  Fetch<PageKey>
 //!                  upstream      retry ─> gate ─> breaker ─> budget ─> fetch ─> token ─> client ──> Kore.ai
 //! ```
 //!
@@ -14,17 +15,17 @@
 //!
 //! | Where | What |
 //! | --- | --- |
-//! | [`edge`] | speaks HTTP to callers: [`server`](edge::server) and its [`workers`](edge::workers), [`trace`](edge::trace), [`respond`](edge::respond), [`local`](edge::local), [`caller`](edge::caller) and their [`key`](edge::key)s, [`route`](edge::route) |
-//! | [`contacts`] | the domain: [`collection`](contacts::collection), [`page`](contacts::page), [`list`](contacts::list), the [`cache`](contacts::cache) of both, the [`walk`](contacts::walk) that merges, the [`slice`](contacts::slice) that cuts, the copies that [`compress`](contacts::compress) makes smaller |
+//! | [`edge`] | speaks HTTP to callers: [`server`](edge::server) and its [`workers`](edge::workers), [`trace`](edge::trace), [`respond`](edge::respond), [`rescue`](edge::rescue), [`local`](edge::local), [`caller`](edge::caller) and their [`key`](edge::key)s, [`limit`](edge::limit), [`route`](edge::route) |
+//! | [`contacts`] | the domain: [`collection`](contacts::collection), [`page`](contacts::page), [`list`](contacts::list), the [`cache`](contacts::cache) of both, the [`walk`](contacts::walk) that merges and the [`patience`](contacts::patience) of who waits for it, those who [`follow`](contacts::follow) it as [`lines`](contacts::lines), the [`slice`](contacts::slice) that cuts, the copies that [`compress`](contacts::compress) makes smaller |
 //! | [`upstream`] | speaks HTTP to Kore.ai: [`retry`](upstream::retry), [`gate`](upstream::token::gate), [`breaker`](upstream::breaker), [`budget`](upstream::budget), [`fetch`](upstream::fetch), [`token`](upstream::token), [`client`](upstream::client) |
 //! | [`admin`] | the second listener: health, metrics, operators' questions, and the [`guard`](admin::guard) before them |
 //! | [`simulator`] | plays Kore.ai: for `demo`, for tests, for benchmarks |
 //! | [`cli`], [`config`], [`telemetry`] | from arguments, files and environment to a running process |
-//! | [`error`], [`served`], [`service`], [`metrics`], [`minute`] | vocabulary: imported by all, imports no stage |
+//! | [`error`], [`served`], [`service`], [`metrics`], [`identity`], [`minute`], [`panics`] | vocabulary: imported by all, imports no stage |
 //!
 //! A stage is one file: why, types, service, tests. It knows the vocabulary and its own children; `edge` and `upstream`
 //! never import each other, `contacts` imports neither. Decisions are pure functions that take `now`
-//! ([`cache::entry`](contacts::cache::entry), [`walk::plan`](contacts::walk::plan)), and the I/O is around them.
+//! ([`cache::entry`](contacts::cache::entry), [`walk::plan`](contacts::walk::plan), the budget's window and forecast), and the I/O is around them.
 //! What waits or holds has a bound: in the `Config` of its module, or as a constant beside it.
 
 pub mod admin;
@@ -34,8 +35,10 @@ pub mod config;
 pub mod contacts;
 pub mod edge;
 pub mod error;
+pub mod identity;
 pub mod metrics;
 pub mod minute;
+pub mod panics;
 pub mod served;
 pub mod service;
 pub mod simulator;

@@ -4,8 +4,8 @@
 //! the app is built, so that counting on a request's way is one atomic addition.
 
 use prometheus::{
-    Encoder, HistogramOpts, HistogramVec, IntCounterVec, IntGaugeVec, Opts, TextEncoder,
-    core::Collector,
+    Encoder, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGaugeVec, Opts,
+    TextEncoder, core::Collector,
 };
 
 pub use prometheus::{Error, Result};
@@ -45,6 +45,11 @@ impl Registry {
 
     pub fn gauge(&self, name: &str, help: &str, labels: &[&str]) -> Result<IntGaugeVec> {
         self.keep(IntGaugeVec::new(Opts::new(name, help), labels)?)
+    }
+
+    /// One that is counted elsewhere, for the whole process.
+    pub fn show(&self, counter: &IntCounter) -> Result<()> {
+        self.keep(counter.clone()).map(drop)
     }
 
     /// A histogram of seconds.

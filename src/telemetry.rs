@@ -11,6 +11,8 @@ use tracing_subscriber::{
     util::{SubscriberInitExt, TryInitError},
 };
 
+use crate::panics;
+
 /// What access lines are filtered by.
 pub const ACCESS: &str = "access";
 
@@ -61,6 +63,7 @@ impl Default for Config {
 /// # Errors
 /// If something else in the process has begun to collect events.
 pub fn start(config: &Config) -> Result<(), TryInitError> {
+    panics::log();
     let level = match config.level {
         Level::Error => LevelFilter::ERROR,
         Level::Warn => LevelFilter::WARN,

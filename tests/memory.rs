@@ -35,13 +35,20 @@ use contacts_gateway::{
         directives::Directives,
         etag::ETag,
         ids::{AccountId, ClientId, StreamId},
-        list::{List, ListKey, Verdict, Walked},
-        page::{Page, PageKey, Record, Window, envelope::Envelope},
+        lines::Line,
+        list::{List, ListKey, Walked},
+        page::{Page, PageKey, Record, Window, contact::Tenant, decode::Asked, envelope::Envelope},
         request::{Class, Coding, Fetch, Request, RequestId, Terms},
+        verdict::{Checks, Handling, Verdict},
+        walk::{
+            self,
+            stream::{self, Streams},
+        },
     },
     error::Error,
     metrics::Registry,
 };
+use futures_util::StreamExt;
 use tokio::{runtime, time::Instant};
 use tower::{ServiceBuilder, ServiceExt, service_fn};
 
@@ -238,6 +245,9 @@ fn wanting_gzip(number: u64) -> Request<PageKey> {
             class: Class::Interactive,
             directives: Directives::default(),
             coding: Coding::Gzip,
+            handling: Handling::Default,
+            respond_async: false,
+            in_pieces: false,
             id: RequestId::number(0, number),
         },
     }
@@ -324,7 +334,7 @@ fn a_flood_of_lists() {
                 no_store: false,
             };
             let template = Envelope::read(envelope).unwrap().template();
-            let list = List::splice(parts, template, Verdict::Verified, walked);
+            let list = List::splice(parts, template, Verdict::Verified(Checks::Seam), walked);
             let collection = collection(number);
             let key = ListKey {
                 epoch: collection.epoch(),
@@ -334,5 +344,85 @@ fn a_flood_of_lists() {
             store.put(key, entry);
         }
         assert_within(&registry);
+    });
+}
+
+/// A million contacts of 70 bytes, in pages that are written when they are asked for.
+const CONTACTS: u64 = 1_000_000;
+
+async fn page_of_contacts(fetch: Fetch<PageKey>) -> Result<Page, Error> {
+    let Window { skip, limit } = fetch.key.window;
+    let end = (skip + u64::from(limit)).min(CONTACTS);
+    let records: Vec<_> = (skip..end)
+        .map(|number| format!(r#"{{"id":"{number:024x}","fullName":"Someone {number:020}"}}"#))
+        .collect();
+    let (results, more) = (records.join(","), end < CONTACTS);
+    let body = format!(
+        r#"{{"results":[{results}],"skip":{skip},"limit":{limit},"hasMore":{more},"totalResults":{CONTACTS}}}"#
+    );
+    let tenant = Tenant {
+        account: "65f7d49a5dd06e2cefa00000",
+        stream: "st-1",
+    };
+    let asked = Asked {
+        window: Window { skip, limit },
+        pages: false,
+        tenant,
+    };
+    Page::decode(body.into(), asked, Instant::now())
+}
+
+/// Catches a list that is held although it is only sent, and ids that are kept as they are. The promise is 64 MiB.
+#[test]
+fn a_million_contacts_as_lines() {
+    alone("a_million_contacts_as_lines", || {
+        let registry = Registry::new().unwrap();
+        let config = walk::Config {
+            page_limit_max: 1_000,
+            ..walk::Config::default()
+        };
+        let metrics = stream::Metrics::new(&registry).unwrap();
+        let streams = Streams::new(config, false, metrics, service_fn(page_of_contacts));
+        let runtime = runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .enable_time()
+            .build()
+            .unwrap();
+        let collection = collection(1);
+        let request = Request {
+            key: ListKey {
+                epoch: collection.epoch(),
+                collection,
+            },
+            terms: wanting_gzip(0).terms,
+        };
+        runtime.block_on(async {
+            let before = status("VmRSS");
+            let mut lines = streams.open(request).unwrap().lines;
+            let (mut contacts, mut bytes, mut end) = (0, 0, None);
+            while let Some(line) = lines.next().await {
+                match line.unwrap() {
+                    Line::Contacts(run) => {
+                        contacts += run.at.len() as u64;
+                        bytes += run.at.iter().map(|at| at.len() as u64).sum::<u64>();
+                    }
+                    Line::Progress(_) => {}
+                    Line::End(ending) => end = Some(ending),
+                }
+            }
+            assert_eq!(contacts, CONTACTS);
+            let end = end.unwrap();
+            assert_eq!(end.verdict, Verdict::Verified(Checks::Seam));
+            assert_eq!(end.records, CONTACTS);
+            let grown = status("VmHWM") - before;
+            println!(
+                "{contacts} contacts of {:.0} MiB: {:.1} MiB more at the peak",
+                bytes as f64 / MIB as f64,
+                grown as f64 / MIB as f64,
+            );
+            assert!(grown < 64 * MIB, "{grown}");
+            // Or something else was measured.
+            assert!(grown > 8 * MIB, "{grown}");
+        });
     });
 }

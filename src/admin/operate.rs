@@ -10,6 +10,7 @@ use crate::{
         account::Account,
         cache::explanation::{Explanation, HeldCopy},
         copies::{Copies, Count, Purge, Subject},
+        follow::LinesRequest,
         page::{PageKey, Window},
     },
     edge::{
@@ -60,7 +61,7 @@ impl Operate {
                 });
                 (document, self.copies.explain_page(&request, now))
             }
-            Resolved::List(request) => {
+            Resolved::List(request) | Resolved::Lines(LinesRequest { list: request, .. }) => {
                 let (collection, epoch) = (&request.key.collection, request.key.epoch);
                 let document = json!({
                     "key": {

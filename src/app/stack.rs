@@ -13,6 +13,7 @@ use crate::{
         list::ListKey,
         page::{Page, PageKey, Window},
         request::{Class, Fetch, Request, Urgency},
+        spent::Phase,
         testing,
     },
     error::{Error, Result},
@@ -35,7 +36,10 @@ type Fault = Box<dyn FnMut(&PageKey) -> Option<Error> + Send>;
 /// Upstream, and what it saw.
 #[derive(Default)]
 pub(super) struct Upstream {
+    contacts: u64,
     fault: Mutex<Option<Fault>>,
+    /// How much longer each call takes, so that no two end together.
+    stagger: Mutex<Duration>,
     pub(super) calls: Mutex<Vec<Call>>,
 }
 
@@ -58,6 +62,11 @@ impl Upstream {
         *self.fault.lock().unwrap() = None;
     }
 
+    /// Has each call of a few take longer by so much than the one before it.
+    pub(super) fn stagger(&self, by: Duration) {
+        *self.stagger.lock().unwrap() = by;
+    }
+
     /// How many calls it saw.
     pub(super) fn seen(&self) -> usize {
         self.calls.lock().unwrap().len()
@@ -70,14 +79,18 @@ impl Upstream {
             fault.as_mut().and_then(|fault| fault(&fetch.key))
         };
         let Window { skip, limit } = fetch.key.window;
+        let spent = fetch.spent.clone();
         self.calls.lock().unwrap().push(Call {
             at,
             key: fetch.key,
             flight: fetch.urgency,
             succeeded: error.is_none(),
         });
-        time::sleep(CALL).await;
-        error.map_or_else(|| Ok(testing::page(skip, limit, CONTACTS, at)), Err)
+        let place = self.seen() as u32 % 10;
+        let took = CALL + place * *self.stagger.lock().unwrap();
+        time::sleep(took).await;
+        spent.add(Phase::Upstream, took);
+        error.map_or_else(|| Ok(testing::page(skip, limit, self.contacts, at)), Err)
     }
 }
 
@@ -85,14 +98,18 @@ impl Upstream {
 pub(super) struct Stack {
     pub(super) upstream: Arc<Upstream>,
     accounts: Accounts,
-    calls_per_minute: Vec<u32>,
-    budget: budget::Config,
+    budgets: Arc<Budgets>,
     registry: Registry,
 }
 
 impl Stack {
     /// Accounts with so many calls a minute each.
     pub(super) fn new(accounts: &[(&str, u32)], budget: &budget::Config) -> Self {
+        Self::of(accounts, budget, CONTACTS)
+    }
+
+    /// The same, with so many contacts in each stream.
+    pub(super) fn of(accounts: &[(&str, u32)], budget: &budget::Config, contacts: u64) -> Self {
         let configured: Vec<_> = accounts
             .iter()
             .map(|(name, _)| account::Config {
@@ -102,12 +119,24 @@ impl Stack {
                 ..account::Config::default()
             })
             .collect();
+        let registry = Registry::new().unwrap();
+        let calls = accounts.iter().map(|(_, calls)| *calls);
+        let accounts = Accounts::new(&configured).unwrap();
+        let budgets = Budgets::new(
+            accounts.iter().zip(calls),
+            budget,
+            walk::Config::default().refresh_share,
+            &budget::Metrics::new(&registry).unwrap(),
+            Instant::now(),
+        );
         Self {
-            upstream: Arc::default(),
-            accounts: Accounts::new(&configured).unwrap(),
-            calls_per_minute: accounts.iter().map(|(_, calls)| *calls).collect(),
-            budget: budget.clone(),
-            registry: Registry::new().unwrap(),
+            upstream: Arc::new(Upstream {
+                contacts,
+                ..Upstream::default()
+            }),
+            accounts,
+            budgets: Arc::new(budgets),
+            registry,
         }
     }
 
@@ -130,14 +159,8 @@ impl Stack {
         }
     }
 
-    /// All below the caches. Once for each stack: its budgets are here.
+    /// All below the caches.
     pub(super) fn below(&self) -> impl FetchPage + use<> {
-        let budgets = Budgets::new(
-            self.accounts.iter().zip(self.calls_per_minute.clone()),
-            &self.budget,
-            &budget::Metrics::new(&self.registry).unwrap(),
-            Instant::now(),
-        );
         let upstream = self.upstream.clone();
         let attempts = service_fn(move |fetch: Fetch<PageKey>| {
             let upstream = upstream.clone();
@@ -156,9 +179,12 @@ impl Stack {
             &token::Metrics::new(&self.registry).unwrap(),
         ));
         let Self {
-            accounts, registry, ..
+            accounts,
+            budgets,
+            registry,
+            ..
         } = self;
-        sparingly(attempts, accounts, &credentials, budgets, registry).unwrap()
+        sparingly(attempts, accounts, &credentials, budgets.clone(), registry).unwrap()
     }
 
     /// The pages' cache.
@@ -181,13 +207,23 @@ impl Stack {
         lifetime: Lifetime,
         below: S,
     ) -> impl ServeList + use<S> {
+        self.lists_of(walk::Config::default(), lifetime, below)
+    }
+
+    /// The same, with a walk that is told otherwise.
+    pub(super) fn lists_of<S: FetchPage>(
+        &self,
+        config: walk::Config,
+        lifetime: Lifetime,
+        below: S,
+    ) -> impl ServeList + use<S> {
         let metrics = testing::metrics("lists");
         let held = store::Lists::new(1 << 30, metrics.clone());
         let held = Arc::new(cache::Held::new(Arc::new(held)));
         let walks = walk::Metrics::new(&Registry::new().unwrap()).unwrap();
         ServiceBuilder::new()
             .layer(cache::layer(held, forced(), lifetime, dice, metrics))
-            .layer(walk::layer(walk::Config::default(), false, walks))
+            .layer(walk::layer(config, false, self.budgets.clone(), walks))
             .service(below)
     }
 }

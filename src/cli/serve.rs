@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::Failure;
-use crate::{app::App, config, telemetry, upstream::token::Secrets};
+use crate::{app::App, config, edge::server::tls, telemetry, upstream::token::Secrets};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -38,8 +38,14 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
     let (traffic, admin) = (app.traffic, app.admin);
     let _ = writeln!(
         io::stdout(),
-        "callers on http://{traffic}, operators on http://{admin}"
+        "callers on {}://{traffic}, operators on {}://{admin}",
+        scheme(&config.listen.tls),
+        scheme(&config.admin.tls),
     );
     app.run(super::stopped()).await;
     Ok(())
+}
+
+fn scheme(tls: &tls::Config) -> &'static str {
+    if tls.is_on() { "https" } else { "http" }
 }

@@ -171,6 +171,13 @@ fn find_secrets(config: &Config, folder: &Path, env: &Variables, findings: &mut 
         .iter()
         .map(|raw| raw.key.clone())
         .collect();
+    for (section, tls) in [("listen", &config.listen.tls), ("admin", &config.admin.tls)] {
+        let key = format!("{section}.tls.certificate_file");
+        let good = tls.is_on() && !broken.contains(&key) && !findings.is_spoilt(&key);
+        if let Some(Err(problem)) = good.then(|| tls.within(folder).read()) {
+            findings.report(findings.place(&key), &key, Fault::Certificate(problem));
+        }
+    }
     if let Some(source) = secret_header(&config.token, folder, env) {
         let in_file = matches!(source, Source::File(_));
         let name = if in_file { "file" } else { "env" };

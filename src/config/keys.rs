@@ -346,6 +346,8 @@ mod tests {
                 line.contains("_timeout ")
                     || line.contains("fresh_for ")
                     || line.contains("stale_for ")
+                    || line.starts_with("merge.walk_max ")
+                    || line.starts_with("merge.wait_max ")
                     || ["lifetime", "backdate", "secret_poll"]
                         .iter()
                         .any(|key| line.starts_with(&format!("token.{key} "))),

@@ -3,7 +3,7 @@
 use std::{fmt, io, path::PathBuf};
 
 use super::excerpt::Excerpt;
-use crate::upstream::secret::SecretProblem;
+use crate::{edge::server::tls::TlsProblem, upstream::secret::SecretProblem};
 
 /// Problems that are shown; the rest is only counted.
 const SHOWN_MAX: usize = 50;
@@ -70,6 +70,8 @@ pub(crate) enum Fault {
     Duplicate { message: String, line: usize },
     #[error("{0}")]
     Secret(#[source] SecretProblem),
+    #[error("{0}")]
+    Certificate(#[source] TlsProblem),
     /// Should not happen: everything serde refuses was judged before.
     #[error("does not fit")]
     Refused,

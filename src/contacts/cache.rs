@@ -14,10 +14,10 @@ use std::{
 use bytesize::ByteSize;
 use futures_util::{
     FutureExt,
-    future::{BoxFuture, Either, Ready, ready},
+    future::{BoxFuture, Either, Ready, pending, ready},
 };
 use serde::{Deserialize, Serialize};
-use tokio::time::Instant;
+use tokio::{select, time::Instant};
 use tower::{Layer, Service, ServiceExt, layer::layer_fn};
 use tracing::{Instrument, Span, debug, info_span, warn};
 
@@ -36,7 +36,8 @@ use super::{
     collection::Collection,
     directives::Directives,
     ids::Epoch,
-    request::{Class, Fetch, Request},
+    request::{Class, Fetch, Request, Terms},
+    verdict::Handling,
 };
 use crate::{
     error::{Error, Kind, Result},
@@ -125,6 +126,18 @@ pub trait Key: Clone + Eq + Hash + fmt::Debug + Send + Sync + 'static {
 
     /// The generation of copies that it is about.
     fn epoch(&self) -> Epoch;
+
+    /// Ends when it is known that what is fetched will not be there before a request's deadline, with what to tell it.
+    /// Most fetches do not know how long they take.
+    fn outlasted(&self, terms: &Terms) -> impl Future<Output = Error> + Send {
+        let _ = terms;
+        pending()
+    }
+
+    /// What to tell a request at its deadline, if there is more to say than that upstream did not answer.
+    fn overdue(&self) -> Option<Error> {
+        None
+    }
 }
 
 /// The stage. Clones share everything and cost one reference, since each request has one.
@@ -182,6 +195,7 @@ where
         let now = Instant::now();
         let copy = shared.held.store.get(&request.key);
         let standing = copy.as_ref().map(|copy| copy.standing(now));
+        let handling = request.terms.handling;
         let at_once = |outcome| Either::Left(ready(outcome));
         match (decide(standing.as_ref(), &request.terms.directives), copy) {
             (Decision::Serve, Some(copy)) => {
@@ -189,12 +203,12 @@ where
                     true => Served::Hit,
                     false => Served::Stale(shared.held.resting.last(&request.key)),
                 };
-                at_once(Ok(shared.answer(copy, served, now)))
+                at_once(shared.answer(copy, served, now, handling))
             }
             (Decision::Revalidate, Some(copy)) => {
                 let failure = shared.held.resting.last(&request.key);
                 shared.clone().revalidate(request, now);
-                at_once(Ok(shared.answer(copy, Served::Stale(failure), now)))
+                at_once(shared.answer(copy, Served::Stale(failure), now, handling))
             }
             (Decision::Fetch { forward, fallback }, copy) => {
                 let fallback = copy.clone().filter(|_| fallback);
@@ -205,26 +219,28 @@ where
                 };
                 if let Some(error) = shared.held.resting.of(&request.key, now) {
                     let served = Served::Fetched(forward);
-                    return at_once(shared.fall_back(error, fallback, served, now));
+                    return at_once(shared.fall_back(error, fallback, served, now, handling));
                 }
+                let (key, terms) = (request.key.clone(), request.terms.clone());
                 let boarded = match shared.held.unkept.holds(&request.key, now) {
                     true => Boarded::Leader(shared.alone(request)),
                     false => shared.board(request, refused, now),
                 };
                 let (waiter, served) = match boarded {
                     Boarded::Landed(copy, served) => {
-                        return at_once(Ok(shared.answer(copy, served, now)));
+                        return at_once(shared.answer(copy, served, now, handling));
                     }
                     Boarded::Leader(waiter) => (waiter, Served::Fetched(forward)),
                     Boarded::Joined(waiter) => (waiter, Served::Joined(forward)),
                 };
                 let shared = shared.clone();
                 let wait = async move {
-                    let outcome = waiter.wait().await;
+                    let outcome = patiently(waiter, &key, &terms).await;
                     let now = Instant::now();
-                    match outcome {
-                        Ok(copy) => Ok(shared.answer(copy, served, now)),
-                        Err(error) => shared.fall_back(error, fallback, served, now),
+                    let good = |copy: Arc<Entry<T::Value>>| copy.good_for(handling).map(|()| copy);
+                    match outcome.and_then(good) {
+                        Ok(copy) => shared.answer(copy, served, now, handling),
+                        Err(error) => shared.fall_back(error, fallback, served, now, handling),
                     }
                 };
                 Either::Right(wait.boxed())
@@ -241,9 +257,17 @@ where
 }
 
 impl<T: Store, S> Shared<T, S> {
-    fn answer(&self, copy: Arc<Entry<T::Value>>, served: Served, now: Instant) -> Answer<T::Value> {
+    /// What a copy comes to for one caller.
+    fn answer(
+        &self,
+        copy: Arc<Entry<T::Value>>,
+        served: Served,
+        now: Instant,
+        handling: Handling,
+    ) -> Result<Answer<T::Value>> {
         self.metrics.count(served);
-        Answer::new(copy, served, now)
+        copy.good_for(handling)?;
+        Ok(Answer::new(copy, served, now))
     }
 
     /// What a failure comes to for one caller: the copy after all, where it allows that, or the error.
@@ -253,15 +277,17 @@ impl<T: Store, S> Shared<T, S> {
         copy: Option<Arc<Entry<T::Value>>>,
         served: Served,
         now: Instant,
+        handling: Handling,
     ) -> Result<Answer<T::Value>> {
         // Time goes on while one waits, and purges happen.
         let copy = copy.filter(|copy| {
             !ends_the_copy(error.kind())
                 && copy.is_current()
                 && copy.freshness(now) != Freshness::Expired
+                && copy.good_for(handling).is_ok()
         });
         match copy {
-            Some(copy) => Ok(self.answer(copy, Served::Stale(Some(error.kind())), now)),
+            Some(copy) => self.answer(copy, Served::Stale(Some(error.kind())), now, handling),
             None => {
                 self.metrics.count(served);
                 Err(error.served(served))
@@ -355,9 +381,16 @@ where
                         "answered and kept, although contacts in it say that they are another account's or stream's"
                     );
                 }
+                match value.good_for(Handling::Default) {
+                    Ok(()) => self.held.resting.succeeded(&key),
+                    // For nearly all who wait it is a failure, so it is remembered as one.
+                    Err(error) => {
+                        warn!(code = error.kind().code(), "{}", error.detail());
+                        self.held.resting.failed(key.clone(), &error, now);
+                    }
+                }
                 let mut copy = Entry::new(value, &key, now, self.lifetime, (self.chance)());
                 copy.timing = spent.timing();
-                self.held.resting.succeeded(&key);
                 let unkept = copy.no_store() && !T::Value::IS_DEAR;
                 self.held.unkept.learn(&key, unkept, now);
                 Ok(Arc::new(copy))
@@ -381,6 +414,20 @@ where
                 Err(error)
             }
         }
+    }
+}
+
+/// A flight's outcome, or what is told to a request that does not live to see it.
+async fn patiently<K: Key, V>(waiter: Waiter<V>, key: &K, terms: &Terms) -> flight::Outcome<V> {
+    select! {
+        biased;
+        outcome = waiter.wait() => match outcome {
+            Err(error) if error.kind() == Kind::UpstreamTimeout && Instant::now() >= terms.deadline => {
+                Err(key.overdue().unwrap_or(error))
+            }
+            outcome => outcome,
+        },
+        error = key.outlasted(terms) => Err(error),
     }
 }
 

@@ -11,10 +11,12 @@ use arc_swap::{ArcSwapOption, Guard};
 use super::{
     account::Account,
     cache::entry::{Entry, block},
+    gap::Gap,
     ids::{Epoch, StreamId},
     limits::Limits,
     list::List,
     scope::Scope,
+    walking::Current,
 };
 
 /// A collection, and what has been learned about it. Two are equal if account, credential and stream are.
@@ -27,6 +29,10 @@ pub struct Collection {
     hash: u64,
     /// How large a page upstream gives.
     pub limits: Limits,
+    /// By how much upstream's total is known to be off.
+    pub gap: Gap,
+    /// The walk that reads its list right now.
+    pub walking: Current,
     /// The merged list that is held right now.
     list: ArcSwapOption<Entry<List>>,
 }
@@ -41,6 +47,8 @@ impl Collection {
             stream,
             hash,
             limits: Limits::default(),
+            gap: Gap::default(),
+            walking: Current::default(),
             list: ArcSwapOption::empty(),
         }
     }
@@ -173,6 +181,8 @@ mod tests {
             scope: Arc::default(),
             hash: 7,
             limits: Limits::default(),
+            gap: Gap::default(),
+            walking: Current::default(),
             list: ArcSwapOption::empty(),
         };
         let (epoch, window) = (Epoch::begin(), Window { skip: 0, limit: 10 });

@@ -1,8 +1,31 @@
 //! How large a page upstream gives of a collection: not documented, so learned from what it echoes.
+//!
+//! A larger `limit` than upstream gives is usually cut down, and its echo says so: that costs nothing, so a walk asks for
+//! the most each time. Where it is refused instead, what was answered in its place is remembered for an hour. Then the
+//! most is tried again, since a refusal may have been about something else.
 
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::{
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
+};
 
-use super::page::{Page, Window};
+use tokio::time::Instant;
+
+use super::page::{LIMIT_DEFAULT, Page, Window};
+
+/// How long a refusal is believed.
+const REFUSED_FOR: Duration = Duration::from_secs(3600);
+
+/// What is tried in place of a `limit` that was refused, largest first: sizes that servers are known to stop at.
+const SMALLER: [u32; 2] = [50, LIMIT_DEFAULT];
+
+/// The next smaller `limit` to try after a refusal; `None` if there is none.
+pub fn smaller(limit: u32) -> Option<u32> {
+    SMALLER.into_iter().find(|smaller| *smaller < limit)
+}
 
 /// What is known about the largest `limit`, in records.
 #[derive(Debug, Default)]
@@ -11,6 +34,8 @@ pub struct Limits {
     clamp: AtomicU32,
     /// The largest `limit` that was echoed.
     applied: AtomicU32,
+    /// What was answered in place of a `limit` that was refused, and until when that is believed.
+    refused: Mutex<Option<(u32, Instant)>>,
 }
 
 impl Limits {
@@ -35,21 +60,29 @@ impl Limits {
         }
     }
 
-    /// Learns that upstream refused a larger `limit` and answered this one.
-    pub fn refuses_above(&self, limit: u32) {
-        self.clamp.store(limit, Ordering::Relaxed);
-    }
-
-    /// The `limit` to ask for when as many records as possible are wanted, but not more than `most`.
-    pub fn largest(&self, most: u32) -> u32 {
-        match self.clamp.load(Ordering::Relaxed) {
-            0 => most,
-            clamp => clamp.min(most),
+    /// Learns that upstream refused one `limit` and answered a smaller one.
+    pub fn refuses(&self, refused: u32, answered: u32, now: Instant) {
+        // What it has applied before, it refused for another reason, or has just changed its mind. Until that is known,
+        // each walk tries.
+        if !self.has_applied(refused) {
+            *self.refused() = Some((answered, now + REFUSED_FOR));
         }
     }
 
-    /// Whether upstream has already applied as large a `limit`, so that refusing it now means something else.
-    pub fn has_applied(&self, limit: u32) -> bool {
+    /// The `limit` to ask for when as many records as possible are wanted, but not more than `most`.
+    pub fn largest(&self, most: u32, now: Instant) -> u32 {
+        match *self.refused() {
+            Some((answered, until)) if now < until => answered.min(most),
+            _ => most,
+        }
+    }
+
+    fn refused(&self) -> std::sync::MutexGuard<'_, Option<(u32, Instant)>> {
+        self.refused.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether upstream has already applied as large a `limit`.
+    fn has_applied(&self, limit: u32) -> bool {
         limit <= self.applied.load(Ordering::Relaxed)
     }
 
@@ -79,20 +112,18 @@ mod tests {
     #[test]
     fn a_clamp_holds_until_upstream_gives_more() {
         let limits = Limits::default();
-        assert_eq!((limits.largest(100), limits.echo_of(100)), (100, None));
+        assert_eq!(limits.echo_of(100), None);
         limits.learn(ASKED, &page(20, 1000));
         assert_eq!(
-            (limits.largest(100), limits.echo_of(100), limits.echo_of(7)),
-            (20, Some(20), Some(7))
+            (limits.echo_of(100), limits.echo_of(7)),
+            (Some(20), Some(7))
         );
+        // To be cut down costs nothing.
+        assert_eq!(limits.largest(100, Instant::now()), 100);
         limits.learn(ASKED, &page(250, 1000));
         assert_eq!(
-            (
-                limits.largest(300),
-                limits.echo_of(250),
-                limits.echo_of(251)
-            ),
-            (300, Some(250), None)
+            (limits.echo_of(250), limits.echo_of(251)),
+            (Some(250), None)
         );
     }
 
@@ -105,7 +136,7 @@ mod tests {
         let mut empty = page(1, 1000);
         empty.records = Box::default();
         limits.learn(ASKED, &empty);
-        assert_eq!(limits.largest(100), 100);
+        assert_eq!(limits.echo_of(100), None);
     }
 
     #[test]
@@ -125,19 +156,34 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_is_believed_unless_it_was_once_otherwise() {
-        let limits = Limits::default();
-        assert!(!limits.has_applied(100));
-        limits.refuses_above(10);
-        assert_eq!((limits.largest(100), limits.echo_of(50)), (10, Some(10)));
-        limits.learn(
-            Window {
-                skip: 0,
-                limit: 100,
-            },
-            &testing::decode(&testing::body(0, 100, 1000), 0, 100),
+    fn a_refusal_is_believed_for_an_hour() {
+        let (limits, now) = (Limits::default(), Instant::now());
+        limits.refuses(100, 10, now);
+        let last = now + REFUSED_FOR - Duration::from_nanos(1);
+        assert_eq!(
+            (limits.largest(100, last), limits.largest(5, last)),
+            (10, 5)
         );
-        assert!(limits.has_applied(100));
-        assert_eq!(limits.largest(100), 100);
+        // It says nothing of how upstream cuts down what it does not refuse.
+        assert_eq!(limits.echo_of(50), None);
+        assert_eq!(limits.largest(100, now + REFUSED_FOR), 100);
+    }
+
+    #[test]
+    fn what_was_once_applied_was_refused_for_another_reason() {
+        let (limits, now) = (Limits::default(), Instant::now());
+        limits.learn(ASKED, &page(250, 1000));
+        limits.refuses(250, 10, now);
+        assert_eq!(limits.largest(250, now), 250);
+        limits.refuses(300, 10, now);
+        assert_eq!(limits.largest(300, now), 10);
+    }
+
+    #[test]
+    fn the_size_is_found_in_three_tries() {
+        let tries = |most| std::iter::successors(Some(most), |limit| smaller(*limit));
+        assert!(tries(100).eq([100, 50, 10]));
+        assert!(tries(40).eq([40, 10]));
+        assert!(tries(10).eq([10]));
     }
 }

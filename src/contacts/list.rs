@@ -3,7 +3,11 @@
 //! A list keeps the bodies of the pages it was read from. The document that callers get is those bodies' own records
 //! between a rewritten envelope, and a window is a slice of the same bytes: nothing is parsed or copied together.
 
-use std::{fmt, ops::Range, sync::Arc, time::Duration};
+use std::{
+    ops::Range,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use tokio::time::Instant;
@@ -17,8 +21,13 @@ use super::{
     collection::Collection,
     etag::ETag,
     ids::Epoch,
+    lines::{self, Ending, Run},
     page::{Numbers, Page, Record, Window, envelope::Template, span},
+    patience,
+    request::Terms,
+    verdict::{Handling, Verdict},
 };
+use crate::error::{Error, Result};
 
 /// What a list is looked up by.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -35,40 +44,13 @@ impl Key for ListKey {
     fn epoch(&self) -> Epoch {
         self.epoch
     }
-}
 
-/// What is known about a list's completeness.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
-    /// No record that was there throughout is missing and none is twice, while records that stay keep their order.
-    Verified,
-    /// One walk without overlaps: totals equal, ids unique and as many.
-    Consistent,
-}
-
-impl Verdict {
-    pub const ALL: [Self; 2] = [Self::Verified, Self::Consistent];
-
-    /// The word for it in `Merge-Status`, logs and metrics.
-    pub const fn word(self) -> &'static str {
-        match self {
-            Self::Verified => "verified",
-            Self::Consistent => "consistent",
-        }
+    fn outlasted(&self, terms: &Terms) -> impl Future<Output = Error> + Send {
+        patience::outlasted(self, terms)
     }
 
-    /// What stood in for the guarantee, where there is one.
-    pub const fn checks(self) -> Option<&'static str> {
-        match self {
-            Self::Verified => Some("seam"),
-            Self::Consistent => None,
-        }
-    }
-}
-
-impl fmt::Display for Verdict {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.word())
+    fn overdue(&self) -> Option<Error> {
+        patience::overdue(self)
     }
 }
 
@@ -82,6 +64,8 @@ pub struct List {
     template: Template,
     /// The document, in pieces that are written one after another.
     document: Box<[Bytes]>,
+    /// How long it is as lines, once somebody has wanted to know.
+    lines_length: OnceLock<u64>,
     pub etag: ETag,
     pub verdict: Verdict,
     pub walked: Walked,
@@ -154,6 +138,7 @@ impl List {
             records: places.into(),
             template,
             document,
+            lines_length: OnceLock::new(),
             verdict,
             walked,
         }
@@ -176,6 +161,40 @@ impl List {
     /// The document's length in bytes.
     pub fn document_length(&self) -> u64 {
         self.document.iter().map(|piece| piece.len() as u64).sum()
+    }
+
+    /// A record's bytes, as upstream sent them.
+    pub fn record(&self, place: usize) -> Option<&[u8]> {
+        let Place { page, at } = self.records.get(place)?;
+        Some(&self.pages[*page as usize][span(at)])
+    }
+
+    /// Its records page by page.
+    pub fn runs(&self) -> impl Iterator<Item = Run> {
+        let pages = self.records.chunk_by(|one, next| one.page == next.page);
+        pages.map(|places| Run {
+            body: self.pages[places[0].page as usize].clone(),
+            at: places.iter().map(|place| place.at.clone()).collect(),
+        })
+    }
+
+    /// The length of its records as lines, in bytes. To find out, all of them are looked at once.
+    pub fn lines_length(&self) -> u64 {
+        *self.lines_length.get_or_init(|| {
+            let records = (0..self.len()).filter_map(|place| self.record(place));
+            records.map(|record| lines::length(record) as u64).sum()
+        })
+    }
+
+    /// What is said at the end of its lines. `whole_at` is when it became whole.
+    pub fn ending(&self, whole_at: Instant) -> Ending {
+        Ending {
+            verdict: self.verdict,
+            pages: self.walked.pages,
+            records: self.len() as u64,
+            calls: self.walked.calls,
+            oldest: whole_at.saturating_duration_since(self.walked.oldest),
+        }
     }
 
     /// The page that upstream would answer for a window, made of the list's own records.
@@ -248,6 +267,10 @@ impl Cached for List {
 
     fn fresh_at_least(&self) -> Duration {
         4 * self.walked.took
+    }
+
+    fn good_for(&self, handling: Handling) -> Result<()> {
+        handling.accept(self.verdict)
     }
 }
 

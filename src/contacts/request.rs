@@ -2,7 +2,7 @@
 
 use std::sync::{
     Arc, Mutex, PoisonError,
-    atomic::{AtomicBool, Ordering},
+    atomic::{AtomicBool, AtomicUsize, Ordering},
 };
 
 use bytes::Bytes;
@@ -12,7 +12,7 @@ use tokio::{
     time::Instant,
 };
 
-use super::{directives::Directives, spent::Spent};
+use super::{directives::Directives, spent::Spent, verdict::Handling};
 
 /// What one caller asks for. The key alone decides what is looked up; the terms are never compared or hashed.
 #[derive(Clone, Debug)]
@@ -32,6 +32,12 @@ pub struct Terms {
     pub directives: Directives,
     /// How it would have the content.
     pub coding: Coding,
+    /// Which lists it accepts.
+    pub handling: Handling,
+    /// It need not wait: what it asks for is to be fetched even if nobody does.
+    pub respond_async: bool,
+    /// It takes what it asks for in pieces, as they come, and waits only for the first.
+    pub in_pieces: bool,
     /// What the logs call the request.
     pub id: RequestId,
 }
@@ -73,8 +79,10 @@ pub enum Class {
 #[derive(Debug)]
 pub struct Urgency {
     wanted: Arc<Wanted>,
-    /// A call was made, so that it is worth finishing whoever still waits.
+    /// A call was made, or somebody need not wait, so that it is worth finishing whoever still waits.
     departed: AtomicBool,
+    /// Of its parts, how many have departed.
+    parts_departed: AtomicUsize,
     whole: Option<Arc<Self>>,
 }
 
@@ -91,7 +99,8 @@ impl Urgency {
                 most: Mutex::new((terms.class, terms.deadline)),
                 raised: Notify::new(),
             }),
-            departed: AtomicBool::new(false),
+            departed: AtomicBool::new(terms.respond_async),
+            parts_departed: AtomicUsize::new(0),
             whole: None,
         })
     }
@@ -101,6 +110,7 @@ impl Urgency {
         Arc::new(Self {
             wanted: self.wanted.clone(),
             departed: AtomicBool::new(false),
+            parts_departed: AtomicUsize::new(0),
             whole: Some(self.clone()),
         })
     }
@@ -112,6 +122,8 @@ impl Urgency {
             let mut most = most.lock().unwrap_or_else(PoisonError::into_inner);
             *most = (most.0.max(terms.class), most.1.max(terms.deadline));
         }
+        self.departed
+            .fetch_or(terms.respond_async, Ordering::AcqRel);
         self.wanted.raised.notify_waiters();
     }
 
@@ -131,7 +143,8 @@ impl Urgency {
     }
 
     /// Until when a call may wait for its turn: somebody must still wait for the flight. `None` for one of many, once a
-    /// first one was made: then the flight is worth what they cost together, however long that takes.
+    /// first one was made, or somebody need not wait: then the flight is worth what they cost together, however long that
+    /// takes.
     pub fn patience(&self) -> Option<Instant> {
         match &self.whole {
             Some(whole) if whole.has_departed() => None,
@@ -141,13 +154,25 @@ impl Urgency {
 
     /// A call is about to be made: from now on it is worth finishing, and so is the flight that it is a part of.
     pub fn depart(&self) {
-        self.departed.store(true, Ordering::Release);
+        let again = self.departed.swap(true, Ordering::AcqRel);
         if let Some(whole) = &self.whole {
+            let parts = usize::from(!again);
+            whole.parts_departed.fetch_add(parts, Ordering::AcqRel);
             whole.depart();
         }
     }
 
-    /// Whether a call was made.
+    /// Of its parts, how many have departed, each counted once.
+    pub fn parts_departed(&self) -> usize {
+        self.parts_departed.load(Ordering::Acquire)
+    }
+
+    /// Whether it is that of one call of many.
+    pub fn is_part(&self) -> bool {
+        self.whole.is_some()
+    }
+
+    /// Whether it is worth finishing.
     pub fn has_departed(&self) -> bool {
         self.departed.load(Ordering::Acquire)
     }
@@ -211,6 +236,9 @@ mod tests {
             class,
             directives: Directives::default(),
             coding: Coding::Identity,
+            handling: Handling::Default,
+            respond_async: false,
+            in_pieces: false,
             id: RequestId::number(0, 0),
         };
         let urgency = Urgency::of(&terms(Class::Bulk, 10));
@@ -229,6 +257,9 @@ mod tests {
             class,
             directives: Directives::default(),
             coding: Coding::Identity,
+            handling: Handling::Default,
+            respond_async: false,
+            in_pieces: false,
             id: RequestId::number(0, 0),
         };
         let whole = Urgency::of(&terms(Class::Background));
@@ -237,7 +268,9 @@ mod tests {
         whole.raise(&terms(Class::Bulk));
         assert_eq!(one.class(), Class::Bulk);
         one.depart();
+        one.depart();
         assert!(one.has_departed() && whole.has_departed() && !other.has_departed());
+        assert_eq!(whole.parts_departed(), 1);
         assert_eq!((one.patience(), other.patience()), (None, None));
         // A flight of one call is worth no more than somebody waits for it.
         assert_eq!(whole.patience(), Some(now));

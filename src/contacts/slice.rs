@@ -19,7 +19,7 @@ use super::{
         Metrics, ends_the_copy,
         entry::{Entry, Freshness},
     },
-    list::{List, Verdict},
+    list::List,
     page::{Page, PageKey, Window},
     request::{Coding, Request},
 };
@@ -113,7 +113,7 @@ pub fn source(request: &Request<PageKey>, now: Instant) -> Option<(Arc<Entry<Lis
 fn usable(key: &PageKey, now: Instant) -> Option<(Arc<Entry<List>>, u32)> {
     let list = key.collection.list();
     let list = list.as_ref()?;
-    let usable = list.verdict == Verdict::Verified
+    let usable = list.verdict.is_verified()
         && list.freshness(now) != Freshness::Expired
         && list.is_current();
     // Where it is not known yet how upstream clamps such a limit, it is asked, once.
@@ -140,7 +140,11 @@ mod tests {
 
     use super::*;
     use crate::{
-        contacts::{cache::entry::Lifetime, testing},
+        contacts::{
+            cache::entry::Lifetime,
+            testing,
+            verdict::{Checks, Verdict},
+        },
         error::Kind,
     };
 
@@ -182,13 +186,23 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_list_that_is_only_consistent_is_not_cut() {
+    async fn a_list_that_is_not_verified_is_not_cut() {
         let key = testing::page_key("st-1", 0, 10);
         let now = Instant::now();
-        let mut list = testing::list(35, now);
-        list.verdict = Verdict::Consistent;
-        key.collection.publish(testing::kept(list, now));
-        assert!(ask(&key).await.is_err());
+        key.collection
+            .limits
+            .learn(key.window, &testing::page(0, 10, 35, now));
+        for (verdict, cut) in [
+            (Verdict::Consistent, false),
+            (Verdict::Settled, false),
+            (Verdict::Drifting, false),
+            (Verdict::Verified(Checks::Twice), true),
+        ] {
+            let mut list = testing::list(35, now);
+            list.verdict = verdict;
+            key.collection.publish(testing::kept(list, now));
+            assert_eq!(ask(&key).await.is_ok(), cut, "{verdict}");
+        }
     }
 
     #[tokio::test(start_paused = true)]
@@ -197,7 +211,8 @@ mod tests {
         let now = Instant::now();
         key.collection
             .publish(testing::kept(testing::list(35, now), now));
-        key.collection.limits.refuses_above(20);
+        let clamped = testing::decode(&testing::body(0, 20, 35), 0, 100);
+        key.collection.limits.learn(key.window, &clamped);
         assert_eq!(ask(&key).await.unwrap().copy.body, testing::body(0, 20, 35));
     }
 

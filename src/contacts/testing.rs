@@ -14,11 +14,15 @@ use super::{
     collection::Collection,
     directives::Directives,
     ids::{AccountId, ClientId, StreamId},
-    list::{List, ListKey, Verdict, Walked},
+    list::{List, ListKey, Walked},
     page::{Page, PageKey, Window, contact::Tenant, decode::Asked, envelope::Envelope},
     request::{Class, Coding, Fetch, Request, RequestId, Terms, Urgency},
+    verdict::{Checks, Handling, Verdict},
 };
-use crate::metrics::Registry;
+use crate::{
+    metrics::Registry,
+    service::{Calls, Forecast},
+};
 
 pub(crate) fn account(id: &str) -> Arc<Account> {
     Arc::new(Account::new(
@@ -63,6 +67,9 @@ pub(crate) fn request<K>(key: K) -> Request<K> {
             class: Class::Interactive,
             directives: Directives::default(),
             coding: Coding::Identity,
+            handling: Handling::Default,
+            respond_async: false,
+            in_pieces: false,
             id: RequestId::number(0, 0),
         },
     }
@@ -125,7 +132,12 @@ pub(crate) fn splice(pages: Vec<Page>, oldest: Instant) -> List {
     let parts = pages
         .into_iter()
         .map(|page| (page.body, page.records.into_vec()));
-    List::splice(parts.collect(), template, Verdict::Verified, walked)
+    List::splice(
+        parts.collect(),
+        template,
+        Verdict::Verified(Checks::Seam),
+        walked,
+    )
 }
 
 pub(crate) fn list(records: usize, oldest: Instant) -> List {
@@ -135,6 +147,16 @@ pub(crate) fn list(records: usize, oldest: Instant) -> List {
 
 pub(crate) fn metrics(cache: &str) -> Metrics {
     Families::new(&Registry::new().unwrap()).unwrap().of(cache)
+}
+
+/// The forecast for an account whose calls need not wait.
+#[derive(Debug)]
+pub(crate) struct Unbounded;
+
+impl Forecast for Unbounded {
+    fn ends_at(&self, _: &Collection, _: Class, calls: Calls, now: Instant) -> Instant {
+        now + calls.each * calls.number.div_ceil(calls.width) as u32
+    }
 }
 
 /// What a flight of one waiter fetches.

@@ -1,7 +1,6 @@
-//! The bodies that callers get: always of known length, never copied together.
+//! The bodies that callers get: never copied together, and of known length but for lists that are still being read.
 
 use std::{
-    convert::Infallible,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
@@ -10,6 +9,7 @@ use std::{
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 
+use super::lines::{BrokenOff, Kept, Running};
 use crate::contacts::{cache::entry::Entry, list::List};
 
 /// A response's body.
@@ -23,6 +23,10 @@ pub enum Body {
         next: usize,
         left: u64,
     },
+    /// A list's lines.
+    Lines(Box<Kept>),
+    /// The lines of a list that is still being read.
+    Running(Box<Running>),
 }
 
 impl Body {
@@ -38,12 +42,12 @@ impl Body {
 
 impl http_body::Body for Body {
     type Data = Bytes;
-    type Error = Infallible;
+    type Error = BrokenOff;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
-        _: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
         let data = match &mut *self {
             Self::Empty => None,
             Self::Whole(bytes) => {
@@ -57,6 +61,11 @@ impl http_body::Body for Body {
                 *left -= piece.as_ref().map_or(0, |piece| piece.len() as u64);
                 piece
             }
+            Self::Lines(lines) => lines.next(),
+            Self::Running(lines) => {
+                let frame = lines.poll_next(cx);
+                return frame.map(|frame| frame.map(|frame| frame.map(Frame::data)));
+            }
         };
         Poll::Ready(data.map(|data| Ok(Frame::data(data))))
     }
@@ -66,6 +75,8 @@ impl http_body::Body for Body {
             Self::Empty => true,
             Self::Whole(bytes) => bytes.is_empty(),
             Self::Document { left, .. } => *left == 0,
+            Self::Lines(lines) => lines.left() == 0,
+            Self::Running(lines) => lines.has_ended(),
         }
     }
 
@@ -74,6 +85,8 @@ impl http_body::Body for Body {
             Self::Empty => 0,
             Self::Whole(bytes) => bytes.len() as u64,
             Self::Document { left, .. } => *left,
+            Self::Lines(lines) => lines.left(),
+            Self::Running(_) => return SizeHint::default(),
         })
     }
 }

@@ -6,6 +6,7 @@ use std::{
     convert::Infallible,
     pin::Pin,
     task::{Context, Poll, ready},
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -17,23 +18,31 @@ use http::{
     },
 };
 use pin_project_lite::pin_project;
-use serde_json::json;
+use serde_json::{Value, json};
 use tower::{Layer, Service, layer::layer_fn};
 
 use self::{
     conditions::Conditions,
-    headers::{CACHE_STATUS, describe, describe_list, text},
+    headers::{
+        CACHE_STATUS, MERGE_STATUS, describe, describe_lines, describe_list, describe_running, text,
+    },
 };
-use super::{Inbound, Reply, Resource, body::Body};
+use super::{
+    Inbound, Reply, Resource,
+    body::Body,
+    lines::{Kept, Running},
+    prefer::{PREFERENCE_APPLIED, Preferences},
+};
 use crate::{
-    contacts::request::RequestId,
-    error::{Error, Kind, Result, Side},
+    contacts::{follow::Told, request::RequestId},
+    error::{Error, Kind, Result, Side, Underway},
     served::Served,
 };
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 const PROBLEM: HeaderValue = HeaderValue::from_static("application/problem+json");
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
 
 /// A response, and what the log and the metrics say of it.
@@ -50,12 +59,13 @@ pub struct Responded {
 /// The stage.
 #[derive(Clone, Debug)]
 pub struct Respond<S> {
+    wait_max: Duration,
     inner: S,
 }
 
-/// Turns every outcome into a response.
-pub fn layer<S>() -> impl Layer<S, Service = Respond<S>> {
-    layer_fn(|inner| Respond { inner })
+/// Turns every outcome into a response. Whoever prefers to wait for a list longer than `wait_max` waits so long.
+pub fn layer<S>(wait_max: Duration) -> impl Layer<S, Service = Respond<S>> {
+    layer_fn(move |inner| Respond { wait_max, inner })
 }
 
 impl<S: Service<Inbound, Response = Reply, Error = Error>> Service<Inbound> for Respond<S> {
@@ -73,6 +83,8 @@ impl<S: Service<Inbound, Response = Reply, Error = Error>> Service<Inbound> for 
             id: inbound.id.clone(),
             head_only: inbound.head.method == Method::HEAD,
             conditions: Conditions::of(&inbound.head.headers),
+            preferences: Preferences::of(&inbound.head.headers),
+            wait_max: self.wait_max,
             inner: self.inner.call(inbound),
         }
     }
@@ -84,6 +96,8 @@ pin_project! {
         id: RequestId,
         head_only: bool,
         conditions: Conditions,
+        preferences: Preferences,
+        wait_max: Duration,
         #[pin]
         inner: F,
     }
@@ -95,13 +109,24 @@ impl<F: Future<Output = Result<Reply>>> Future for Responding<F> {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
         let mut responded = match ready!(this.inner.poll(cx)) {
-            Ok(reply) => succeed(reply, this.conditions),
-            Err(error) => fail(&error, this.id),
+            Ok(reply) => succeed(reply, this.conditions, this.id),
+            Err(error) => match error.is_underway() {
+                Some(underway) if this.preferences.respond_async => {
+                    accept(&error, underway, this.id)
+                }
+                _ => fail(&error, this.id),
+            },
         };
         if let Ok(id) = HeaderValue::from_maybe_shared(this.id.as_bytes().clone()) {
             responded.response.headers_mut().insert(REQUEST_ID, id);
         }
         let response = &mut responded.response;
+        let accepted = response.status() == StatusCode::ACCEPTED;
+        let of_a_list = response.headers().contains_key(MERGE_STATUS)
+            || responded.word == Kind::MergeInProgress.code();
+        if of_a_list && let Some(applied) = this.preferences.applied(*this.wait_max, accepted) {
+            response.headers_mut().insert(PREFERENCE_APPLIED, applied);
+        }
         if let Some(etag) = response.headers().get(ETAG)
             && this.conditions.met_by(etag.as_bytes())
         {
@@ -116,7 +141,7 @@ impl<F: Future<Output = Result<Reply>>> Future for Responding<F> {
     }
 }
 
-fn succeed(reply: Reply, conditions: &Conditions) -> Responded {
+fn succeed(reply: Reply, conditions: &Conditions, id: &RequestId) -> Responded {
     let (resource, served) = (reply.resource(), reply.served());
     let mut headers = HeaderMap::with_capacity(16);
     let body = match reply {
@@ -136,6 +161,16 @@ fn succeed(reply: Reply, conditions: &Conditions) -> Responded {
                 Some(encoded) => Body::Whole(encoded.body.clone()),
                 None => Body::document(answer.copy),
             }
+        }
+        Reply::Lines(Told::Kept(answer)) => {
+            describe_lines(&mut headers, &answer, conditions);
+            Body::Lines(Box::new(Kept::new(answer.copy)))
+        }
+        Reply::Lines(Told::Running(running)) => {
+            describe_running(&mut headers, &running);
+            let id = id.clone();
+            let problem = move |error: &Error| problem(error, &id);
+            Body::Running(Box::new(Running::new(running.lines, problem)))
         }
         Reply::Text(media_type, text) => {
             headers.insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
@@ -201,9 +236,9 @@ const fn status(kind: Kind) -> StatusCode {
 }
 
 /// A problem document (RFC 9457), which callers written against Kore.ai can read as well.
-fn fail(error: &Error, id: &RequestId) -> Responded {
+fn problem(error: &Error, id: &RequestId) -> Value {
     let (kind, status) = (error.kind(), status(error.kind()));
-    let problem = json!({
+    let mut problem = json!({
         "type": format!("urn:contacts-gateway:problem:{}", kind.code()),
         "title": kind.title(),
         "status": status.as_u16(),
@@ -213,15 +248,58 @@ fn fail(error: &Error, id: &RequestId) -> Responded {
         "retryable": kind.retryable(),
         "errors": [{ "msg": error.detail(), "code": status.as_u16() }],
     });
-    let body = Bytes::from(problem.to_string());
+    if let Some(underway) = error.is_underway() {
+        tell(underway, &mut problem);
+    }
+    problem
+}
+
+/// An error as a response of its own.
+fn fail(error: &Error, id: &RequestId) -> Responded {
+    refuse(error, status(error.kind()), PROBLEM, &problem(error, id))
+}
+
+/// What is still being fetched, for a caller that need not wait for it (RFC 7240, section 4.1).
+fn accept(error: &Error, underway: Underway, id: &RequestId) -> Responded {
+    let kind = error.kind();
+    let mut told = json!({
+        "status": StatusCode::ACCEPTED.as_u16(),
+        "detail": error.detail(),
+        "code": kind.code(),
+        "request_id": id.as_str(),
+    });
+    tell(underway, &mut told);
+    refuse(error, StatusCode::ACCEPTED, JSON, &told)
+}
+
+/// How far it is, in a document.
+fn tell(underway: Underway, document: &mut Value) {
+    document["pages_done"] = underway.pages_done.into();
+    document["pages_needed"] = underway.pages_needed.into();
+    document["estimate_s"] = seconds(underway.estimate).into();
+}
+
+/// Rounded up: who comes back when told to is not told to wait again.
+fn seconds(wait: Duration) -> u64 {
+    let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+    seconds.max(1)
+}
+
+/// A document of our own in place of an answer.
+fn refuse(
+    error: &Error,
+    status: StatusCode,
+    media_type: HeaderValue,
+    document: &Value,
+) -> Responded {
+    let kind = error.kind();
+    let body = Bytes::from(document.to_string());
     let mut headers = HeaderMap::with_capacity(8);
-    headers.insert(CONTENT_TYPE, PROBLEM);
+    headers.insert(CONTENT_TYPE, media_type);
     headers.insert(CONTENT_LENGTH, HeaderValue::from(body.len()));
     headers.insert(CACHE_CONTROL, NO_STORE);
     if let Some(wait) = error.wait() {
-        // Rounded up: who comes back when told to is not told to wait again.
-        let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
-        headers.insert(RETRY_AFTER, HeaderValue::from(seconds.max(1)));
+        headers.insert(RETRY_AFTER, HeaderValue::from(seconds(wait)));
     }
     match error.how() {
         Some(Served::Fetched(forward)) => {

@@ -19,14 +19,18 @@ use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 use tower::Service;
 
-use self::query::{Query, Style};
-use super::{Inbound, Reply, caller::Caller};
+use self::{
+    accept::Form,
+    query::{Query, Style},
+};
+use super::{Inbound, Reply, caller::Caller, prefer::Preferences};
 use crate::{
     config::Rules,
     contacts::{
         account::{Account, Accounts},
         collection::Collection,
         collections::Collections,
+        follow::{LinesRequest, Told},
         ids::is_plain,
         list::{List, ListKey},
         page::{LIMIT_DEFAULT, Page, PageKey},
@@ -34,7 +38,7 @@ use crate::{
     },
     error::{Error, Kind, Result},
     served::Answer,
-    service::{ServeList, ServePage},
+    service::{ServeLines, ServeList, ServePage},
 };
 
 mod accept;
@@ -55,6 +59,8 @@ pub struct Config {
     /// How long a caller's request may wait for its answer; 100 ms to 10 min.
     #[serde(with = "crate::config::duration")]
     pub request_timeout: Duration,
+    /// Requests that may wait for their answers, all callers together; 1 to 1,000,000.
+    pub waiting_max: usize,
     /// Collections remembered between requests; 16 to 1,000,000.
     pub collections_max: u64,
 }
@@ -73,6 +79,7 @@ impl Config {
             self.request_timeout,
             Duration::from_millis(100)..=Duration::from_secs(10 * 60),
         );
+        rules.range("waiting_max", self.waiting_max, 1..=1_000_000);
         rules.range("collections_max", self.collections_max, 16..=1_000_000);
     }
 }
@@ -83,6 +90,7 @@ impl Default for Config {
             limit_max: 1000,
             uri_max: ByteSize::kib(8),
             request_timeout: Duration::from_secs(30),
+            waiting_max: 5_000,
             collections_max: 10_000,
         }
     }
@@ -90,36 +98,41 @@ impl Default for Config {
 
 /// The stage.
 #[derive(Clone, Debug)]
-pub struct Route<P, L> {
+pub struct Route<P, L, N> {
     resolver: Arc<Resolver>,
     pages: P,
     lists: L,
+    lines: N,
 }
 
-impl<P, L> Route<P, L> {
-    /// Sends each request to `pages` or to `lists`.
-    pub fn new(resolver: Arc<Resolver>, pages: P, lists: L) -> Self {
+impl<P, L, N> Route<P, L, N> {
+    /// Sends each request to `pages`, to `lists`, or to `lines`.
+    pub fn new(resolver: Arc<Resolver>, pages: P, lists: L, lines: N) -> Self {
         Self {
             resolver,
             pages,
             lists,
+            lines,
         }
     }
 }
 
-impl<P: ServePage, L: ServeList> Service<Inbound> for Route<P, L> {
+impl<P: ServePage, L: ServeList, N: ServeLines> Service<Inbound> for Route<P, L, N> {
     type Response = Reply;
     type Error = Error;
     type Future = Either<
         Ready<Result<Reply>>,
         Either<
             MapOk<P::Future, fn(Answer<Page>) -> Reply>,
-            MapOk<L::Future, fn(Answer<List>) -> Reply>,
+            Either<
+                MapOk<L::Future, fn(Answer<List>) -> Reply>,
+                MapOk<N::Future, fn(Told) -> Reply>,
+            >,
         >,
     >;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<()>> {
-        // Which of the two will be asked is not known yet, and the caches below are always ready.
+        // Which of them will be asked is not known yet, and the caches below are always ready.
         Poll::Ready(Ok(()))
     }
 
@@ -131,7 +144,13 @@ impl<P: ServePage, L: ServeList> Service<Inbound> for Route<P, L> {
             }
             Ok(Resolved::List(request)) => {
                 let reply: fn(_) -> _ = Reply::List;
-                Either::Right(Either::Right(self.lists.call(request).map_ok(reply)))
+                let answer = self.lists.call(request).map_ok(reply);
+                Either::Right(Either::Right(Either::Left(answer)))
+            }
+            Ok(Resolved::Lines(wanted)) => {
+                let reply: fn(_) -> _ = Reply::Lines;
+                let told = self.lines.call(wanted).map_ok(reply);
+                Either::Right(Either::Right(Either::Right(told)))
             }
             Err(error) => Either::Left(ready(Err(error))),
         }
@@ -143,26 +162,32 @@ impl<P: ServePage, L: ServeList> Service<Inbound> for Route<P, L> {
 pub enum Resolved {
     Page(Request<PageKey>),
     List(Request<ListKey>),
+    /// The same, as lines.
+    Lines(LinesRequest),
 }
 
 /// Reads requests.
 #[derive(Debug)]
 pub struct Resolver {
     config: Config,
+    wait_max: Duration,
     style: Style,
     accounts: Arc<Accounts>,
     collections: Collections,
 }
 
 impl Resolver {
+    /// `wait_max` is the longest that a caller can wait for a list.
     pub fn new(
         config: Config,
+        wait_max: Duration,
         style: Style,
         accounts: Arc<Accounts>,
         collections: Collections,
     ) -> Self {
         Self {
             config,
+            wait_max,
             style,
             accounts,
             collections,
@@ -212,12 +237,10 @@ impl Resolver {
                 "the account has no such stream",
             ));
         }
-        if !accept::accepts_json(&head.headers) {
-            return Err(Error::new(
-                Kind::NotAcceptable,
-                "contacts come as application/json",
-            ));
-        }
+        let form = accept::form(&head.headers, query).ok_or_else(|| {
+            let detail = "contacts come as application/json, and all of them (all=true) as application/x-ndjson too";
+            Error::new(Kind::NotAcceptable, detail)
+        })?;
         let collection = self
             .collections
             .get(account, &stream)
@@ -225,12 +248,16 @@ impl Resolver {
         let epoch = collection.epoch();
         let directives = directives::read(&head.headers);
         let coding = coding::wanted(&head.headers);
+        let preferences = Preferences::of(&head.headers);
         let urgency_max = caller.map_or(Class::Interactive, Caller::urgency_max);
         let terms = |class: Class| Terms {
             deadline: now + self.config.request_timeout,
             class: class.min(urgency_max),
             directives,
             coding,
+            handling: preferences.handling,
+            respond_async: false,
+            in_pieces: false,
             id,
         };
         Ok(match query {
@@ -242,10 +269,23 @@ impl Resolver {
                 },
                 terms: terms(Class::Interactive),
             }),
-            Query::List => Resolved::List(Request {
-                key: ListKey { collection, epoch },
-                terms: terms(Class::Bulk),
-            }),
+            Query::List { progress } => {
+                let terms = terms(Class::Bulk);
+                let wait = preferences.wait(self.wait_max);
+                let list = Request {
+                    key: ListKey { collection, epoch },
+                    terms: Terms {
+                        deadline: wait.map_or(terms.deadline, |wait| now + wait),
+                        respond_async: preferences.respond_async,
+                        in_pieces: form == Form::Lines,
+                        ..terms
+                    },
+                };
+                match form {
+                    Form::Json => Resolved::List(list),
+                    Form::Lines => Resolved::Lines(LinesRequest { list, progress }),
+                }
+            }
         })
     }
 

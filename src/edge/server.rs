@@ -1,41 +1,37 @@
 //! Listens, and speaks HTTP/1.1 and HTTP/2 on each connection until it ends or the process stops.
 
 use std::{
-    convert::Infallible,
-    future, io,
-    net::SocketAddr,
-    pin::pin,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
+    convert::Infallible, io, net::SocketAddr, panic::AssertUnwindSafe, sync::Arc, time::Duration,
 };
 
+use bytes::Bytes;
+use bytesize::ByteSize;
+use futures_util::FutureExt;
 use http::{Request, Response};
+use http_body::Body;
 use hyper::body::Incoming;
-use hyper_util::{
-    rt::{TokioExecutor, TokioIo, TokioTimer},
-    server::conn::auto,
-    service::TowerToHyperService,
-};
-use prometheus::IntCounter;
 use serde::{Deserialize, Serialize};
 use tokio::{
     net::{TcpListener, TcpStream},
     select,
-    sync::{OwnedSemaphorePermit, Semaphore},
-    time,
+    time::Instant,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use tower::{Service, ServiceExt};
-use tracing::{debug, error, warn};
+use tower::{BoxError, Service};
+use tracing::{debug, error};
 
-use super::body::Body;
-use crate::{
-    config::Rules,
-    metrics::{self, Registry},
-};
+use self::{accept::Acceptor, connection::Ended, metrics::Cut, pulse::Pulse, socket::Socket};
+pub use self::{metrics::Metrics, pulse::Deadlines};
+use crate::config::Rules;
+
+mod accept;
+mod connection;
+mod metrics;
+mod peers;
+mod pulse;
+mod requests;
+mod socket;
+pub mod tls;
 
 /// `[listen]`: the traffic listener.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -47,12 +43,39 @@ pub struct Config {
     pub workers: usize,
     /// Connections open at once, all callers together; 1 to 100,000.
     pub connections_max: usize,
-    /// How long a caller may take to send a request's head; 100 ms to 5 min.
+    /// Connections open at once from one address, or one /64 of IPv6; 1 to 100,000.
+    pub peer_connections_max: usize,
+    /// How long a new connection may send nothing; 100 ms to 5 min.
+    #[serde(with = "crate::config::duration")]
+    pub first_byte_timeout: Duration,
+    /// How long a caller may take to send a request's head, from its first byte; 100 ms to 5 min.
     #[serde(with = "crate::config::duration")]
     pub header_timeout: Duration,
+    /// How long a connection is kept between two requests; 100 ms to 1 h.
+    #[serde(with = "crate::config::duration")]
+    pub idle_timeout: Duration,
+    /// How long a caller may take nothing of its answer; 100 ms to 10 min.
+    #[serde(with = "crate::config::duration")]
+    pub stall_timeout: Duration,
+    /// The header lines of a request; 10 to 1,000.
+    pub headers_max: usize,
+    /// The head of an HTTP/1.1 request; 16 KiB to 256 KiB.
+    #[serde(serialize_with = "crate::config::size::serialize")]
+    pub head_bytes_max: ByteSize,
+    /// The header block of an HTTP/2 request; 4 KiB to 256 KiB.
+    #[serde(serialize_with = "crate::config::size::serialize")]
+    pub http2_head_bytes_max: ByteSize,
+    /// Requests at once on one HTTP/2 connection; 1 to 1,000.
+    pub http2_streams_max: u32,
+    /// Requests that an HTTP/2 caller may give up, beyond as many as it let be answered; 10 to 100,000.
+    pub http2_resets_max: usize,
     /// How long requests in flight may go on after a signal to stop; 0 s to 10 min.
     #[serde(with = "crate::config::duration")]
     pub drain_timeout: Duration,
+    /// How long an idle connection may bring one more request after it; 0 s to 1 min.
+    #[serde(with = "crate::config::duration")]
+    pub drain_idle_timeout: Duration,
+    pub tls: tls::Config,
 }
 
 impl Config {
@@ -61,15 +84,68 @@ impl Config {
         rules.range("workers", self.workers, 1..=64);
         rules.range("connections_max", self.connections_max, 1..=100_000);
         rules.range(
-            "header_timeout",
-            self.header_timeout,
-            Duration::from_millis(100)..=Duration::from_secs(5 * 60),
+            "peer_connections_max",
+            self.peer_connections_max,
+            1..=100_000,
         );
-        rules.range(
-            "drain_timeout",
-            self.drain_timeout,
-            Duration::ZERO..=Duration::from_secs(10 * 60),
-        );
+        let (least, minute) = (Duration::from_millis(100), Duration::from_secs(60));
+        for (key, timeout, range) in [
+            (
+                "first_byte_timeout",
+                self.first_byte_timeout,
+                least..=5 * minute,
+            ),
+            ("header_timeout", self.header_timeout, least..=5 * minute),
+            ("idle_timeout", self.idle_timeout, least..=60 * minute),
+            ("stall_timeout", self.stall_timeout, least..=10 * minute),
+            (
+                "drain_timeout",
+                self.drain_timeout,
+                Duration::ZERO..=10 * minute,
+            ),
+            (
+                "drain_idle_timeout",
+                self.drain_idle_timeout,
+                Duration::ZERO..=minute,
+            ),
+        ] {
+            rules.range(key, timeout, range);
+        }
+        rules.range("headers_max", self.headers_max, 10..=1_000);
+        for (key, size, least) in [
+            ("head_bytes_max", self.head_bytes_max, 16),
+            ("http2_head_bytes_max", self.http2_head_bytes_max, 4),
+        ] {
+            rules.range(key, size, ByteSize::kib(least)..=ByteSize::kib(256));
+        }
+        rules.range("http2_streams_max", self.http2_streams_max, 1..=1_000);
+        rules.range("http2_resets_max", self.http2_resets_max, 10..=100_000);
+        rules.section("tls", |rules| self.tls.check(rules));
+    }
+
+    /// What the connections of the traffic listener are held to.
+    pub fn limits(&self) -> Limits {
+        let bytes = |size: ByteSize| usize::try_from(size.as_u64()).unwrap_or(usize::MAX);
+        Limits {
+            connections_max: self.connections_max,
+            peer_connections_max: self.peer_connections_max,
+            deadlines: Deadlines {
+                first_byte: self.first_byte_timeout,
+                header: self.header_timeout,
+                idle: self.idle_timeout,
+                stall: self.stall_timeout,
+                drain_idle: self.drain_idle_timeout,
+            },
+            headers_max: self.headers_max,
+            head_bytes_max: bytes(self.head_bytes_max),
+            http2_head_bytes_max: self
+                .http2_head_bytes_max
+                .as_u64()
+                .try_into()
+                .unwrap_or(u32::MAX),
+            http2_streams_max: self.http2_streams_max,
+            http2_resets_max: self.http2_resets_max,
+        }
     }
 }
 
@@ -79,79 +155,70 @@ impl Default for Config {
             address: SocketAddr::from(([127, 0, 0, 1], 8080)),
             workers: 2,
             connections_max: 10_000,
+            peer_connections_max: 2_500,
+            first_byte_timeout: Duration::from_secs(10),
             header_timeout: Duration::from_secs(10),
+            idle_timeout: Duration::from_secs(60),
+            stall_timeout: Duration::from_secs(30),
+            headers_max: 100,
+            // Twice what hyper takes for a target, so that one which is too long is told as that, with 414, and the
+            // longest that can be configured leaves room for headers.
+            head_bytes_max: ByteSize::kib(128),
+            http2_head_bytes_max: ByteSize::kib(16),
+            http2_streams_max: 128,
+            http2_resets_max: 500,
             drain_timeout: Duration::from_secs(30),
+            drain_idle_timeout: Duration::from_secs(5),
+            tls: tls::Config::default(),
         }
     }
+}
+
+/// What a listener's connections are held to. Sizes are in bytes.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    pub connections_max: usize,
+    pub peer_connections_max: usize,
+    pub deadlines: Deadlines,
+    /// Beyond it 431.
+    pub headers_max: usize,
+    /// Beyond it 431.
+    pub head_bytes_max: usize,
+    /// Beyond it 431 or a reset.
+    pub http2_head_bytes_max: u32,
+    pub http2_streams_max: u32,
+    pub http2_resets_max: usize,
 }
 
 /// A bound listener, and what its connections are held to.
 #[derive(Debug)]
 pub struct Server {
     listener: std::net::TcpListener,
-    header_timeout: Duration,
-    connections: Arc<Semaphore>,
+    limits: Limits,
+    tls: Option<tls::Acceptor>,
     metrics: Metrics,
 }
-
-/// What a listener's connections tell.
-#[derive(Clone, Debug)]
-pub struct Metrics {
-    malformed: IntCounter,
-}
-
-impl Metrics {
-    /// The metrics of the traffic and of the admin listener.
-    pub fn new(registry: &Registry) -> metrics::Result<[Self; 2]> {
-        let malformed = registry.counter(
-            "malformed_requests_total",
-            "Requests that were no HTTP: answered with a bare status and the end of the connection.",
-            &["listener"],
-        )?;
-        Ok(["traffic", "admin"].map(|listener| Self {
-            malformed: malformed.with_label_values(&[listener]),
-        }))
-    }
-}
-
-/// The header lines of a request, at most; beyond it 431.
-const HEADERS_MAX: usize = 100;
-
-/// The head of an HTTP/1.1 request, in bytes; beyond it 431. Twice what hyper takes for a target, so that one which is
-/// too long is told as that, with 414, and the longest that can be configured leaves room for headers.
-const HEAD_MAX: usize = 128 * 1024;
-
-/// What an HTTP/2 stream's pending writes may hold, in bytes.
-const BUFFER_MAX: usize = 64 * 1024;
-
-/// Requests at once on one HTTP/2 connection.
-const STREAMS_MAX: u32 = 128;
-
-/// The header block of an HTTP/2 request, in bytes.
-const HEADER_LIST_MAX: u32 = 16 * 1024;
-
-/// How long accepting rests when the system has no descriptor left.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 impl Server {
     /// Binds an address. Port 0 takes a free one.
     ///
     /// # Errors
     /// If the address is taken or not this machine's.
-    pub async fn bind(
-        address: SocketAddr,
-        connections_max: usize,
-        header_timeout: Duration,
-        metrics: Metrics,
-    ) -> io::Result<Self> {
+    pub async fn bind(address: SocketAddr, limits: Limits, metrics: Metrics) -> io::Result<Self> {
         // Taken off this runtime: the one that serves may be another.
         let listener = TcpListener::bind(address).await?.into_std()?;
         Ok(Self {
             listener,
-            header_timeout,
-            connections: Arc::new(Semaphore::new(connections_max.min(Semaphore::MAX_PERMITS))),
+            limits,
+            tls: None,
             metrics,
         })
+    }
+
+    /// The same over TLS, if there is an acceptor.
+    #[must_use]
+    pub fn over(self, tls: Option<tls::Acceptor>) -> Self {
+        Self { tls, ..self }
     }
 
     /// Where it listens.
@@ -163,12 +230,13 @@ impl Server {
     }
 
     /// Serves on the current runtime until `stop`, then finishes the requests in flight, with no deadline of its own.
-    pub async fn serve<S>(self, service: S, stop: CancellationToken)
+    pub async fn serve<S, B>(self, service: S, stop: CancellationToken)
     where
-        S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible, Future: Send>
+        S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible, Future: Send>
             + Clone
             + Send
             + 'static,
+        B: Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
     {
         let listener = match TcpListener::from_std(self.listener) {
             Ok(listener) => listener,
@@ -176,107 +244,67 @@ impl Server {
                 return error!(cause = %error, "the listener cannot be served on this runtime");
             }
         };
+        let acceptor = Acceptor::new(listener, &self.limits, self.metrics.clone());
+        let limits = self.limits;
         let open = TaskTracker::new();
         loop {
-            let accepted = select! {
+            let (stream, place) = select! {
                 biased;
                 () = stop.cancelled() => break,
-                accepted = accept(&listener, &self.connections) => accepted,
+                accepted = acceptor.accept() => accepted,
             };
-            let Some((stream, permit)) = accepted else {
-                time::sleep(ACCEPT_PAUSE).await;
-                continue;
-            };
-            let (service, stop) = (service.clone(), stop.clone());
-            let (header_timeout, metrics) = (self.header_timeout, self.metrics.clone());
+            // A token of its own, so that connections do not share the lock that each poll takes.
+            let (service, stop) = (service.clone(), stop.child_token());
+            let (tls, metrics) = (self.tls.clone(), self.metrics.clone());
             open.spawn(async move {
-                if let Err(error) = converse(stream, service, header_timeout, stop).await {
-                    let hyper = error.downcast_ref::<hyper::Error>();
-                    if hyper.is_some_and(hyper::Error::is_parse) {
-                        metrics.malformed.inc();
-                    }
-                    debug!(cause = %error, "a connection ended early");
+                // A panic ends this connection alone, and is told by the panic's hook.
+                let conversing = AssertUnwindSafe(converse(stream, tls, service, &limits, stop));
+                if let Ok(Err(ended)) = conversing.catch_unwind().await {
+                    metrics.ended(&ended);
+                    debug!(cause = %ended, "a connection ended early");
                 }
-                drop(permit);
+                drop(place);
             });
         }
-        drop(listener);
+        drop(acceptor);
         open.close();
         open.wait().await;
     }
 }
 
-/// The next connection, once there is room for it.
-async fn accept(
-    listener: &TcpListener,
-    room: &Arc<Semaphore>,
-) -> Option<(TcpStream, OwnedSemaphorePermit)> {
-    let permit = room.clone().acquire_owned().await.ok()?;
-    match listener.accept().await {
-        Ok((stream, _)) => Some((stream, permit)),
-        Err(error) => {
-            warn!(cause = %error, "no connection could be accepted");
-            None
-        }
-    }
-}
-
-/// One connection, HTTP/1.1 or HTTP/2, to its end.
-async fn converse<S>(
+/// One connection to its end.
+async fn converse<S, B>(
     stream: TcpStream,
+    tls: Option<tls::Acceptor>,
     service: S,
-    header_timeout: Duration,
+    limits: &Limits,
     stop: CancellationToken,
-) -> Result<(), Box<dyn std::error::Error + Send + Sync>>
+) -> Result<(), Ended>
 where
-    S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible, Future: Send>
+    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible, Future: Send>
         + Clone
         + Send
         + 'static,
+    B: Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
 {
-    stream.set_nodelay(true)?;
-    let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder
-        .http1()
-        .timer(TokioTimer::new())
-        .header_read_timeout(header_timeout)
-        .max_headers(HEADERS_MAX)
-        .max_buf_size(HEAD_MAX);
-    builder
-        .http2()
-        .timer(TokioTimer::new())
-        .max_concurrent_streams(STREAMS_MAX)
-        .max_header_list_size(HEADER_LIST_MAX)
-        .max_send_buf_size(BUFFER_MAX);
-    let asked = Arc::new(AtomicBool::new(false));
-    let asking = asked.clone();
-    let service = service.map_request(move |request| {
-        asking.store(true, Ordering::Relaxed);
-        request
-    });
-    let connection =
-        builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(service));
-    let mut connection = pin!(connection);
-    // Hyper times the heads of HTTP/1 once it knows the protocol. The first request of any protocol is timed here.
-    let mut silence = pin!(async {
-        time::sleep(header_timeout).await;
-        if asked.load(Ordering::Relaxed) {
-            future::pending::<()>().await;
-        }
-    });
-    let mut stopping = false;
-    loop {
-        select! {
-            // The stop first, so that an answer which becomes ready after it says that it is the last one here.
-            biased;
-            () = stop.cancelled(), if !stopping => {
-                stopping = true;
-                connection.as_mut().graceful_shutdown();
-            }
-            ended = connection.as_mut() => return ended,
-            () = silence.as_mut() => return Err("no request came in time".into()),
-        }
-    }
+    stream
+        .set_nodelay(true)
+        .map_err(|error| Ended::Http(error.into()))?;
+    let pulse = Arc::new(Pulse::new(Instant::now()));
+    let socket = Socket::new(stream, pulse.clone());
+    let Some(tls) = tls else {
+        return connection::serve(socket, service, limits, pulse, stop).await;
+    };
+    let shaken = select! {
+        biased;
+        () = stop.cancelled() => return Err(Ended::Cut(Cut::Drain)),
+        shaken = tls.accept(socket) => shaken,
+    };
+    let Some(socket) = shaken else {
+        return Err(Ended::Cut(Cut::Handshake));
+    };
+    pulse.begin(Instant::now());
+    connection::serve(socket, service, limits, pulse, stop).await
 }
 
 #[cfg(test)]

@@ -27,15 +27,17 @@ use crate::{
     config::Rules,
     contacts::{
         account::Account,
+        collection::Collection,
         ids::AccountId,
         page::PageKey,
-        request::{Fetch, Urgency},
+        request::{Class, Fetch, Urgency},
         spent::Phase,
     },
     error::{Error, Kind, Result},
-    service::FetchPage,
+    service::{Calls, FetchPage, Forecast},
 };
 
+mod forecast;
 mod metrics;
 mod queue;
 mod window;
@@ -81,10 +83,11 @@ impl Config {
 pub struct Budgets(HashMap<AccountId, Arc<Budget>>);
 
 impl Budgets {
-    /// A budget for each account, of so many calls a minute.
+    /// A budget for each account, of so many calls a minute. Of them, background walks take `refresh_share`, from 0 to 1.
     pub fn new<'a>(
         accounts: impl IntoIterator<Item = (&'a Arc<Account>, u32)>,
         config: &Config,
+        refresh_share: f64,
         metrics: &Metrics,
         now: Instant,
     ) -> Self {
@@ -92,7 +95,7 @@ impl Budgets {
             let budget = Budget {
                 state: Mutex::new(State {
                     window: Window::new(calls / config.replicas.max(1), config.start_share, now),
-                    queue: Queue::new(config.reserve),
+                    queue: Queue::new(config.reserve, refresh_share),
                 }),
                 changed: Notify::new(),
                 queue_max: config.queue_max,
@@ -101,6 +104,26 @@ impl Budgets {
             (account.id.clone(), Arc::new(budget))
         };
         Self(accounts.into_iter().map(budget).collect())
+    }
+}
+
+impl Forecast for Budgets {
+    fn ends_at(
+        &self,
+        collection: &Collection,
+        class: Class,
+        calls: Calls,
+        now: Instant,
+    ) -> Instant {
+        let Some(budget) = self.0.get(&collection.account.id) else {
+            return now;
+        };
+        let (window, rivals) = {
+            let State { window, queue } = &*budget.lock();
+            let rivals = queue.rivals(collection.number(), class, window.allowance(now));
+            (window.clone(), rivals)
+        };
+        forecast::ends_at(&window, calls, rivals, now)
     }
 }
 

@@ -72,6 +72,13 @@ async fn metric_names_and_labels_are_the_promised_ones() {
     for name in [
         "requests_total",
         "request_duration_seconds",
+        "malformed_requests_total",
+        "connections",
+        "connections_cut_total",
+        "accept_pauses_total",
+        "requests_waiting",
+        "requests_shed_total",
+        "panics_total",
         "cache_requests_total",
         "cache_bytes",
         "cache_entries",

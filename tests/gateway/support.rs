@@ -16,8 +16,9 @@ use contacts_gateway::{
         token::Credentials,
     },
 };
-use http::{HeaderMap, HeaderName, HeaderValue, Request, Version};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, Version};
 use http_body_util::{BodyExt, Empty};
+use hyper::body::Incoming;
 use hyper_util::{
     client::legacy::{Client, connect::HttpConnector},
     rt::TokioExecutor,
@@ -100,6 +101,15 @@ impl World {
     /// Asks the gateway for another stream of the demo's account.
     pub(crate) async fn stream(&self, stream: &str, query: &str) -> Answer {
         self.gateway.get(&path(stream, query)).await
+    }
+
+    /// Asks for a whole list of the demo's account with a preference.
+    pub(crate) async fn prefer(&self, stream: &str, preference: &str) -> Answer {
+        let request = self.gateway.request(&path(stream, "?all=true"));
+        let request = request
+            .header("accountId", DEMO_ACCOUNT_ID)
+            .header("prefer", preference);
+        self.gateway.ask(request).await
     }
 
     /// Asks the simulator itself, past the gateway.
@@ -227,6 +237,18 @@ impl Gateway {
             .await
     }
 
+    /// An answer whose body is the test's to read.
+    pub(crate) async fn open(
+        &self,
+        request: http::request::Builder,
+        http2: bool,
+    ) -> Response<Incoming> {
+        let request = request.body(Empty::new()).unwrap();
+        let client = if http2 { &self.http2 } else { &self.http1 };
+        let response = soon("an answer begins", client.request(request)).await;
+        response.unwrap()
+    }
+
     async fn send(&self, request: Request<Empty<Bytes>>, http2: bool) -> Answer {
         let asked = format!("{} {}", request.method(), request.uri());
         let client = if http2 { &self.http2 } else { &self.http1 };
@@ -337,7 +359,12 @@ impl Answer {
             "{}",
             self.text()
         );
-        let problem = self.json();
+        let mut problem = self.json();
+        // Of what goes on it is told how far it is.
+        for key in ["pages_done", "pages_needed", "estimate_s"] {
+            let told = problem.as_object_mut().unwrap().remove(key);
+            assert_eq!(told.is_some(), code == "merge_in_progress", "{key}");
+        }
         let text = |key: &str| problem[key].as_str().filter(|text| !text.is_empty());
         let (title, detail) = (text("title").unwrap(), text("detail").unwrap());
         let expected = serde_json::json!({
@@ -364,7 +391,8 @@ impl Answer {
             "" => assert!(!RETRYABLE.contains(&code), "{code} has no Retry-After"),
             seconds => {
                 assert!(RETRYABLE.contains(&code), "{code} has a Retry-After");
-                assert!((1..=60).contains(&seconds.parse::<u64>().unwrap()));
+                let seconds: u64 = seconds.parse().unwrap();
+                assert!(seconds >= 1 && (seconds <= 60 || code == "merge_in_progress"));
             }
         }
     }

@@ -14,7 +14,9 @@ use contacts_gateway::simulator::{AccountSettings, DEMO_ACCOUNT_ID, DEMO_STREAM_
 use http::Request;
 use http_body_util::{BodyExt, Empty};
 use hyper_util::{client::legacy::Client, rt::TokioExecutor};
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, date_time_ymd};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, date_time_ymd,
+};
 use rustls::{
     ServerConfig,
     pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer},
@@ -34,10 +36,10 @@ use crate::{
 };
 
 /// A certificate authority.
-struct Authority(CertifiedIssuer<'static, KeyPair>);
+pub(crate) struct Authority(CertifiedIssuer<'static, KeyPair>);
 
 impl Authority {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let mut params = CertificateParams::default();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let key = KeyPair::generate().unwrap();
@@ -45,15 +47,35 @@ impl Authority {
     }
 
     /// Writes its own certificate, for the program to trust.
-    fn write(&self, folder: &Path) -> String {
+    pub(crate) fn write(&self, folder: &Path) -> String {
         let file = folder.join("authority.pem");
         let pem = pem::encode(&pem::Pem::new("CERTIFICATE", self.0.der().to_vec()));
         fs::write(&file, pem).unwrap();
         file.to_str().unwrap().to_owned()
     }
 
+    /// A certificate for this name and its key, in PEM, and the certificate as it is shown.
+    pub(crate) fn issue(&self, name: &str) -> (String, String, Vec<u8>) {
+        let mut params = CertificateParams::new([name.to_owned()]).unwrap();
+        // Another than the authority's, or OpenSSL takes it for self-signed.
+        params.distinguished_name.push(DnType::CommonName, name);
+        let key = KeyPair::generate().unwrap();
+        let certificate = params.signed_by(&key, &self.0).unwrap().der().to_vec();
+        let text = |tag: &str, content: &[u8]| pem::encode(&pem::Pem::new(tag, content));
+        let key = text("PRIVATE KEY", &key.serialize_der());
+        (text("CERTIFICATE", &certificate), key, certificate)
+    }
+
+    /// Trusts it, and nobody else.
+    pub(crate) fn trusting(&self) -> rustls::ClientConfig {
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(self.0.der().clone()).unwrap();
+        let builder = rustls::ClientConfig::builder().with_root_certificates(roots);
+        builder.with_no_client_auth()
+    }
+
     /// What a server with a certificate for this name shows; one that has expired ended years ago.
-    fn certify(&self, name: &str, expired: bool) -> Arc<ServerConfig> {
+    pub(crate) fn certify(&self, name: &str, expired: bool) -> Arc<ServerConfig> {
         let mut params = CertificateParams::new([name.to_owned()]).unwrap();
         if expired {
             params.not_before = date_time_ymd(2019, 1, 1);
@@ -69,8 +91,8 @@ impl Authority {
 }
 
 /// Ends TLS before the simulator, with the certificate that it has at the time.
-struct Front {
-    address: SocketAddr,
+pub(crate) struct Front {
+    pub(crate) address: SocketAddr,
     certificate: watch::Sender<Arc<ServerConfig>>,
     /// Connections that it was asked for.
     seen: Arc<AtomicUsize>,
@@ -78,7 +100,7 @@ struct Front {
 }
 
 impl Front {
-    async fn before(upstream: SocketAddr, certificate: Arc<ServerConfig>) -> Self {
+    pub(crate) async fn before(upstream: SocketAddr, certificate: Arc<ServerConfig>) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
         let (certificate, shown) = watch::channel(certificate);

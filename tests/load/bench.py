@@ -52,7 +52,7 @@ class Target:
     samples: dict = field(default_factory=dict)
 
 
-class Bench:
+class Run:
     """What belongs to one run: its arguments, its directory, and the processes that it started and will end."""
 
     def __init__(self, args, directory):
@@ -62,20 +62,27 @@ class Bench:
         self.secret.write_text(SECRET)
         self.processes = []
 
-    # ---- The programs: how each is started, and how it says where it listens. ----
+    def spawn(self, name, cores, command, announcement=r"http://(127\.0\.0\.1:\d+)\D"):
+        """Starts a program on some cores and waits until its output says where it listens."""
+        log = self.directory / f"{name}.log"
+        command = ["taskset", "-c", ",".join(map(str, cores)), *map(str, command)]
+        with log.open("wb") as output:
+            process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
+        self.processes.append(process)
+        deadline = time.monotonic() + 20
+        while time.monotonic() < deadline and process.poll() is None:
+            if found := re.search(announcement, log.read_text()):
+                return process, found[1]
+            time.sleep(0.02)
+        fail(f"{name} did not say where it listens: {shlex.join(command)}\n{log.read_text()}")
 
-    def start_simulator(self):
-        return self.spawn(
-            "simulator",
-            [LOAD_CORE],
-            [BINARIES / "contacts-gateway", "simulate", "--listen", "127.0.0.1:0",
-             "--account-id", ACCOUNT, "--client-id", CLIENT, "--client-secret-file", self.secret,
-             "--stream", f"{STREAM}={self.args.keys * self.args.limit}", "--limit-max", self.args.limit,
-             "--calls-per-minute", "off"],
-        )
+    def account_flags(self):
+        """The account, as the simulator is told it."""
+        return ["--account-id", ACCOUNT, "--client-id", CLIENT, "--client-secret-file", self.secret]
 
-    def start_gateway(self, workers):
-        config = self.directory / f"gateway-{workers}.toml"
+    def configure(self, name, upstream, workers, more):
+        """A gateway's configuration, with calls as good as without a limit."""
+        config = self.directory / f"{name}.toml"
         config.write_text(f"""
             [listen]
             address = "127.0.0.1:0"
@@ -83,7 +90,7 @@ class Bench:
             [admin]
             address = "127.0.0.1:0"
             [upstream]
-            base_url = "http://{self.simulator[1]}"
+            base_url = "http://{upstream}"
             allow_plaintext = true
             [[accounts]]
             name = "bench"
@@ -93,12 +100,43 @@ class Bench:
             calls_per_minute = 60000
             [budget]
             start_share = 1.0
-            [cache]
-            fresh_for = "1h"
-            max_bytes = "512MiB"
             [log]
             level = "warn"
             access = false
+            {more}
+        """)
+        return config
+
+    def end(self):
+        for process in self.processes:
+            process.terminate()
+        for process in self.processes:
+            try:
+                process.wait(5)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+class Bench(Run):
+    """Cached pages."""
+
+    # ---- The programs: how each is started, and how it says where it listens. ----
+
+    def start_simulator(self):
+        return self.spawn(
+            "simulator",
+            [LOAD_CORE],
+            [BINARIES / "contacts-gateway", "simulate", "--listen", "127.0.0.1:0",
+             *self.account_flags(), "--stream", f"{STREAM}={self.args.keys * self.args.limit}",
+             "--limit-max", self.args.limit, "--calls-per-minute", "off"],
+        )
+
+    def start_gateway(self, workers):
+        config = self.configure(f"gateway-{workers}", self.simulator[1], workers, """
+            [cache]
+            fresh_for = "1h"
+            max_bytes = "512MiB"
         """)
         process, address = self.spawn(
             f"gateway-{workers}",
@@ -126,32 +164,6 @@ class Bench:
 
     # A peer (nginx, HAProxy, Varnish) joins with a method like those above and a line here.
     TARGETS = {"bare": start_bare, "gateway": start_gateway}
-
-    # ---- Processes ----
-
-    def spawn(self, name, cores, command, announcement=r"http://(127\.0\.0\.1:\d+)\D"):
-        """Starts a program on some cores and waits until its output says where it listens."""
-        log = self.directory / f"{name}.log"
-        command = ["taskset", "-c", ",".join(map(str, cores)), *map(str, command)]
-        with log.open("wb") as output:
-            process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
-        self.processes.append(process)
-        deadline = time.monotonic() + 20
-        while time.monotonic() < deadline and process.poll() is None:
-            if found := re.search(announcement, log.read_text()):
-                return process, found[1]
-            time.sleep(0.02)
-        fail(f"{name} did not say where it listens: {shlex.join(command)}\n{log.read_text()}")
-
-    def end(self):
-        for process in self.processes:
-            process.terminate()
-        for process in self.processes:
-            try:
-                process.wait(5)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
 
     # ---- Before measuring ----
 
@@ -374,10 +386,21 @@ def arguments():
     return args
 
 
-def main():
-    args = arguments()
+def prepare():
+    """Builds what is measured, and leaves the first core to it."""
     if len(CORES) < 2:
         fail("needs two cores: one for the target, one for the load")
+    # All with the same flags, or the ratios would compare those.
+    build = ["cargo", "build", "--locked", "--profile", "dist", "--target-dir", ROOT / "target",
+             "--bin", "contacts-gateway", "--example", "bare"]
+    if subprocess.run(build, cwd=ROOT).returncode != 0:
+        fail("what is measured does not build")
+    os.sched_setaffinity(0, [LOAD_CORE])
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that `finally` runs
+
+
+def main():
+    args = arguments()
     if max(args.workers) > len(CORES):
         fail(f"--workers: there are {len(CORES)} cores")
     if max(args.workers) == len(CORES):
@@ -385,13 +408,7 @@ def main():
     if (busy := os.getloadavg()[0]) > 0.5:
         say(f"The machine is not idle (load {busy:.1f}): expect the ratios to scatter.")
 
-    # Both with the same flags, or the ratios would compare those.
-    build = ["cargo", "build", "--locked", "--profile", "dist", "--target-dir", ROOT / "target",
-             "--bin", "contacts-gateway", "--example", "bare"]
-    if subprocess.run(build, cwd=ROOT).returncode != 0:
-        fail("what is measured does not build")
-    os.sched_setaffinity(0, [LOAD_CORE])
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that `finally` runs
+    prepare()
 
     with tempfile.TemporaryDirectory(prefix="contacts-gateway-load-") as directory:
         bench = Bench(args, directory)

@@ -38,7 +38,13 @@ fn operate_where(edge: route::Config) -> Operate {
         Arc::new(Held::new(pages)),
         Arc::new(Held::new(lists)),
     );
-    let resolver = Resolver::new(edge, Style::Skip, accounts, collections);
+    let resolver = Resolver::new(
+        edge,
+        std::time::Duration::ZERO,
+        Style::Skip,
+        accounts,
+        collections,
+    );
     Operate::new(Arc::new(resolver), copies)
 }
 

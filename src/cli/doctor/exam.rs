@@ -22,6 +22,7 @@ use crate::{
         directives::Directives,
         page::{Page, PageKey, Window},
         request::{Class, Coding, Fetch, RequestId, Terms, Urgency},
+        verdict::Handling,
     },
     error::Error,
     metrics::Registry,
@@ -138,6 +139,9 @@ impl<S: FetchPage> Exam<S> {
             deadline: Instant::now() + PATIENCE,
             class: Class::Interactive,
             coding: Coding::Identity,
+            handling: Handling::Default,
+            respond_async: false,
+            in_pieces: false,
             directives: Directives::default(),
             id: RequestId::number(0, 0),
         });

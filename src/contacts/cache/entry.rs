@@ -14,7 +14,10 @@ use std::{
 use tokio::time::Instant;
 
 use super::{Key, encoding::Encoding};
-use crate::contacts::{ids::Epoch, scope::Scope, spent::Timing};
+use crate::{
+    contacts::{ids::Epoch, scope::Scope, spent::Timing, verdict::Handling},
+    error::Result,
+};
 
 /// What can be kept.
 pub trait Cached: Send + Sync + 'static {
@@ -35,6 +38,14 @@ pub trait Cached: Send + Sync + 'static {
     /// Whether upstream forbids to keep it.
     fn no_store(&self) -> bool {
         false
+    }
+
+    /// Whether it is an answer for a caller with such wishes. What is none by default is not kept either.
+    ///
+    /// # Errors
+    /// What such a caller is told instead.
+    fn good_for(&self, _: Handling) -> Result<()> {
+        Ok(())
     }
 
     /// The least time it must count as fresh, whatever is configured: what was dear to read is kept in proportion.
@@ -176,6 +187,11 @@ impl<V> Entry<V> {
             fresh_left: fresh_until.saturating_duration_since(now),
             stale_since: now.saturating_duration_since(fresh_until),
         }
+    }
+
+    /// When it became whole.
+    pub fn whole_at(&self) -> Instant {
+        self.whole_at
     }
 
     /// Since upstream was asked.

@@ -15,7 +15,7 @@ use super::{
     unkept::Unkept,
 };
 use crate::{
-    contacts::{collection::Collection, request::Request},
+    contacts::{collection::Collection, request::Request, verdict::Handling},
     served::Forward,
 };
 
@@ -125,7 +125,8 @@ impl<T: Store> Held<T> {
         if outdated {
             copy.outdate(Instant::now());
         }
-        if !copy.is_current() {
+        // What is no answer does not take the place of one.
+        if !copy.is_current() || copy.good_for(Handling::Default).is_err() {
             return;
         }
         if !copy.no_store() && self.store.keeps(&key, &copy) {

@@ -17,10 +17,12 @@ use crate::{
     contacts::{
         request::{Class, Terms},
         testing,
+        verdict::{Checks, Verdict},
     },
     error::Kind,
 };
 
+mod handling;
 mod unkept;
 
 const FRESH_FOR: Duration = Duration::from_secs(60);
@@ -31,6 +33,7 @@ struct Value {
     key: u8,
     whole_at: Instant,
     no_store: bool,
+    verdict: Verdict,
 }
 
 impl Value {
@@ -39,6 +42,7 @@ impl Value {
             key,
             whole_at: Instant::now(),
             no_store: false,
+            verdict: Verdict::Verified(Checks::Seam),
         }
     }
 }
@@ -54,6 +58,10 @@ impl Cached for Value {
 
     fn no_store(&self) -> bool {
         self.no_store
+    }
+
+    fn good_for(&self, handling: Handling) -> Result<()> {
+        handling.accept(self.verdict)
     }
 }
 

@@ -8,14 +8,17 @@ use std::{
 
 use proptest::prelude::*;
 use tokio::time;
-use tower::service_fn;
+use tower::{ServiceExt, service_fn};
 
 use super::*;
-use crate::contacts::{
-    list::Walked,
-    page::{Page, Window},
-    request::Urgency,
-    testing,
+use crate::{
+    contacts::{
+        list::Walked,
+        page::{Page, PageKey, Window},
+        request::Urgency,
+        testing,
+    },
+    metrics::Registry,
 };
 
 /// The stage below: pages of a collection of `total` records, each after a delay of its own.
@@ -104,7 +107,7 @@ fn over(config: Config, metrics: &Metrics, upstream: &Arc<Upstream>) -> Walk<imp
         let upstream = upstream.clone();
         async move { upstream.page(fetch).await }
     });
-    layer(config, false, metrics.clone()).layer(inner)
+    layer(config, false, Arc::new(testing::Unbounded), metrics.clone()).layer(inner)
 }
 
 async fn walk(config: Config, upstream: &Arc<Upstream>) -> Result<List> {
@@ -137,7 +140,8 @@ async fn the_width_is_reached_and_never_exceeded() {
         let least = 1 + 10_u64.div_ceil(width as u64) + 1;
         assert_eq!(began.elapsed(), Duration::from_secs(least));
         assert_eq!(list.walked.took, began.elapsed());
-        assert_eq!(list.walked.oldest, began);
+        // The first page that is kept is the one that was read last.
+        assert_eq!(list.walked.oldest, began + Duration::from_secs(1));
     }
 }
 
@@ -158,7 +162,13 @@ async fn what_one_page_says_about_itself_holds_for_the_list() {
                 })
             }
         });
-        let stage = layer(config(4, 10), false, metrics()).layer(inner);
+        let stage = layer(
+            config(4, 10),
+            false,
+            Arc::new(testing::Unbounded),
+            metrics(),
+        )
+        .layer(inner);
         let list = stage.oneshot(fetch(testing::list_key("st-1"))).await;
         let Walked {
             no_store, foreign, ..
@@ -187,7 +197,11 @@ async fn one_page_that_fails_ends_the_walk_with_its_error() {
         let mut upstream = Upstream::new(100);
         upstream.failing.insert(45, kind);
         let began = Instant::now();
-        let error = walk(config(2, 10), &Arc::new(upstream)).await.unwrap_err();
+        let config = Config {
+            failures_max: 1,
+            ..config(2, 10)
+        };
+        let error = walk(config, &Arc::new(upstream)).await.unwrap_err();
         assert_eq!(error.kind(), kind);
         // The first page, then two at once; the one that begins at 45 is the fifth of them.
         assert_eq!(began.elapsed(), Duration::from_secs(1 + 3));
@@ -195,18 +209,39 @@ async fn one_page_that_fails_ends_the_walk_with_its_error() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_refusal_of_a_large_first_page_is_asked_again_for_ten() {
+async fn the_page_size_is_found_within_three_calls_and_remembered() {
+    for (limit_max, tried) in [(100, &[100][..]), (50, &[100, 50]), (10, &[100, 50, 10])] {
+        let mut upstream = Upstream::new(25);
+        upstream.limit_max = limit_max;
+        let upstream = Arc::new(upstream);
+        let key = testing::list_key("st-1");
+        let stage = over(config(8, 100), &metrics(), &upstream);
+        let list = stage.clone().oneshot(fetch(key.clone())).await.unwrap();
+        assert_whole(&list, 25);
+        let limits: Vec<_> = upstream.windows().iter().map(|window| window.1).collect();
+        assert_eq!(&limits[..tried.len()], tried);
+        let before = limits.len();
+        stage.oneshot(fetch(key)).await.unwrap();
+        assert_eq!(upstream.windows()[before], (0, limit_max));
+    }
+}
+
+/// Catches one odd refusal of a stream's very first page that costs ten times the calls for ever.
+#[tokio::test(start_paused = true)]
+async fn a_refused_page_size_is_tried_again_after_an_hour() {
     let mut upstream = Upstream::new(25);
-    upstream.limit_max = 50;
+    upstream.limit_max = 10;
     let upstream = Arc::new(upstream);
     let key = testing::list_key("st-1");
-    let list = over(config(8, 100), &metrics(), &upstream)
-        .oneshot(fetch(key.clone()))
-        .await
-        .unwrap();
-    assert_whole(&list, 25);
-    assert_eq!(upstream.windows()[..2], [(0, 100), (0, 10)]);
-    assert_eq!(key.collection.limits.largest(100), 10);
+    let stage = over(config(8, 100), &metrics(), &upstream);
+    stage.clone().oneshot(fetch(key.clone())).await.unwrap();
+    time::sleep(Duration::from_secs(3600)).await;
+    let before = upstream.windows().len();
+    stage.oneshot(fetch(key)).await.unwrap();
+    assert_eq!(
+        upstream.windows()[before..][..3],
+        [(0, 100), (0, 50), (0, 10)]
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -220,8 +255,8 @@ async fn a_refusal_of_ten_as_well_was_not_about_the_limit_and_teaches_nothing() 
         .await
         .unwrap_err();
     assert_eq!(error.kind(), Kind::Upstream4xx);
-    assert_eq!(upstream.windows(), [(0, 100), (0, 10)]);
-    assert_eq!(key.collection.limits.largest(100), 100);
+    assert_eq!(upstream.windows(), [(0, 100), (0, 50), (0, 10)]);
+    assert_eq!(key.collection.limits.largest(100, Instant::now()), 100);
 }
 
 #[tokio::test(start_paused = true)]
@@ -240,7 +275,8 @@ async fn what_was_learned_of_the_limit_is_used() {
         let upstream = Arc::new(Upstream::new(25));
         let key = testing::list_key("st-1");
         if let Some(limit) = learned {
-            key.collection.limits.refuses_above(limit);
+            let now = Instant::now();
+            key.collection.limits.refuses(1000, limit, now);
         }
         let stage = over(config(8, 100), &metrics(), &upstream);
         assert_whole(&stage.oneshot(fetch(key)).await.unwrap(), 25);
@@ -271,7 +307,7 @@ async fn each_page_carries_the_lists_own_collection_epoch_and_urgency() {
 async fn walks_are_counted_by_verdict_or_code() {
     let metrics = metrics();
     let mut failing = Upstream::new(100);
-    failing.failing.insert(9, Kind::Upstream5xx);
+    failing.failing.insert(9, Kind::UpstreamSchema);
     let too_long = Config {
         records_max: 99,
         ..config(8, 10)
@@ -288,7 +324,7 @@ async fn walks_are_counted_by_verdict_or_code() {
     let counted = |word| metrics.walks.with_label_values(&[word]).get();
     assert_eq!(counted("verified"), 2);
     assert_eq!(counted("consistent"), 0);
-    assert_eq!(counted("upstream_5xx"), 1);
+    assert_eq!(counted("upstream_schema"), 1);
     assert_eq!(counted("merge_too_large"), 1);
     assert_eq!(metrics.duration.get_sample_count(), 4);
     // 4 s, 1 s, 2 s and 1 s.
@@ -354,4 +390,63 @@ async fn a_walk_that_fails_lets_its_other_calls_come_to_their_ends() {
     assert_eq!(upstream.running.load(Ordering::Relaxed), 3);
     time::sleep(Duration::from_secs(60)).await;
     assert_eq!(upstream.running.load(Ordering::Relaxed), 0);
+}
+
+/// Catches a walk that nobody can wait for, or that promises too little or too much of itself.
+#[tokio::test(start_paused = true)]
+async fn a_walk_says_how_far_it_is_to_the_last_call() {
+    for (verify, total, pages, calls) in [
+        (Verify::Seam, 5, 1, 1),
+        (Verify::Seam, 11, 2, 3),
+        (Verify::Seam, 100, 11, 12),
+        (Verify::Twice, 100, 11, 24),
+        (Verify::Twice, 5, 1, 2),
+    ] {
+        let upstream = Arc::new(Upstream::new(total));
+        let key = testing::list_key("st-1");
+        let mut known = key.collection.walking.watch();
+        let config = Config {
+            verify,
+            ..config(1, 10)
+        };
+        let reading = tokio::spawn(over(config, &metrics(), &upstream).oneshot(fetch(key.clone())));
+        let walking = known.wait_for(Option::is_some).await.unwrap().clone();
+        let walking = walking.unwrap();
+        assert_eq!(walking.epoch, key.epoch);
+        let mut progress = walking.watch();
+        assert_eq!(progress.borrow_and_update().pages_needed, None);
+        let mut left = Vec::new();
+        let mut end = None;
+        while end.is_none() {
+            progress.changed().await.unwrap();
+            let told = progress.borrow_and_update().clone();
+            if told.pages_needed.is_some() {
+                assert_eq!(told.pages_needed, Some(pages));
+                left.push(told.calls_left);
+            }
+            end = told.end;
+        }
+        assert!(matches!(end, Some(Ok(()))));
+        // Nothing new may be told as well.
+        left.dedup();
+        let list = reading.await.unwrap().unwrap();
+        assert_eq!(list.walked.calls, calls);
+        assert_eq!(left, (0..calls).rev().collect::<Vec<_>>(), "{total}");
+        assert!(known.borrow().is_none());
+    }
+}
+
+/// Catches a walk that holds its place for ever.
+#[tokio::test(start_paused = true)]
+async fn a_walk_has_only_so_long() {
+    let mut upstream = Upstream::new(1000);
+    upstream.delay = |_| Duration::from_secs(7);
+    let config = Config {
+        walk_max: Duration::from_secs(60),
+        ..config(1, 10)
+    };
+    let began = Instant::now();
+    let error = walk(config, &Arc::new(upstream)).await.unwrap_err();
+    assert_eq!(error.kind(), Kind::UpstreamTimeout);
+    assert_eq!(began.elapsed(), Duration::from_secs(60));
 }

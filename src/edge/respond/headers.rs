@@ -12,17 +12,21 @@ use super::conditions::Conditions;
 use crate::{
     contacts::{
         cache::encoding::{Content, Encoded},
+        etag::ETag,
+        follow::Running,
         list::List,
         request::Coding,
         spent::Timing,
     },
+    edge::lines,
     served::{Answer, Served},
 };
 
 pub(super) const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
-const MERGE_STATUS: HeaderName = HeaderName::from_static("merge-status");
+pub(super) const MERGE_STATUS: HeaderName = HeaderName::from_static("merge-status");
 const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
 
+const NDJSON: HeaderValue = HeaderValue::from_static("application/x-ndjson");
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const GZIP: HeaderValue = HeaderValue::from_static("gzip");
 const PRIVATE: HeaderValue = HeaderValue::from_static("private, no-cache");
@@ -108,6 +112,40 @@ fn server_timing(timing: Timing) -> HeaderValue {
         .map(|(phase, tenths)| format!("{};dur={}.{}", phase.word(), tenths / 10, tenths % 10))
         .collect();
     text(format_args!("{}", told.join(", ")))
+}
+
+/// Those of a copy's lines. Their ETag is of the last line too, which tells how the list was read.
+pub(super) fn describe_lines(
+    headers: &mut HeaderMap,
+    answer: &Answer<List>,
+    conditions: &Conditions,
+) {
+    describe(headers, answer, None, conditions);
+    describe_list(headers, answer);
+    let (list, end) = (&answer.copy, lines::last_line(&answer.copy));
+    let length = list.lines_length() + end.len() as u64;
+    headers.insert(CONTENT_TYPE, NDJSON);
+    headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
+    let etag = ETag::of([&list.etag.as_bytes()[..], &end[..]]);
+    if let Ok(etag) = HeaderValue::from_maybe_shared(etag.as_bytes().clone()) {
+        headers.insert(ETAG, etag);
+    }
+}
+
+/// Those of lines that are sent as they come: of what is not whole yet, neither length nor verdict is known.
+pub(super) fn describe_running(headers: &mut HeaderMap, running: &Running) {
+    let (forward, how) = match running.joined {
+        true => (running.forward, "collapsed"),
+        // Whether it will be stored, its verdict decides.
+        false => (running.forward, "fwd-status=200"),
+    };
+    let why = forward.word();
+    let status = text(format_args!("contacts-gateway; fwd={why}; {how}"));
+    headers.insert(CONTENT_TYPE, NDJSON);
+    headers.insert(AGE, HeaderValue::from(running.age.as_secs()));
+    headers.insert(CACHE_CONTROL, PRIVATE);
+    headers.insert(CACHE_STATUS, status);
+    headers.insert(VARY, VARY_BY);
 }
 
 /// How a list was read.

@@ -10,11 +10,12 @@ use super::*;
 use crate::{
     contacts::{
         cache::encoding::{Begun, Content, Encoder},
-        list::{List, Verdict},
+        list::List,
         page::Window,
         request::Coding,
         spent::{Phase, Spent},
         testing,
+        verdict::{Checks, Verdict},
     },
     edge::caller::Asker,
     served::{Answer, Forward},
@@ -38,7 +39,11 @@ async fn respond_to(request: http::request::Builder, outcome: Result<Reply>) -> 
         id: RequestId::parse(b"req-1").unwrap(),
         asker: Asker::Anyone,
     };
-    layer().layer(inner).oneshot(inbound).await.unwrap()
+    layer(Duration::from_secs(600))
+        .layer(inner)
+        .oneshot(inbound)
+        .await
+        .unwrap()
 }
 
 /// A response as it would be read on the wire: status, headers in alphabetical order, and what its body holds.
@@ -138,8 +143,11 @@ async fn a_list_says_how_it_was_read() {
     let now = Instant::now();
     let pages = [0, 2, 4].map(|skip| testing::page(skip, 2, 5, now));
     for (verdict, how) in [
-        (Verdict::Verified, "verified; checks=seam"),
+        (Verdict::Verified(Checks::Seam), "verified; checks=seam"),
+        (Verdict::Verified(Checks::Twice), "verified; checks=twice"),
         (Verdict::Consistent, "consistent"),
+        (Verdict::Settled, "settled"),
+        (Verdict::Drifting, "drifting"),
     ] {
         let mut list = testing::splice(pages.to_vec(), now);
         (list.verdict, list.walked.calls) = (verdict, 4);

@@ -6,7 +6,7 @@ use http::{HeaderMap, header::ACCEPT_ENCODING};
 use crate::contacts::request::Coding;
 
 /// The most that a weight can be: 1, in thousandths.
-const WHOLE: u16 = 1000;
+pub(super) const WHOLE: u16 = 1000;
 
 /// gzip, if the caller accepts it and would not rather have the content as it is. Of a coding that is there twice the
 /// first counts.
@@ -39,7 +39,7 @@ pub(super) fn wanted(headers: &HeaderMap) -> Coding {
 }
 
 /// `q=0.5` in thousandths: 0 to 1 with up to three digits after the point (section 12.4.2).
-fn weight(parameter: &[u8]) -> Option<u16> {
+pub(super) fn weight(parameter: &[u8]) -> Option<u16> {
     let value = match parameter {
         [b'q' | b'Q', b'=', value @ ..] => value,
         _ => return None,

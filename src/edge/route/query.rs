@@ -18,7 +18,10 @@ pub enum Style {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Query {
     Page(Window),
-    List,
+    /// With news of how far it is, or without.
+    List {
+        progress: bool,
+    },
 }
 
 impl Query {
@@ -27,7 +30,8 @@ impl Query {
     /// # Errors
     /// [`Kind::BadParameter`] for whatever is unknown, repeated, malformed or out of range.
     pub fn parse(query: Option<&str>, style: Style, limit_max: u32) -> Result<Self> {
-        let (mut skip, mut page, mut limit, mut all) = (None, None, None, None);
+        let (mut skip, mut page, mut limit) = (None, None, None);
+        let (mut all, mut progress) = (None, None);
         for pair in query
             .into_iter()
             .filter(|query| !query.is_empty())
@@ -39,6 +43,7 @@ impl Query {
                 ("page", Style::Page) => &mut page,
                 ("limit", _) => &mut limit,
                 ("all", _) => &mut all,
+                ("progress", _) => &mut progress,
                 _ => return Err(unknown(style)),
             };
             if slot.replace(value).is_some() {
@@ -50,9 +55,16 @@ impl Query {
                 return Err(bad("all takes only the value true"));
             }
             if skip.or(page).or(limit).is_some() {
-                return Err(bad("all=true asks for the whole list and stands alone"));
+                return Err(bad("all=true asks for the whole list and has no page"));
             }
-            return Ok(Self::List);
+            if progress.is_some_and(|value| value != "true") {
+                return Err(bad("progress takes only the value true"));
+            }
+            let progress = progress.is_some();
+            return Ok(Self::List { progress });
+        }
+        if progress.is_some() {
+            return Err(bad("progress=true belongs to all=true"));
         }
         let limit = match limit {
             None => LIMIT_DEFAULT.min(limit_max),
@@ -104,6 +116,7 @@ fn known(name: &str) -> &'static str {
         "skip" => "skip",
         "page" => "page",
         "limit" => "limit",
+        "progress" => "progress",
         _ => "all",
     }
 }
@@ -131,7 +144,15 @@ mod tests {
             ("limit=1000", page(0, 1000)),
             ("limit=5&skip=0", page(0, 5)),
             ("skip=9007199254740991&limit=1", page((1 << 53) - 1, 1)),
-            ("all=true", Some(Query::List)),
+            ("all=true", Some(Query::List { progress: false })),
+            (
+                "all=true&progress=true",
+                Some(Query::List { progress: true }),
+            ),
+            (
+                "progress=true&all=true",
+                Some(Query::List { progress: true }),
+            ),
         ] {
             assert_eq!(parse(query, Style::Skip), expected, "{query}");
         }
@@ -186,7 +207,11 @@ mod tests {
             "all=true&all=true",
             "all=true&limit=1",
             "all=true&skip=0",
-            "all=true&progress=true",
+            "progress=true",
+            "progress=true&skip=0",
+            "all=true&progress=1",
+            "all=true&progress=",
+            "all=true&progress=true&progress=true",
             "skip=1;limit=1",
             "skip=1#x",
         ] {

@@ -41,6 +41,7 @@ fn resolver(config: Config, style: Style, accounts: Accounts) -> Arc<Resolver> {
     let collections = collections(&config);
     Arc::new(Resolver::new(
         config,
+        Duration::from_secs(600),
         style,
         Arc::new(accounts),
         collections,
@@ -77,6 +78,7 @@ fn told(outcome: Result<Resolved>) -> std::result::Result<String, Kind> {
             Ok(format!("{} {skip}+{limit}", of(collection)))
         }
         Ok(Resolved::List(request)) => Ok(format!("{} all", of(&request.key.collection))),
+        Ok(Resolved::Lines(wanted)) => Ok(format!("{} all lines", of(&wanted.list.key.collection))),
         Err(error) => Err(error.kind()),
     }
 }
@@ -384,13 +386,23 @@ async fn pages_and_lists_are_asked_each_on_its_terms() {
         by_list.lock().unwrap().push(("list", request.terms));
         ready(Err::<Answer<List>, _>(refused()))
     });
+    let by_line = asked.clone();
+    let lines = service_fn(move |wanted: LinesRequest| {
+        by_line.lock().unwrap().push(("lines", wanted.list.terms));
+        ready(Err::<Told, _>(refused()))
+    });
     let config = Config {
         request_timeout: Duration::from_secs(7),
         ..Config::default()
     };
     let resolver = resolver(config, Style::Skip, accounts(&[("acme", &[])]));
-    let stage = Route::new(resolver, pages, lists);
-    for query in ["?skip=10", "?all=true", "?skip=x"] {
+    let stage = Route::new(resolver, pages, lists, lines);
+    for query in [
+        "?skip=10",
+        "?all=true",
+        "?skip=x",
+        "?all=true&progress=true",
+    ] {
         let inbound = inbound("GET", &format!("{CONTACTS}{query}"), &[], false);
         assert!(stage.clone().oneshot(inbound).await.is_err());
     }
@@ -399,7 +411,9 @@ async fn pages_and_lists_are_asked_each_on_its_terms() {
         .iter()
         .map(|(which, terms)| (*which, terms.class))
         .collect();
-    assert_eq!(told, [("page", Class::Interactive), ("list", Class::Bulk)]);
+    let bulk = |which| (which, Class::Bulk);
+    let page = ("page", Class::Interactive);
+    assert_eq!(told, [page, bulk("list"), bulk("lines")]);
     for (_, terms) in &*asked {
         assert_eq!(terms.deadline, Instant::now() + Duration::from_secs(7));
         assert_eq!(terms.id.as_str(), "req-1");

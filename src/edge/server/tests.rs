@@ -2,15 +2,18 @@ use bytes::Bytes;
 use http::Version;
 use http_body_util::{BodyExt, Empty};
 use hyper::client::conn::{http1, http2};
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     sync::{Notify, mpsc},
     task::JoinHandle,
+    time,
 };
 use tower::service_fn;
 
 use super::*;
-use crate::edge::workers::Workers;
+use crate::edge::{body::Body, workers::Workers};
+use crate::metrics::Registry;
 
 /// How long a test waits for what must come. Never how long something may take.
 async fn soon<F: Future>(future: F) -> F::Output {
@@ -26,6 +29,7 @@ struct Bench {
     /// Told once for each slow request that has arrived.
     arrived: mpsc::Receiver<()>,
     go: Arc<Notify>,
+    metrics: Metrics,
 }
 
 fn metrics() -> Metrics {
@@ -33,13 +37,25 @@ fn metrics() -> Metrics {
     metrics
 }
 
-async fn serve(
-    connections_max: usize,
-    header_timeout: Duration,
-    workers: Option<&Workers>,
-) -> Bench {
+/// So many connections, which have so long for whatever is awaited of them.
+fn limits(connections_max: usize, timeout: Duration) -> Limits {
+    Limits {
+        connections_max,
+        deadlines: Deadlines {
+            first_byte: timeout,
+            header: timeout,
+            idle: timeout,
+            stall: timeout,
+            drain_idle: HASTY,
+        },
+        ..Config::default().limits()
+    }
+}
+
+async fn serve(limits: Limits, workers: Option<&Workers>) -> Bench {
     let address = SocketAddr::from(([127, 0, 0, 1], 0));
-    let server = Server::bind(address, connections_max, header_timeout, metrics())
+    let metrics = metrics();
+    let server = Server::bind(address, limits, metrics.clone())
         .await
         .unwrap();
     let address = server.address().unwrap();
@@ -47,6 +63,7 @@ async fn serve(
     let go = Arc::new(Notify::new());
     let gate = go.clone();
     let service = service_fn(move |request: Request<Incoming>| {
+        assert_ne!(request.uri().path(), "/panic", "a panic that was asked for");
         let (gate, arrival) = (gate.clone(), arrival.clone());
         async move {
             if request.uri().path() == "/slow" {
@@ -69,12 +86,13 @@ async fn serve(
         served,
         arrived,
         go,
+        metrics,
     }
 }
 
 /// A server on the test's own thread.
-async fn here(connections_max: usize, header_timeout: Duration) -> Bench {
-    serve(connections_max, header_timeout, None).await
+async fn here(connections_max: usize, timeout: Duration) -> Bench {
+    serve(limits(connections_max, timeout), None).await
 }
 
 const PATIENT: Duration = Duration::from_secs(60);
@@ -212,7 +230,7 @@ async fn stop_finishes_what_is_in_flight_and_admits_nobody() {
     soon(bench.arrived.recv()).await.unwrap();
 
     bench.stop.cancel();
-    // The idle one is closed at once.
+    // The idle one is closed although nothing more comes.
     soon(async {
         while idle.ready().await.is_ok() {
             tokio::task::yield_now().await;
@@ -236,8 +254,12 @@ async fn stop_finishes_what_is_in_flight_and_admits_nobody() {
 
 #[tokio::test]
 async fn stop_does_not_wait_for_whoever_has_asked_nothing() {
-    // It does for half a head of HTTP/1 and for a silent peer of HTTP/2, as long as a head may take.
-    for sent in ["", "P"] {
+    for sent in [
+        "",
+        "P",
+        "GET / HTTP/1.1\r\n",
+        "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+    ] {
         let bench = here(10, PATIENT).await;
         let mut quiet = TcpStream::connect(bench.address).await.unwrap();
         quiet.write_all(sent.as_bytes()).await.unwrap();
@@ -251,9 +273,55 @@ async fn stop_does_not_wait_for_whoever_has_asked_nothing() {
 }
 
 #[tokio::test]
+async fn one_peer_cannot_take_every_place() {
+    let bench = serve(
+        Limits {
+            peer_connections_max: 2,
+            ..limits(10, PATIENT)
+        },
+        None,
+    )
+    .await;
+    let mut open = [connect(bench.address).await, connect(bench.address).await];
+    for sender in &mut open {
+        text(soon(sender.send_request(get("/"))).await.unwrap()).await;
+    }
+    let third = TcpStream::connect(bench.address).await.unwrap();
+    assert_eq!(rest(third).await, "");
+    assert_eq!(
+        (bench.metrics.cuts(Cut::Peer), bench.metrics.open()),
+        (1, 2)
+    );
+    let [first, _second] = open;
+    drop(first);
+    soon(async {
+        while bench.metrics.open() == 2 {
+            time::sleep(Duration::from_millis(1)).await;
+        }
+    })
+    .await;
+    let mut next = connect(bench.address).await;
+    assert!(soon(next.send_request(get("/"))).await.is_ok());
+}
+
+#[tokio::test]
+async fn a_panic_ends_one_connection_and_gives_its_place_back() {
+    let bench = here(1, PATIENT).await;
+    for _ in 0..3 {
+        let mut stream = TcpStream::connect(bench.address).await.unwrap();
+        let head = b"GET /panic HTTP/1.1\r\nhost: localhost\r\n\r\n";
+        stream.write_all(head).await.unwrap();
+        assert_eq!(rest(stream).await, "");
+    }
+    let mut sender = connect(bench.address).await;
+    assert!(soon(sender.send_request(get("/"))).await.is_ok());
+    assert_eq!(bench.metrics.open(), 1);
+}
+
+#[tokio::test]
 async fn callers_are_served_by_the_workers() {
     let workers = Workers::start(2).unwrap();
-    let bench = serve(100, PATIENT, Some(&workers)).await;
+    let bench = serve(limits(100, PATIENT), Some(&workers)).await;
     for _ in 0..6 {
         let mut sender = connect(bench.address).await;
         let answer = soon(sender.send_request(get("/"))).await.unwrap();
@@ -264,7 +332,7 @@ async fn callers_are_served_by_the_workers() {
 #[tokio::test]
 async fn a_taken_address_is_an_error() {
     let bench = here(1, PATIENT).await;
-    let error = Server::bind(bench.address, 1, PATIENT, metrics())
+    let error = Server::bind(bench.address, limits(1, PATIENT), metrics())
         .await
         .unwrap_err();
     assert_eq!(error.kind(), io::ErrorKind::AddrInUse);

@@ -3,13 +3,19 @@
 //!
 //! Interactive tickets come first, and the last few slots are theirs alone. Whole lists get at least one slot in ten
 //! however many interactive tickets wait, so that they never stand still. Nobody waits for a background ticket, so these
-//! go at an even pace: what has grown stale during an outage is not fetched in one burst after it. Within a class the
-//! streams take turns.
+//! go at an even pace: what has grown stale during an outage is not fetched in one burst after it. Those of whole lists that
+//! are read anew go at a share of it, since they would leave nothing to others for hours. Within a class the streams take
+//! turns.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use tokio::time::Instant;
 
+use super::forecast::Rivals;
 use crate::contacts::request::{Class, Urgency};
 
 /// Of so many slots, one goes to bulk tickets if any wait.
@@ -26,10 +32,14 @@ const TURNS_MAX: usize = 1024;
 pub(super) struct Queue<T> {
     waiting: Vec<Ticket<T>>,
     reserve: u32,
+    /// The share of the allowance that background tickets of whole lists may take, from 0 to 1.
+    refresh_share: f64,
     /// Slots given since one went to a bulk ticket.
     since_bulk: u32,
     /// When the next background ticket may be served.
     background_from: Option<Instant>,
+    /// When the next one of a whole list may be.
+    refresh_from: Option<Instant>,
     /// When each stream had its last turn.
     turns: HashMap<u64, u64>,
     turn: u64,
@@ -46,13 +56,16 @@ struct Ticket<T> {
 }
 
 impl<T> Queue<T> {
-    /// A queue that keeps `reserve` slots for interactive tickets.
-    pub(super) fn new(reserve: u32) -> Self {
+    /// A queue that keeps `reserve` slots for interactive tickets, and gives background tickets of whole lists only
+    /// `refresh_share` of them all.
+    pub(super) fn new(reserve: u32, refresh_share: f64) -> Self {
         Self {
             waiting: Vec::new(),
             reserve,
+            refresh_share,
             since_bulk: 0,
             background_from: None,
+            refresh_from: None,
             turns: HashMap::new(),
             turn: 0,
             next_number: 0,
@@ -97,7 +110,7 @@ impl<T> Queue<T> {
             .waiting
             .iter()
             .enumerate()
-            .filter(|(_, ticket)| ticket.urgency.class() == class)
+            .filter(|(_, ticket)| ticket.urgency.class() == class && self.is_due(ticket, now))
             .min_by_key(|(_, ticket)| (turn_of(ticket), ticket.number))?;
         let ticket = self.waiting.swap_remove(place);
         self.turn += 1;
@@ -111,20 +124,52 @@ impl<T> Queue<T> {
             self.since_bulk.saturating_add(1)
         };
         if class == Class::Background {
-            self.background_from = Some(now + MINUTE / allowance.max(1));
+            self.background_from = Some(now + self.gap(class, false, allowance));
+            if ticket.urgency.is_part() {
+                self.refresh_from = Some(now + self.gap(class, true, allowance));
+            }
         }
         Some(ticket.grant)
     }
 
+    /// How long after one ticket of a class the next one can be served, at the least. `refreshes`: it is of a whole list.
+    pub(super) fn gap(&self, class: Class, refreshes: bool, allowance: u32) -> Duration {
+        let even = MINUTE / allowance.max(1);
+        match (class, refreshes) {
+            (Class::Background, true) => even.div_f64(self.refresh_share.clamp(0.01, 1.0)),
+            (Class::Background, false) => even,
+            (Class::Bulk | Class::Interactive, _) => Duration::ZERO,
+        }
+    }
+
+    /// When it is a ticket's turn at the earliest, if it must wait for that.
+    fn due_at(&self, ticket: &Ticket<T>) -> Option<Instant> {
+        match (ticket.urgency.class(), ticket.urgency.is_part()) {
+            (Class::Background, true) => self.background_from.max(self.refresh_from),
+            (Class::Background, false) => self.background_from,
+            (Class::Bulk | Class::Interactive, _) => None,
+        }
+    }
+
+    fn is_due(&self, ticket: &Ticket<T>, now: Instant) -> bool {
+        self.due_at(ticket).is_none_or(|at| at <= now)
+    }
+
     /// When a background ticket that waits may be served, if it must wait for that.
     pub(super) fn changes_at(&self, now: Instant) -> Option<Instant> {
-        self.background_from
-            .filter(|from| *from > now && self.waits(Class::Background))
+        let due = self.waiting.iter().filter_map(|ticket| self.due_at(ticket));
+        due.filter(|at| *at > now).min()
     }
 
     fn waits(&self, class: Class) -> bool {
         let mut classes = self.waiting.iter().map(|ticket| ticket.urgency.class());
         classes.any(|waiting| waiting == class)
+    }
+
+    /// The slots of an allowance that are for interactive tickets alone.
+    pub(super) fn reserve(&self, allowance: u32) -> u32 {
+        // An allowance that has shrunk shrinks the reserve with it, or nothing else would ever be served.
+        self.reserve.min(allowance / 4)
     }
 
     fn class_to_serve(&self, open: u32, allowance: u32, now: Instant) -> Option<Class> {
@@ -135,16 +180,36 @@ impl<T> Queue<T> {
         if interactive {
             return Some(Class::Interactive);
         }
-        // An allowance that has shrunk shrinks the reserve with it, or nothing else would ever be served.
-        let reserve = self.reserve.min(allowance / 4);
-        if open <= reserve {
+        if open <= self.reserve(allowance) {
             return None;
         }
         if bulk {
             return Some(Class::Bulk);
         }
-        let paced = self.background_from.is_none_or(|from| from <= now);
-        (paced && self.waits(Class::Background)).then_some(Class::Background)
+        // Of the classes above it, none waits.
+        let due = self.waiting.iter().any(|ticket| self.is_due(ticket, now));
+        due.then_some(Class::Background)
+    }
+
+    /// What a list's calls have beside them: those of its own that wait already do not count.
+    pub(super) fn rivals(&self, stream: u64, class: Class, allowance: u32) -> Rivals {
+        let others = || {
+            let others = self.waiting.iter().filter(|other| other.stream != stream);
+            others.map(|other| (other.urgency.class(), other.stream))
+        };
+        let above = self.waiting.iter().map(|other| other.urgency.class());
+        let turns: HashSet<_> = others()
+            .filter_map(|(theirs, stream)| (theirs == class).then_some(stream))
+            .collect();
+        Rivals {
+            reserve: match class {
+                Class::Interactive => 0,
+                Class::Bulk | Class::Background => self.reserve(allowance),
+            },
+            gap: self.gap(class, true, allowance),
+            ahead: above.filter(|theirs| *theirs > class).count(),
+            turns: turns.len(),
+        }
     }
 
     /// How many slots are taken before the ticket with this number gets one, if nobody else comes. For a ticket that
@@ -158,7 +223,7 @@ impl<T> Queue<T> {
             self.waiting.iter().filter(before).count() as u32
         };
         let (interactive, bulk) = (waiting(Class::Interactive), waiting(Class::Bulk));
-        let reserve = self.reserve.min(allowance / 4);
+        let reserve = self.reserve(allowance);
         match class {
             Class::Interactive => interactive + (interactive / (BULK_SHARE - 1)).min(bulk),
             // One in ten is its own even while interactive tickets wait.
@@ -198,7 +263,7 @@ mod tests {
 
     #[test]
     fn the_most_urgent_first() {
-        let mut queue = Queue::new(6);
+        let mut queue = Queue::new(6, 0.25);
         for (class, name) in [
             (Class::Background, "background"),
             (Class::Bulk, "bulk"),
@@ -211,7 +276,7 @@ mod tests {
 
     #[test]
     fn a_joiner_moves_its_ticket_up() {
-        let mut queue = Queue::new(0);
+        let mut queue = Queue::new(0, 0.25);
         let first = urgency(Class::Bulk);
         queue.add(urgency(Class::Interactive), 1, "interactive");
         queue.add(urgency(Class::Bulk), 2, "other");
@@ -222,7 +287,7 @@ mod tests {
 
     #[test]
     fn streams_take_turns() {
-        let mut queue = Queue::new(0);
+        let mut queue = Queue::new(0, 0.25);
         for name in ["a1", "a2", "a3"] {
             queue.add(urgency(Class::Bulk), 1, name);
         }
@@ -233,7 +298,7 @@ mod tests {
 
     #[test]
     fn the_last_slots_are_for_interactive_tickets() {
-        let mut queue = Queue::new(6);
+        let mut queue = Queue::new(6, 0.25);
         queue.add(urgency(Class::Bulk), 1, "bulk");
         assert_eq!(queue.next(6, 60, Instant::now()), None);
         assert_eq!(queue.next(7, 60, Instant::now()), Some("bulk"));
@@ -246,8 +311,54 @@ mod tests {
     }
 
     #[test]
+    fn a_lists_own_tickets_are_no_rivals_of_it() {
+        let mut queue = Queue::new(6, 0.25);
+        for (class, stream) in [
+            (Class::Interactive, 1),
+            (Class::Interactive, 2),
+            (Class::Bulk, 1),
+            (Class::Bulk, 2),
+            (Class::Bulk, 2),
+            (Class::Bulk, 3),
+            (Class::Background, 4),
+        ] {
+            queue.add(urgency(class), stream, ());
+        }
+        for (class, reserve, gap, ahead, turns) in [
+            (Class::Interactive, 0, 0, 0, 1),
+            (Class::Bulk, 6, 0, 2, 2),
+            (Class::Background, 6, 4, 6, 1),
+        ] {
+            let expected = Rivals {
+                reserve,
+                gap: Duration::from_secs(gap),
+                ahead,
+                turns,
+            };
+            assert_eq!(queue.rivals(1, class, 60), expected, "{class:?}");
+        }
+    }
+
+    /// Catches lists that are read anew at the pace of pages, and pages that are held up by them.
+    #[test]
+    fn lists_that_nobody_waits_for_go_at_their_share_of_it() {
+        let (mut queue, now) = (Queue::new(6, 0.25), Instant::now());
+        let after = |seconds| now + Duration::from_secs(seconds);
+        let list = urgency(Class::Background);
+        queue.add(list.part(), 1, "list");
+        queue.add(list.part(), 1, "list again");
+        assert_eq!(queue.next(60, 60, now), Some("list"));
+        queue.add(urgency(Class::Background), 2, "page");
+        assert_eq!(queue.changes_at(now), Some(after(1)));
+        assert_eq!(queue.next(60, 60, after(1)), Some("page"));
+        assert_eq!(queue.next(60, 60, after(3)), None);
+        assert_eq!(queue.changes_at(after(3)), Some(after(4)));
+        assert_eq!(queue.next(60, 60, after(4)), Some("list again"));
+    }
+
+    #[test]
     fn what_nobody_waits_for_goes_at_an_even_pace() {
-        let (mut queue, now) = (Queue::new(6), Instant::now());
+        let (mut queue, now) = (Queue::new(6, 0.25), Instant::now());
         for name in ["first", "second", "third"] {
             queue.add(urgency(Class::Background), 1, name);
         }
@@ -266,7 +377,7 @@ mod tests {
 
     #[test]
     fn bulk_gets_one_slot_in_ten() {
-        let mut queue = Queue::new(6);
+        let mut queue = Queue::new(6, 0.25);
         queue.add(urgency(Class::Bulk), 1, "bulk");
         queue.add(urgency(Class::Bulk), 1, "bulk");
         for _ in 0..40 {
@@ -282,7 +393,7 @@ mod tests {
 
     #[test]
     fn a_ticket_that_leaves_is_not_served() {
-        let mut queue = Queue::new(0);
+        let mut queue = Queue::new(0, 0.25);
         let left = queue.add(urgency(Class::Bulk), 1, "left");
         queue.add(urgency(Class::Bulk), 1, "stayed");
         assert_eq!(queue.remove(left), Some("left"));
@@ -295,7 +406,7 @@ mod tests {
         #[test]
         fn ahead_is_what_then_happens(waiting in proptest::collection::vec((0_u8..3, 0_u64..4), 1..40), which in 0_usize..40) {
             let which = which % waiting.len();
-            let mut queue = Queue::new(6);
+            let mut queue = Queue::new(6, 0.25);
             let class = |number| match number {
                 0 => Class::Background,
                 1 => Class::Bulk,

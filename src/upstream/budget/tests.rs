@@ -92,7 +92,7 @@ fn stage_of(
 ) -> impl FetchPage + use<> {
     let metrics = Metrics::new(&Registry::new().unwrap()).unwrap();
     let calls = accounts.iter().map(|(account, _)| (account, 60));
-    let budgets = Budgets::new(calls, config, &metrics, Instant::now());
+    let budgets = Budgets::new(calls, config, 0.25, &metrics, Instant::now());
     let limiters: HashMap<_, _> = accounts
         .iter()
         .map(|(account, limiter)| (account.id.clone(), limiter.clone()))
@@ -224,7 +224,13 @@ async fn a_pause_refuses_those_that_wait_as_well() {
 async fn what_was_never_sent_costs_nothing() {
     let account = testing::account("acme");
     let metrics = Metrics::new(&Registry::new().unwrap()).unwrap();
-    let budgets = Budgets::new([(&account, 60)], &ready_at_once(), &metrics, Instant::now());
+    let budgets = Budgets::new(
+        [(&account, 60)],
+        &ready_at_once(),
+        0.25,
+        &metrics,
+        Instant::now(),
+    );
     let disabled = || Error::new(Kind::CredentialsUnavailable, "no secret").unsent();
     let inner = service_fn(move |_: Fetch<PageKey>| std::future::ready(Err::<Page, _>(disabled())));
     let stage = layer(Arc::new(budgets)).layer(inner);
@@ -310,7 +316,7 @@ async fn run(calls_per_minute: u32, start_share: f64, all: Vec<Asked>) -> (Vec<I
         ..Config::default()
     };
     let calls = [(&account, calls_per_minute)];
-    let budgets = Budgets::new(calls, &config, &metrics, Instant::now());
+    let budgets = Budgets::new(calls, &config, 0.25, &metrics, Instant::now());
     let counted = Arc::new(Mutex::new(Vec::new()));
     let (plans, log) = (Arc::new(all.clone()), counted.clone());
     let inner = service_fn(move |fetch: Fetch<PageKey>| {

@@ -26,7 +26,7 @@ const PROBED: u32 = 4;
 const PAUSE_MAX: Duration = Duration::from_secs(60);
 
 /// The calls of one account in the last minute, and how many there may be.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Window {
     /// What is configured.
     most: u32,
@@ -75,11 +75,27 @@ impl Window {
             return 0;
         }
         let allowance = self.allowance(now);
-        let probing = allowance < self.most && self.taken() >= allowance - allowance / PROBED;
-        if probing && self.running > 0 {
+        if self.probes(self.taken(), now) && self.running > 0 {
             return 0;
         }
         allowance.saturating_sub(self.taken())
+    }
+
+    /// Whether the next slot, when so many are taken, is one of those that are tried one at a time.
+    pub(super) fn probes(&self, taken: u32, now: Instant) -> bool {
+        let allowance = self.allowance(now);
+        allowance < self.most && taken >= allowance - allowance / PROBED
+    }
+
+    /// When the slots that are taken are free again, soonest first, if running attempts still take so long.
+    pub(super) fn free_again(&self, still: Duration, now: Instant) -> VecDeque<Instant> {
+        let running = std::iter::repeat_n(Self::free_after(now + still), self.running as usize);
+        self.held.iter().copied().chain(running).collect()
+    }
+
+    /// When the slot of an attempt that ends then is free again.
+    pub(super) fn free_after(end: Instant) -> Instant {
+        end + HELD_FOR
     }
 
     /// How many slots are taken.

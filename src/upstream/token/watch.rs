@@ -4,7 +4,7 @@
 //! anew is seen, and so is a link of a mounted volume that was turned to another folder. What cannot be read or used is
 //! told once and changes nothing, so half a file keeps the secret before it.
 
-use std::{fs, path::Path, sync::Arc, time::SystemTime};
+use std::{sync::Arc, time::SystemTime};
 
 use tokio::time::Instant;
 use tracing::{error, info, warn};
@@ -12,11 +12,9 @@ use tracing::{error, info, warn};
 use super::{credential::Credential, keyring::Slot, sign::Signer};
 use crate::{
     contacts::account::{Account, Algorithm},
+    identity::Identity,
     upstream::secret::{Source, Sources},
 };
-
-/// A file that was changed so short ago may be changed once more without its times showing it.
-const SETTLED: std::time::Duration = std::time::Duration::from_secs(2);
 
 /// The secrets of one account, and what was last seen of them.
 #[derive(Debug)]
@@ -35,16 +33,6 @@ struct Place {
     seen: Option<Identity>,
     /// What was last told to be wrong with it.
     complaint: Option<String>,
-}
-
-/// What tells one content of a path from another without reading it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Identity {
-    len: u64,
-    modified: Option<SystemTime>,
-    /// Device, inode, and the seconds and nanoseconds of the last change of either name or content.
-    #[cfg(unix)]
-    inode: (u64, u64, i64, i64),
 }
 
 impl Watched {
@@ -134,29 +122,6 @@ impl Watched {
             place.complaint = Some(problem);
         }
         false
-    }
-}
-
-impl Identity {
-    fn of(path: &Path) -> Option<Self> {
-        let metadata = fs::metadata(path).ok()?;
-        Some(Self {
-            len: metadata.len(),
-            modified: metadata.modified().ok(),
-            #[cfg(unix)]
-            inode: {
-                use std::os::unix::fs::MetadataExt;
-                let (changed, nanos) = (metadata.ctime(), metadata.ctime_nsec());
-                (metadata.dev(), metadata.ino(), changed, nanos)
-            },
-        })
-    }
-
-    fn is_settled(&self, wall: SystemTime) -> bool {
-        let age = self
-            .modified
-            .and_then(|time| wall.duration_since(time).ok());
-        age.is_some_and(|age| age >= SETTLED)
     }
 }
 

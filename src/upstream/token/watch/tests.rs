@@ -4,7 +4,7 @@ use super::{
     super::testing::{Bench, wall},
     *,
 };
-use crate::contacts::ids::StreamId;
+use crate::{contacts::ids::StreamId, identity::SETTLED};
 
 /// A folder with a secret in it, and the credential that watches it.
 struct Watch {

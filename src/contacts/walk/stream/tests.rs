@@ -1,0 +1,141 @@
+use std::sync::Mutex;
+
+use tokio::task;
+use tower::service_fn;
+
+use super::*;
+use crate::contacts::{
+    page::{Page, PageKey},
+    testing,
+};
+
+/// Calls so far, by their first record.
+type Calls = Arc<Mutex<Vec<u64>>>;
+
+/// Streams of lists of so many contacts; each call takes a second, and those at `failing` fail.
+fn streams(config: Config, total: u64, failing: Option<u64>) -> (Streams<impl FetchPage>, Calls) {
+    let calls = Calls::default();
+    let seen = calls.clone();
+    let upstream = service_fn(move |fetch: Fetch<PageKey>| {
+        let window = fetch.key.window;
+        fetch.urgency.depart();
+        seen.lock().unwrap().push(window.skip);
+        async move {
+            let now = Instant::now();
+            time::sleep(Duration::from_secs(1)).await;
+            match failing {
+                Some(skip) if skip == window.skip => {
+                    Err(Error::new(Kind::Upstream5xx, "upstream failed"))
+                }
+                _ => Ok::<Page, Error>(testing::page(window.skip, window.limit, total, now)),
+            }
+        }
+    });
+    let metrics = Metrics::new(&Registry::new().unwrap()).unwrap();
+    (Streams::new(config, false, metrics, upstream), calls)
+}
+
+fn config(streams_max: usize) -> Config {
+    Config {
+        streams_max,
+        width: 4,
+        page_limit_max: 10,
+        ..Config::default()
+    }
+}
+
+fn request() -> Request<ListKey> {
+    testing::request(testing::list_key("st-1"))
+}
+
+/// Takes all that comes: the records, and how it ended.
+async fn all(mut lines: Lines) -> (usize, Result<Ending>) {
+    let mut records = 0;
+    loop {
+        match lines.next().await.expect("there is an end") {
+            Ok(Line::Contacts(run)) => records += run.at.len(),
+            Ok(Line::Progress(_)) => unreachable!("nobody asked for it"),
+            Ok(Line::End(ending)) => return (records, Ok(ending)),
+            Err(error) => return (records, Err(error)),
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_list_is_read_as_it_is_taken() {
+    let (streams, calls) = streams(config(1), 1000, None);
+    let stream = streams.open(request()).unwrap();
+    let (records, ending) = all(stream.lines).await;
+    let ending = ending.unwrap();
+    assert_eq!(records, 1000);
+    assert_eq!(ending.verdict, Verdict::Verified(Checks::Seam));
+    assert_eq!((ending.pages, ending.calls), (111, 112));
+    assert_eq!(calls.lock().unwrap().len(), 112);
+    assert_eq!(stream.progress.borrow().pages_needed, Some(111));
+}
+
+/// Catches calls that are taken for a reader who does not read, and a place that he keeps.
+#[tokio::test(start_paused = true)]
+async fn a_reader_that_does_not_read_costs_a_few_calls_and_then_his_place() {
+    let (streams, calls) = streams(config(1), 1000, None);
+    let mut slow = streams.open(request()).unwrap();
+    assert!(slow.lines.next().await.unwrap().is_ok());
+    let taken = Instant::now();
+    time::sleep(Duration::from_secs(20)).await;
+    // One page taken, one in the channel, one ready and as many behind it as are asked for at once.
+    let after = calls.lock().unwrap().len();
+    assert!(after <= 3 + 4, "{after}");
+    let Err(busy) = streams.open(request()) else {
+        panic!("there is but one place");
+    };
+    assert_eq!(busy.kind(), Kind::MergeBusy);
+    // Whoever reads in time goes on.
+    assert!(slow.lines.next().await.unwrap().is_ok());
+    time::sleep(STALL_MAX + Duration::from_secs(5)).await;
+    assert!(taken.elapsed() > STALL_MAX);
+    let (records, end) = all(slow.lines).await;
+    assert_eq!(end.unwrap_err().kind(), Kind::Overloaded);
+    assert!(records < 100);
+    let spent = calls.lock().unwrap().len();
+    time::sleep(Duration::from_secs(60)).await;
+    assert_eq!(calls.lock().unwrap().len(), spent);
+    assert!(streams.open(request()).is_ok());
+}
+
+/// C13. Catches a stream that goes on for nobody.
+#[tokio::test(start_paused = true)]
+async fn a_reader_that_leaves_ends_it() {
+    let (streams, calls) = streams(config(1), 1000, None);
+    let mut stream = streams.open(request()).unwrap();
+    assert!(stream.lines.next().await.unwrap().is_ok());
+    drop(stream);
+    task::yield_now().await;
+    let spent = calls.lock().unwrap().len();
+    time::sleep(Duration::from_secs(60)).await;
+    assert_eq!(calls.lock().unwrap().len(), spent);
+    assert!(streams.open(request()).is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_page_that_fails_ends_it_with_its_error() {
+    let (streams, _) = streams(config(1), 1000, Some(450));
+    let stream = streams.open(request()).unwrap();
+    let (records, end) = all(stream.lines).await;
+    assert_eq!(end.unwrap_err().kind(), Kind::Upstream5xx);
+    assert!(records <= 450, "{records}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn where_lists_are_verified_twice_it_is_read_twice() {
+    let config = Config {
+        verify: Verify::Twice,
+        ..config(1)
+    };
+    let (streams, calls) = streams(config, 100, None);
+    let (records, ending) = all(streams.open(request()).unwrap().lines).await;
+    let ending = ending.unwrap();
+    assert_eq!(records, 100);
+    assert_eq!(ending.verdict, Verdict::Verified(Checks::Twice));
+    assert_eq!((ending.pages, ending.calls), (11, 24));
+    assert_eq!(calls.lock().unwrap().len(), 24);
+}

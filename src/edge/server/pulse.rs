@@ -1,0 +1,229 @@
+//! What one connection is doing, and until when it may go on so: a small state and one rule, which take `now`.
+//!
+//! Hyper polls a socket only when it has something to read or to write there, so a deadline that lived in the socket's
+//! wrapper would never be looked at for a peer that has gone quiet. Here the wrapper ([`socket`](super::socket)) and the
+//! requests ([`requests`](super::requests)) only note what happens; the connection's own task asks [`Pulse::due`] after
+//! each poll and keeps one timer, which is moved only when the deadline comes nearer. A request on a busy connection so
+//! costs a few uncontended locks and readings of the clock, and no timer of its own.
+
+use std::{
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+
+use tokio::time::Instant;
+
+use super::metrics::Cut;
+
+/// How long a connection may be without what is expected of it.
+#[derive(Clone, Copy, Debug)]
+pub struct Deadlines {
+    /// For the first byte of all.
+    pub first_byte: Duration,
+    /// For a request's head, from its first byte.
+    pub header: Duration,
+    /// Between two requests.
+    pub idle: Duration,
+    /// For the caller to take some of an answer.
+    pub stall: Duration,
+    /// For one more request, once the gateway stops.
+    pub drain_idle: Duration,
+}
+
+/// Bytes that a caller may send without asking anything or taking any of an answer. Callers send no bodies, so beyond a
+/// head (which is bounded by itself) this is control: PING, SETTINGS, empty DATA and the like. The longest head that can
+/// be configured has to fit, and what a refused body had in flight.
+pub(super) const UNASKED_MAX: usize = 512 * 1024;
+
+/// One connection's state, shared by its socket, its requests and its task.
+#[derive(Debug)]
+pub(super) struct Pulse(Mutex<State>);
+
+#[derive(Debug)]
+struct State {
+    begun: Instant,
+    /// Known from the first request on.
+    http2: Option<bool>,
+    /// Since when the gateway, or this connection alone, is to end.
+    stopping: Option<Instant>,
+    /// Requests whose answer has not ended.
+    running: usize,
+    /// Answers of which the next piece waits for the caller to take it.
+    owed: usize,
+    /// When one of those went on.
+    taken: Instant,
+    /// The beginning, or the end of the last answer.
+    quiet_since: Instant,
+    /// When the first byte came after that.
+    head_since: Option<Instant>,
+    /// While the socket takes nothing: when it last did.
+    full_since: Option<Instant>,
+    /// Bytes since the last request, or the last piece of an answer that was taken.
+    unasked: usize,
+    /// Requests that were given up by the caller, less those that were answered.
+    abandoned: usize,
+}
+
+impl Pulse {
+    pub(super) fn new(now: Instant) -> Self {
+        Self(Mutex::new(State::new(now)))
+    }
+
+    /// Forgets what was before: a TLS handshake is over.
+    pub(super) fn begin(&self, now: Instant) {
+        self.with(|state| *state = State::new(now));
+    }
+
+    /// So many bytes came.
+    pub(super) fn read(&self, bytes: usize, now: Instant) {
+        self.with(|state| {
+            state.unasked += bytes;
+            if state.running == 0 {
+                state.head_since.get_or_insert(now);
+            }
+        });
+    }
+
+    /// The socket took bytes.
+    pub(super) fn wrote(&self, now: Instant) {
+        self.with(|state| {
+            // HTTP/2 also writes for itself, so there only an answer's own pieces are progress.
+            if state.http2 == Some(false) {
+                state.taken = now;
+            }
+            if state.full_since.take().is_some() {
+                state.quiet_since = now;
+            }
+        });
+    }
+
+    /// The socket takes no more for now.
+    pub(super) fn full(&self, now: Instant) {
+        self.with(|state| {
+            state.full_since.get_or_insert(now);
+        });
+    }
+
+    /// A request's head is complete.
+    pub(super) fn asked(&self, http2: bool) {
+        self.with(|state| {
+            state.http2 = Some(http2);
+            state.running += 1;
+            state.head_since = None;
+            state.unasked = 0;
+        });
+    }
+
+    /// A piece of an answer is there to be taken; `first` if the answer was not waiting for the caller before.
+    pub(super) fn owes(&self, first: bool, now: Instant) {
+        self.with(|state| {
+            state.owed += usize::from(first);
+            state.taken = now;
+            state.unasked = 0;
+        });
+    }
+
+    /// An answer waits for the gateway, and no longer for the caller.
+    pub(super) fn owes_no_more(&self) {
+        self.with(|state| state.owed -= 1);
+    }
+
+    /// A request is over: all of its answer was handed on, or the caller did not want it any more.
+    pub(super) fn ended(&self, owed: bool, whole: bool, now: Instant) {
+        self.with(|state| {
+            state.running -= 1;
+            state.owed -= usize::from(owed);
+            state.quiet_since = now;
+            state.abandoned = match whole {
+                true => state.abandoned.saturating_sub(1),
+                false => state.abandoned + 1,
+            };
+        });
+    }
+
+    /// The connection is to end when it can.
+    pub(super) fn stop(&self, now: Instant) {
+        self.with(|state| {
+            state.stopping.get_or_insert(now);
+        });
+    }
+
+    pub(super) fn is_stopping(&self) -> bool {
+        self.with(|state| state.stopping.is_some())
+    }
+
+    /// Whether HTTP/2 is spoken, which can say goodbye on its own.
+    pub(super) fn is_http2(&self) -> bool {
+        self.with(|state| state.http2 == Some(true))
+    }
+
+    /// When the connection has to go if nothing happens, and why; `None` if it is the gateway's turn. With too much of
+    /// what nobody needs, that is at once.
+    pub(super) fn due(&self, deadlines: &Deadlines, resets_max: usize) -> Option<(Instant, Cut)> {
+        self.with(|state| state.due(deadlines, resets_max))
+    }
+
+    fn with<T>(&self, then: impl FnOnce(&mut State) -> T) -> T {
+        then(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl State {
+    fn new(now: Instant) -> Self {
+        Self {
+            begun: now,
+            http2: None,
+            stopping: None,
+            running: 0,
+            owed: 0,
+            taken: now,
+            quiet_since: now,
+            head_since: None,
+            full_since: None,
+            unasked: 0,
+            abandoned: 0,
+        }
+    }
+
+    fn due(&self, deadlines: &Deadlines, resets_max: usize) -> Option<(Instant, Cut)> {
+        if self.unasked > UNASKED_MAX {
+            return Some((self.begun, Cut::Flood));
+        }
+        if self.abandoned > resets_max {
+            return Some((self.begun, Cut::Resets));
+        }
+        let full = self.full_since.map(|since| since + deadlines.stall);
+        let owed = (self.owed > 0).then(|| self.taken + deadlines.stall);
+        let stall = full
+            .into_iter()
+            .chain(owed)
+            .min()
+            .map(|at| (at, Cut::Stall));
+        // With the end of an answer still in the socket, it is not idle.
+        let is_quiet = self.running == 0 && full.is_none();
+        let quiet = is_quiet.then(|| self.quiet(deadlines));
+        stall.into_iter().chain(quiet).min_by_key(|(at, _)| *at)
+    }
+
+    /// The deadline while no request is under way.
+    fn quiet(&self, deadlines: &Deadlines) -> (Instant, Cut) {
+        let usual = match (self.http2, self.head_since) {
+            (None, None) => (self.begun + deadlines.first_byte, Cut::FirstByte),
+            // What an idle HTTP/2 connection sends need not be a head.
+            (None | Some(false), Some(since)) => (since + deadlines.header, Cut::Header),
+            _ => (self.quiet_since + deadlines.idle, Cut::Idle),
+        };
+        let Some(stopping) = self.stopping else {
+            return usual;
+        };
+        let last = stopping.max(self.quiet_since) + deadlines.drain_idle;
+        // It had its goodbye: how long it was idle before does not matter any more.
+        if usual.1 == Cut::Idle || last < usual.0 {
+            return (last, Cut::Drain);
+        }
+        usual
+    }
+}
+
+#[cfg(test)]
+mod tests;

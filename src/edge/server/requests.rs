@@ -1,0 +1,192 @@
+//! Each request of a connection is noted: that it was asked, that its answer goes on, that it is over.
+
+use std::{
+    convert::Infallible,
+    mem,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+};
+
+use bytes::Bytes;
+use http::{HeaderValue, Request, Response, Version, header::CONNECTION};
+use http_body::{Body, Frame, SizeHint};
+use pin_project_lite::pin_project;
+use tokio::time::Instant;
+use tower::Service;
+
+use super::pulse::Pulse;
+
+/// What an answer over HTTP/2 hands on at once, in bytes. What was handed on is not seen any more, and h2 holds it until
+/// the caller opens its window; so this is what a caller may leave untaken without being noticed. It is also the size of
+/// the frames that h2 makes of it.
+const PIECE: usize = 16 * 1024;
+
+/// A service whose requests feed a pulse.
+#[derive(Clone, Debug)]
+pub(super) struct Noted<S> {
+    inner: S,
+    pulse: Arc<Pulse>,
+}
+
+impl<S> Noted<S> {
+    pub(super) fn new(inner: S, pulse: Arc<Pulse>) -> Self {
+        Self { inner, pulse }
+    }
+}
+
+impl<S, R, B> Service<Request<R>> for Noted<S>
+where
+    S: Service<Request<R>, Response = Response<B>, Error = Infallible>,
+    B: Body<Data = Bytes>,
+{
+    type Response = Response<NotedBody<B>>;
+    type Error = Infallible;
+    type Future = Answering<S::Future>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request<R>) -> Self::Future {
+        let http2 = request.version() == Version::HTTP_2;
+        self.pulse.asked(http2);
+        Answering {
+            running: Some(Running {
+                pulse: self.pulse.clone(),
+                http2,
+                owed: false,
+                whole: false,
+            }),
+            inner: self.inner.call(request),
+        }
+    }
+}
+
+/// A request that is not over yet.
+#[derive(Debug)]
+struct Running {
+    pulse: Arc<Pulse>,
+    http2: bool,
+    /// The next piece of its answer waits for the caller.
+    owed: bool,
+    /// All of its answer was handed on.
+    whole: bool,
+}
+
+impl Running {
+    /// A piece of its answer is there.
+    fn owe(&mut self) {
+        self.pulse.owes(!self.owed, Instant::now());
+        self.owed = true;
+    }
+
+    /// The next piece is not there yet.
+    fn wait(&mut self) {
+        if self.owed {
+            self.pulse.owes_no_more();
+            self.owed = false;
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.pulse.ended(self.owed, self.whole, Instant::now());
+    }
+}
+
+pin_project! {
+    /// An answer to come.
+    pub(super) struct Answering<F> {
+        running: Option<Running>,
+        #[pin]
+        inner: F,
+    }
+}
+
+impl<F, B> Future for Answering<F>
+where
+    F: Future<Output = Result<Response<B>, Infallible>>,
+    B: Body<Data = Bytes>,
+{
+    type Output = Result<Response<NotedBody<B>>, Infallible>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        let Ok(mut response) = ready!(this.inner.poll(cx));
+        let mut running = this.running.take().expect("polled once more after its end");
+        if !running.http2 && running.pulse.is_stopping() {
+            // The caller sees that it is the last answer here, and hyper ends the connection after it.
+            let close = HeaderValue::from_static("close");
+            response.headers_mut().insert(CONNECTION, close);
+        }
+        running.whole = response.body().is_end_stream();
+        running.owe();
+        Poll::Ready(Ok(response.map(|inner| NotedBody {
+            rest: Bytes::new(),
+            running,
+            inner,
+        })))
+    }
+}
+
+pin_project! {
+    /// An answer's body.
+    pub(super) struct NotedBody<B> {
+        // What is left of a piece that was too large.
+        rest: Bytes,
+        running: Running,
+        #[pin]
+        inner: B,
+    }
+}
+
+impl<B: Body<Data = Bytes>> Body for NotedBody<B> {
+    type Data = Bytes;
+    type Error = B::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
+        let mut this = self.project();
+        if this.rest.is_empty() {
+            let Poll::Ready(frame) = this.inner.as_mut().poll_frame(cx) else {
+                this.running.wait();
+                return Poll::Pending;
+            };
+            match frame.map(|frame| frame.map(Frame::into_data)) {
+                Some(Ok(Ok(data))) => *this.rest = data,
+                Some(Ok(Err(other))) => return Poll::Ready(Some(Ok(other))),
+                Some(Err(error)) => return Poll::Ready(Some(Err(error))),
+                None => {
+                    this.running.whole = true;
+                    return Poll::Ready(None);
+                }
+            }
+        }
+        this.running.owe();
+        let piece = if this.running.http2 && this.rest.len() > PIECE {
+            this.rest.split_to(PIECE)
+        } else {
+            mem::take(this.rest)
+        };
+        this.running.whole = this.rest.is_empty() && this.inner.is_end_stream();
+        Poll::Ready(Some(Ok(Frame::data(piece))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.rest.is_empty() && self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let (inner, rest) = (self.inner.size_hint(), self.rest.len() as u64);
+        let mut hint = SizeHint::new();
+        hint.set_lower(inner.lower() + rest);
+        if let Some(upper) = inner.upper() {
+            hint.set_upper(upper + rest);
+        }
+        hint
+    }
+}

@@ -1,0 +1,169 @@
+//! TLS on both listeners: the real program, with a certificate authority of the test's own.
+
+use std::{fs, path::Path, sync::Arc};
+
+use contacts_gateway::simulator::{AccountSettings, DEMO_STREAM_ID, Settings, Simulator};
+use rustls::pki_types::ServerName;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
+use tokio_rustls::{TlsConnector, client::TlsStream};
+
+use crate::{
+    program::{Program, addresses, configured, paste},
+    support::{path, soon, until},
+    tls::Authority,
+};
+
+/// A connection to the address in a URL, over TLS.
+async fn connect(authority: &Authority, url: &str) -> std::io::Result<TlsStream<TcpStream>> {
+    let address = url.strip_prefix("https://").unwrap();
+    let stream = TcpStream::connect(address).await.unwrap();
+    let connector = TlsConnector::from(Arc::new(authority.trusting()));
+    let name = ServerName::try_from("127.0.0.1").unwrap();
+    soon("a handshake", connector.connect(name, stream)).await
+}
+
+/// The certificate that was shown.
+fn shown(stream: &TlsStream<TcpStream>) -> Vec<u8> {
+    let certificates = stream.get_ref().1.peer_certificates();
+    certificates.unwrap()[0].to_vec()
+}
+
+/// Asks once, and reads one answer whole.
+async fn ask(stream: &mut TlsStream<TcpStream>) -> String {
+    let target = path(DEMO_STREAM_ID, "?limit=1");
+    let request = format!("GET {target} HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut read = Vec::new();
+    soon("an answer", async {
+        while !read.ends_with(b"\"totalResults\":1000}") {
+            read.push(stream.read_u8().await.unwrap());
+        }
+    })
+    .await;
+    String::from_utf8(read).unwrap()
+}
+
+/// Puts a file in another's place, as those do who renew certificates.
+fn put(folder: &Path, name: &str, content: &str) {
+    let new = folder.join("new");
+    fs::write(&new, content).unwrap();
+    fs::rename(&new, folder.join(name)).unwrap();
+}
+
+/// Catches a listener that speaks something else than it says, a renewal that needs a restart or drops a connection, and
+/// one that takes half of a new pair.
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn certificates_are_renewed_under_open_connections() {
+    let kore = Simulator::start(Settings::default()).await.unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let authority = Authority::new();
+    let (first, first_key, first_shown) = authority.issue("127.0.0.1");
+    put(folder, "listener.pem", &first);
+    put(folder, "listener.key", &first_key);
+    let trusted = authority.write(folder);
+    // Relative to the file's folder, and not to where it runs.
+    let more = r#"
+[listen.tls]
+certificate_file = "listener.pem"
+key_file = "listener.key"
+[admin.tls]
+certificate_file = "listener.pem"
+key_file = "listener.key"
+[token]
+secret_poll = "1s"
+"#;
+    let file = configured(folder, &kore.base_url(), &AccountSettings::demo(), more);
+    let elsewhere = tempfile::tempdir().unwrap();
+    let mut serve = Program::start(elsewhere.path(), &["serve", "--config", &file], &[]);
+    let (traffic, admin) = addresses(&serve.says("callers on "));
+    assert!(traffic.starts_with("https://") && admin.starts_with("https://"));
+
+    // As everybody asks: by HTTP/2 whoever offers it, and by HTTP/1.1 whoever does not.
+    let curl = |flags: &str, url: &str| {
+        paste(
+            elsewhere.path(),
+            &format!("curl -sS --cacert {trusted} {flags} '{url}'"),
+        )
+    };
+    let page = format!("{traffic}{}", path(DEMO_STREAM_ID, "?limit=1"));
+    for (flags, version) in [("", "2"), ("--http1.1", "1.1")] {
+        let said = curl(
+            &format!("{flags} -o /dev/null -w '%{{http_code}} %{{http_version}}'"),
+            &page,
+        );
+        assert_eq!(said, format!("200 {version}"));
+    }
+    assert_eq!(curl("", &format!("{admin}/readyz")), "ready\n");
+    let metric = |series: &str| {
+        let metrics = curl("", &format!("{admin}/metrics"));
+        let line = metrics.lines().find_map(|line| {
+            line.strip_prefix("contacts_gateway_")?
+                .strip_prefix(series)?
+                .strip_prefix(' ')
+                .map(str::to_owned)
+        });
+        line.map_or(0.0, |value| value.parse::<f64>().unwrap())
+    };
+    for listener in ["traffic", "admin"] {
+        // rcgen's certificates end in the year 4096.
+        let series = format!("tls_certificate_expiry_timestamp_seconds{{listener=\"{listener}\"}}");
+        assert_eq!(metric(&series), 67_090_118_400.0);
+    }
+
+    let mut open = connect(&authority, &traffic).await.unwrap();
+    assert_eq!(shown(&open), first_shown);
+    assert!(ask(&mut open).await.starts_with("HTTP/1.1 200 OK"));
+
+    // Half of a pair: the certificate is there and its key is not.
+    let (second, second_key, second_shown) = authority.issue("127.0.0.1");
+    put(folder, "listener.pem", &second);
+    let refused = "tls_certificate_reloads_total{listener=\"traffic\",outcome=\"refused\"}";
+    until("the half is seen", async || metric(refused) == 1.0).await;
+    assert_eq!(
+        shown(&connect(&authority, &traffic).await.unwrap()),
+        first_shown
+    );
+    // And what one would be told before a start.
+    let check = Program::start(folder, &["check", "--config", &file], &[]);
+    let (status, _, errors) = check.ends();
+    assert_eq!(status.code(), Some(78));
+    assert!(
+        errors.contains("listen.tls.certificate_file") && errors.contains("another key"),
+        "{errors}"
+    );
+    assert!(!errors.contains("PRIVATE"), "{errors}");
+
+    put(folder, "listener.key", &second_key);
+    let taken = "tls_certificate_reloads_total{listener=\"traffic\",outcome=\"taken\"}";
+    until("the pair is taken", async || metric(taken) == 1.0).await;
+    assert_eq!(
+        shown(&connect(&authority, &traffic).await.unwrap()),
+        second_shown
+    );
+    // Who was there goes on as before.
+    assert!(ask(&mut open).await.starts_with("HTTP/1.1 200 OK"));
+    assert_eq!(shown(&open), first_shown);
+
+    // No HTTP without TLS, and no TLS for who trusts another.
+    let mut plain = TcpStream::connect(traffic.strip_prefix("https://").unwrap())
+        .await
+        .unwrap();
+    plain
+        .write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        .await
+        .unwrap();
+    let mut read = Vec::new();
+    let _ = soon("the end", plain.read_to_end(&mut read)).await;
+    assert!(!read.starts_with(b"HTTP"), "{read:?}");
+    assert!(connect(&Authority::new(), &traffic).await.is_err());
+    let failed = "connections_cut_total{listener=\"traffic\",reason=\"handshake\"}";
+    until("it is counted", async || metric(failed) >= 1.0).await;
+
+    serve.signal("TERM");
+    let (status, _, errors) = serve.ends();
+    assert_eq!(status.code(), Some(0), "{errors}");
+}
