@@ -10,12 +10,14 @@ use std::{
     thread,
 };
 
+use contacts_gateway::simulator::DEMO_ACCOUNT_ID;
 use serde_json::{Value, json};
 use tokio::task;
 
 use crate::{
+    ndjson::lines_of,
     program::Program,
-    support::{WATCHDOG, soon},
+    support::{WATCHDOG, World, soon},
     tls::{Authority, Front},
 };
 
@@ -140,6 +142,28 @@ fn names(folder: &Path) -> Vec<String> {
     entries
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
         .collect()
+}
+
+/// Catches two ends that speak differently: the list comes from the gateway itself, along its walk and then from its copy.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_gateways_own_list_is_written() {
+    let world = World::new().await;
+    let url = format!("http://{}", world.gateway.traffic);
+    let running = task::spawn_blocking(move || {
+        let folder = tempfile::tempdir().unwrap();
+        let account = ["--account", DEMO_ACCOUNT_ID];
+        let lines = export(folder.path(), &url, &account, &[]);
+        let table = [&account[..], &["--output", "list.csv"]].concat();
+        let (code, _, events) = export(folder.path(), &url, &table, &[]);
+        assert_eq!(code, 0, "{events:?}");
+        let table = fs::read_to_string(folder.path().join("list.csv")).unwrap();
+        (lines, table)
+    });
+    let ((code, output, events), table) = soon("both end", running).await.unwrap();
+    assert_eq!(code, 0, "{events:?}");
+    assert!(output == lines_of("st-1", 1_000).trim_end());
+    assert_eq!(table.lines().count(), 1_001);
+    assert_eq!(world.calls(), 12);
 }
 
 /// Catches bytes that are not upstream's, a record of ours among them, a wish that is not passed on, and a contact or the

