@@ -4,7 +4,7 @@ use futures_util::StreamExt;
 use tower::ServiceExt;
 
 use super::{
-    stack::{CALL, MINUTE, SECOND, Stack, bulk},
+    stack::{CALL, LASTING, MINUTE, SECOND, Stack, bulk, whole},
     *,
 };
 use crate::{
@@ -16,12 +16,6 @@ use crate::{
     },
     error::{Error, Kind},
     service::ServeLines,
-};
-
-/// As long as no test lasts.
-const LASTING: Lifetime = Lifetime {
-    fresh_for: Duration::from_secs(24 * 3600),
-    stale_for: Duration::ZERO,
 };
 
 /// The stage over the lists' cache, and streams of what is longer than `records_max`.
@@ -71,13 +65,6 @@ async fn all(mut running: Running) -> (usize, Result<Ending, Error>) {
             Ok(Line::End(ending)) => return (records, Ok(ending)),
             Err(error) => return (records, Err(error)),
         }
-    }
-}
-
-fn whole() -> budget::Config {
-    budget::Config {
-        start_share: 1.0,
-        ..budget::Config::default()
     }
 }
 

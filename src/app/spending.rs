@@ -3,7 +3,7 @@
 use tower::ServiceExt;
 
 use super::{
-    stack::{CALL, MINUTE, SECOND, Stack, bulk},
+    stack::{CALL, LASTING, MINUTE, SECOND, Stack, bulk, whole},
     *,
 };
 use crate::{
@@ -12,20 +12,6 @@ use crate::{
     served::{Forward, Served},
     service::ServePage,
 };
-
-/// As long as no test lasts.
-const LASTING: Lifetime = Lifetime {
-    fresh_for: Duration::from_secs(24 * 3600),
-    stale_for: Duration::ZERO,
-};
-
-/// All calls of the minute from the start.
-fn whole() -> budget::Config {
-    budget::Config {
-        start_share: 1.0,
-        ..budget::Config::default()
-    }
-}
 
 fn down() -> Error {
     Error::new(Kind::Upstream5xx, "down").again_by(Again::Later)

@@ -27,6 +27,20 @@ pub(super) const MINUTE: Duration = Duration::from_secs(60);
 /// How long upstream takes, well or not.
 pub(super) const CALL: Duration = Duration::from_millis(100);
 
+/// As long as no test lasts.
+pub(super) const LASTING: Lifetime = Lifetime {
+    fresh_for: Duration::from_secs(24 * 3600),
+    stale_for: Duration::ZERO,
+};
+
+/// All calls of the minute from the start.
+pub(super) fn whole() -> budget::Config {
+    budget::Config {
+        start_share: 1.0,
+        ..budget::Config::default()
+    }
+}
+
 /// The contacts of each stream.
 const CONTACTS: u64 = 1000;
 

@@ -4,7 +4,7 @@ use tokio::task::JoinSet;
 use tower::ServiceExt;
 
 use super::{
-    stack::{CALL, MINUTE, SECOND, Stack, bulk},
+    stack::{CALL, LASTING, MINUTE, SECOND, Stack, bulk, whole},
     *,
 };
 use crate::{
@@ -17,20 +17,6 @@ use crate::{
     served::{Answer, Served},
     service::ServeList,
 };
-
-/// As long as no test lasts.
-const LASTING: Lifetime = Lifetime {
-    fresh_for: Duration::from_secs(24 * 3600),
-    stale_for: Duration::ZERO,
-};
-
-/// All calls of the minute from the start.
-fn whole() -> budget::Config {
-    budget::Config {
-        start_share: 1.0,
-        ..budget::Config::default()
-    }
-}
 
 /// Asks for a list, and returns what came of it and how long that took.
 async fn ask(

@@ -14,11 +14,10 @@ use contacts_gateway::{
     simulator::{AccountSettings, DEMO_ACCOUNT_ID, DEMO_STREAM_ID, Settings, Simulator},
 };
 use http::Request;
-use tokio::io::AsyncWriteExt;
 
 use crate::{
     program::{Program, addresses, configured},
-    support::{Answer, Gateway, Raw, Rogue, World, configuration, page, path, secrets, until},
+    support::{Answer, Gateway, Raw, Rogue, World, configuration, path, secrets, until},
 };
 
 /// A caller of these accounts, whose key is its name and `-key`.
@@ -212,21 +211,7 @@ async fn what_a_caller_may_not_read_looks_as_if_it_were_not_there() {
 #[tokio::test]
 async fn a_flight_under_way_is_joined_only_by_whoever_may_read_it() {
     let release = std::sync::Arc::new(tokio::sync::Notify::new());
-    let held = release.clone();
-    let rogue = Rogue::start(move |mut stream| {
-        let held = held.clone();
-        async move {
-            held.notified().await;
-            let body = page(DEMO_ACCOUNT_ID, DEMO_STREAM_ID, 1_000, 0, 10);
-            let head = format!(
-                "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
-                body.len()
-            );
-            let _ = stream.write_all((head + &body).as_bytes()).await;
-            std::future::pending::<()>().await;
-        }
-    })
-    .await;
+    let rogue = Rogue::holding(release.clone()).await;
     let gateway = Gateway::before(rogue.address, |config| {
         let elsewhere = caller::Config {
             streams: Some(vec!["st-elsewhere".to_owned()]),

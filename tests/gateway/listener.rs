@@ -2,9 +2,7 @@
 
 use std::{fs, net::SocketAddr, sync::Arc, time::Duration};
 
-use contacts_gateway::simulator::{
-    AccountSettings, DEMO_ACCOUNT_ID, DEMO_STREAM_ID, Settings, Simulator,
-};
+use contacts_gateway::simulator::{AccountSettings, DEMO_STREAM_ID, Settings, Simulator};
 use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit, setrlimit};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -14,7 +12,7 @@ use tokio::{
 
 use crate::{
     program::{Program, addresses, configured},
-    support::{Gateway, Raw, Rogue, World, page, path, soon, until},
+    support::{Gateway, Raw, Rogue, World, path, soon, until},
 };
 
 fn get(target: &str) -> String {
@@ -109,21 +107,7 @@ async fn a_peer_has_so_many_connections_and_no_more() {
 #[tokio::test]
 async fn with_too_many_waiting_the_next_is_told_at_once_and_hits_are_answered() {
     let release = Arc::new(Notify::new());
-    let held = release.clone();
-    let rogue = Rogue::start(move |mut stream| {
-        let held = held.clone();
-        async move {
-            held.notified().await;
-            let body = page(DEMO_ACCOUNT_ID, DEMO_STREAM_ID, 1_000, 0, 10);
-            let head = format!(
-                "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
-                body.len()
-            );
-            let _ = stream.write_all((head + &body).as_bytes()).await;
-            std::future::pending::<()>().await;
-        }
-    })
-    .await;
+    let rogue = Rogue::holding(release.clone()).await;
     let gateway = Gateway::before(rogue.address, |config| config.edge.waiting_max = 3).await;
     let ask = async |stream: &str| {
         let mut raw = Raw::to(gateway.traffic).await;

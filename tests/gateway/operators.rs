@@ -8,7 +8,7 @@ use std::{
 };
 
 use contacts_gateway::simulator::{DEMO_ACCOUNT_ID, DEMO_STREAM_ID};
-use tokio::{io::AsyncWriteExt, sync::Notify};
+use tokio::sync::Notify;
 
 use crate::support::{Gateway, Raw, Rogue, World, page, path, soon, until};
 
@@ -214,21 +214,7 @@ async fn the_probes_answer_whatever_upstream_does() {
 #[tokio::test]
 async fn while_it_drains_it_is_not_ready_and_finishes_what_is_in_flight() {
     let release = Arc::new(Notify::new());
-    let held = release.clone();
-    let rogue = Rogue::start(move |mut stream| {
-        let held = held.clone();
-        async move {
-            held.notified().await;
-            let body = page(DEMO_ACCOUNT_ID, DEMO_STREAM_ID, 1_000, 0, 10);
-            let head = format!(
-                "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
-                body.len()
-            );
-            let _ = stream.write_all((head + &body).as_bytes()).await;
-            std::future::pending::<()>().await;
-        }
-    })
-    .await;
+    let rogue = Rogue::holding(release.clone()).await;
     let gateway = Gateway::before(rogue.address, |_| ()).await;
     let traffic = gateway.traffic;
     let mut caller = Raw::to(traffic).await;

@@ -28,6 +28,7 @@ use serde_json::Value;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
+    sync::Notify,
     task::JoinHandle,
     time,
 };
@@ -603,6 +604,24 @@ impl Rogue {
         Self::start(move |mut stream| async move {
             let _ = stream.write_all(bytes.as_bytes()).await;
             let _ = stream.shutdown().await;
+        })
+        .await
+    }
+
+    /// Answers each with the demo's first page, once it is released, and leaves the connection open.
+    pub(crate) async fn holding(release: Arc<Notify>) -> Self {
+        Self::start(move |mut stream| {
+            let release = release.clone();
+            async move {
+                release.notified().await;
+                let body = page(DEMO_ACCOUNT_ID, DEMO_STREAM_ID, 1_000, 0, 10);
+                let head = format!(
+                    "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
+                    body.len()
+                );
+                let _ = stream.write_all((head + &body).as_bytes()).await;
+                std::future::pending::<()>().await;
+            }
         })
         .await
     }
