@@ -23,7 +23,7 @@ use crate::{
 };
 
 pub(super) const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
-pub(super) const MERGE_STATUS: HeaderName = HeaderName::from_static("merge-status");
+const MERGE_STATUS: HeaderName = HeaderName::from_static("merge-status");
 const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
 
 const NDJSON: HeaderValue = HeaderValue::from_static("application/x-ndjson");
