@@ -23,9 +23,7 @@ use tower::{Layer, Service, layer::layer_fn};
 
 use self::{
     conditions::Conditions,
-    headers::{
-        CACHE_STATUS, describe, describe_lines, describe_list, describe_running, text,
-    },
+    headers::{CACHE_STATUS, describe, describe_lines, describe_list, describe_running, text},
 };
 use super::{
     Inbound, Reply, Resource,
@@ -122,8 +120,8 @@ impl<F: Future<Output = Result<Reply>>> Future for Responding<F> {
         }
         let response = &mut responded.response;
         let accepted = response.status() == StatusCode::ACCEPTED;
-        let of_a_list = responded.resource == Resource::List
-            || responded.word == Kind::MergeInProgress.code();
+        let of_a_list =
+            responded.resource == Resource::List || responded.word == Kind::MergeInProgress.code();
         if of_a_list && let Some(applied) = this.preferences.applied(*this.wait_max, accepted) {
             response.headers_mut().insert(PREFERENCE_APPLIED, applied);
         }

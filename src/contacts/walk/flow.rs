@@ -79,6 +79,8 @@ pub(super) struct Flow {
     seam: Option<Box<[u8]>>,
     /// Records that were given away.
     given: u64,
+    /// The total that the last page to be given away told: whether it is the end, only it can say.
+    told: u64,
     pages: usize,
     seen: HashSet<u64>,
     keys: RandomState,
@@ -115,6 +117,7 @@ impl Flow {
             ended: false,
             seam: None,
             given: 0,
+            told: 0,
             pages: 0,
             seen: HashSet::new(),
             keys,
