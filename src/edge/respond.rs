@@ -166,9 +166,7 @@ fn succeed(reply: Reply, conditions: &Conditions, id: &RequestId) -> Responded {
         }
         Reply::Lines(Told::Running(running)) => {
             describe_running(&mut headers, &running);
-            let id = id.clone();
-            let problem = move |error: &Error| problem(error, &id);
-            Body::Running(Box::new(Running::new(running.lines, problem)))
+            Body::Running(Box::new(Running::new(running.lines, id.clone(), problem)))
         }
         Reply::Text(media_type, text) => {
             headers.insert(CONTENT_TYPE, HeaderValue::from_static(media_type));

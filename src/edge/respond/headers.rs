@@ -17,6 +17,7 @@ use crate::{
         list::List,
         request::Coding,
         spent::Timing,
+        verdict::Verdict,
     },
     edge::lines,
     served::{Answer, Served},
@@ -159,8 +160,12 @@ fn merge_status(answer: &Answer<List>) -> HeaderValue {
         Some(checks) => format!("checks={checks}; "),
         None => String::new(),
     };
+    let gap = match list.verdict {
+        Verdict::Settled => format!("; gap={}", list.walked.gap),
+        _ => String::new(),
+    };
     text(format_args!(
-        "{}; {checks}pages={}; records={}; calls={}; oldest={}",
+        "{}; {checks}pages={}; records={}; calls={}; oldest={}{gap}",
         list.verdict,
         list.walked.pages,
         list.len(),

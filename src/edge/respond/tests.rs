@@ -152,7 +152,11 @@ async fn a_list_says_how_it_was_read() {
         (Verdict::Drifting, "drifting"),
     ] {
         let mut list = testing::splice(pages.to_vec(), now);
-        (list.verdict, list.walked.calls) = (verdict, 4);
+        (list.verdict, list.walked.calls, list.walked.gap) = (verdict, 4, -3);
+        let gap = match verdict {
+            Verdict::Settled => "; gap=-3",
+            _ => "",
+        };
         let expected = list.slice(Window { skip: 0, limit: 5 });
         let spent = Spent::default();
         for (phase, micros) in [
@@ -181,7 +185,7 @@ async fn a_list_says_how_it_was_read() {
                  content-length: {}\n\
                  content-type: application/json\n\
                  etag: {}\n\
-                 merge-status: {how}; pages=3; records=5; calls=4; oldest=4\n\
+                 merge-status: {how}; pages=3; records=5; calls=4; oldest=4{gap}\n\
                  server-timing: token;dur=0.0, queue;dur=12.3, upstream;dur=401.0, merge;dur=120.0\n\
                  vary: Accept, Accept-Encoding, Prefer\n\
                  x-request-id: req-1\n",

@@ -107,7 +107,7 @@ impl Flow {
         // Not what came later: where nothing is left behind the last page, it may be that all before it went.
         let total = i64::try_from(self.told).unwrap_or(i64::MAX);
         let gap = total.saturating_sub_unsigned(self.given);
-        let known = gap == self.gap && self.given > 0;
+        let known = gap == self.gap;
         self.gap = gap;
         self.verdict = Some(match gap {
             0 if shape.overlap > 0 || self.pages == 1 && !self.bounds.pages => {
@@ -147,6 +147,7 @@ impl Flow {
             pages: self.pages,
             records: self.given,
             calls: self.calls,
+            gap: self.gap,
             oldest: now.saturating_duration_since(oldest),
         }
     }

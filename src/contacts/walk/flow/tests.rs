@@ -138,10 +138,13 @@ fn what_upstream_says_wrongly_is_settled_once_it_is_known() {
     let second = read(bounds(10, 4), 2, 7, lying);
     assert_eq!(second.outcome.unwrap(), Verdict::Settled);
     assert_eq!(second.ids.len(), 95);
-    // Nothing at all is believed of nobody.
     let empty = |_: Window| r#"{"results":[],"skip":0,"limit":10,"totalResults":5}"#.to_owned();
-    let given = read(bounds(10, 4), 5, 7, empty);
-    assert_eq!(given.outcome.unwrap_err().kind(), Kind::MergeUnverified);
+    let first = read(bounds(10, 4), 0, 7, empty);
+    assert_eq!(first.outcome.unwrap_err().kind(), Kind::MergeUnverified);
+    let second = read(bounds(10, 4), first.flow.gap(), 7, empty);
+    assert_eq!(second.outcome.unwrap(), Verdict::Settled);
+    let ending = second.flow.ending(Verdict::Settled, Instant::now());
+    assert_eq!((ending.records, ending.gap), (0, 5));
 }
 
 /// U18: the flags lie, the pages do not.
