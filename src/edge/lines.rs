@@ -185,7 +185,7 @@ impl Drop for Running {
     fn drop(&mut self) {
         info!(
             target: ACCESS,
-            request = self.id.as_str(),
+            request = %self.id,
             list = self.ended.unwrap_or("left"),
             bytes = self.bytes,
             duration_us = u64::try_from(self.began.elapsed().as_micros()).unwrap_or(u64::MAX),
