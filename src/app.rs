@@ -19,7 +19,7 @@ use std::{
     convert::Infallible,
     hash::{BuildHasher, RandomState},
     io,
-    net::SocketAddr,
+    net::{SocketAddr, TcpListener},
     sync::Arc,
     time::{Duration, SystemTime},
 };
@@ -44,6 +44,7 @@ use crate::{
         collections::Collections,
         compress,
         copies::Copies,
+        drain::Drain,
         follow, slice,
         walk::{
             self,
@@ -53,6 +54,7 @@ use crate::{
     edge::{
         body::Body,
         caller::{self, Callers},
+        drain,
         key::{self, Keys},
         limit, local, rescue, respond,
         route::{Resolver, Route, query::Style},
@@ -66,6 +68,11 @@ use crate::{
     metrics::{self, Registry},
     panics::{self, Background},
     service::FetchPage,
+    systemd::{
+        Manager,
+        inherited::{self, InheritError, Inherited},
+        notify::State,
+    },
     upstream::{
         self, Paging,
         breaker::{self, Breaker},
@@ -84,7 +91,7 @@ fn traffic(
     credentials: &Arc<Credentials>,
     budgets: Budgets,
     registry: &Registry,
-    background: &Background,
+    (background, drain): (&Background, &Drain),
     (traced, refused): (trace::Metrics, key::Metrics),
 ) -> Result<(impl Traffic, Operate), StartError> {
     let callers = Callers::new(&config.callers, &config.accounts, &accounts, registry)?;
@@ -152,6 +159,7 @@ fn traffic(
             },
             in_pages,
             budgets,
+            drain.clone(),
             walk::Metrics::new(registry)?,
         ))
         .service(upstream.clone());
@@ -159,6 +167,7 @@ fn traffic(
     let streams = Streams::new(
         config.merge.clone(),
         in_pages,
+        drain.clone(),
         stream::Metrics::new(registry)?,
         upstream.clone(),
     );
@@ -187,6 +196,8 @@ fn traffic(
         .layer(trace::layer(number_of_this_start(), callers, traced))
         // Below it everything is an answer or an error; above it everything is HTTP.
         .layer(respond::layer(config.merge.wait_max))
+        // Above all that may wait: at the end of the drain it is told instead of cut.
+        .layer(drain::layer(drain.clone()))
         // A panic below is an error as well, and this request's alone.
         .layer(rescue::layer())
         // Before anything is read: a web page in somebody's browser must not get this far.
@@ -340,6 +351,9 @@ fn chance() -> f64 {
 /// Connections to the admin listener at once.
 const ADMIN_CONNECTIONS_MAX: usize = 100;
 
+/// Of the drain, what is left for telling those who still wait that they wait in vain; at most a quarter of it.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+
 /// How long the admin listener's own connections are waited for at the very end.
 const ADMIN_DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -400,6 +414,16 @@ pub enum StartError {
         /// What would have to be configured.
         without: &'static str,
     },
+    #[error(
+        "{key} is {address}, but the socket that was handed over for it listens at {at}: make them the same"
+    )]
+    Elsewhere {
+        key: &'static str,
+        address: SocketAddr,
+        at: SocketAddr,
+    },
+    #[error(transparent)]
+    Inherited(#[from] InheritError),
     #[error("admin.token_sha256 holds something else than the SHA-256 of a token")]
     Token,
     #[error(transparent)]
@@ -443,7 +467,10 @@ pub struct App {
     stop_traffic: CancellationToken,
     stop_admin: CancellationToken,
     readiness: Readiness,
+    drain: Drain,
+    drain_delay: Duration,
     drain_timeout: Duration,
+    manager: Manager,
     workers: Workers,
 }
 
@@ -454,10 +481,23 @@ impl App {
     /// # Errors
     /// If a listener's address is taken, or the system lacks something that is needed.
     pub async fn bind(config: &Config, secrets: impl Into<Secrets>) -> Result<Self, StartError> {
+        Self::bind_or_inherit(config, secrets, Inherited::default()).await
+    }
+
+    /// The same on sockets that were handed over, and that outlive this gateway.
+    ///
+    /// # Errors
+    /// As well if such a socket is not where the configuration says.
+    pub async fn bind_or_inherit(
+        config: &Config,
+        secrets: impl Into<Secrets>,
+        inherited: Inherited,
+    ) -> Result<Self, StartError> {
         let secrets = secrets.into();
         let registry = Registry::new()?;
         panics::count(&registry)?;
         let background = Background::new(&registry)?;
+        let drain = Drain::default();
         let accounts = Arc::new(Accounts::new(&config.accounts)?);
         let credentials = credentials(config, &accounts, secrets, &registry)?;
         let budgets = budgets(config, &accounts, &registry)?;
@@ -472,7 +512,7 @@ impl App {
             &credentials,
             budgets,
             &registry,
-            &background,
+            (&background, &drain),
             (by_callers, unknown_callers),
         )?;
         let readiness = Readiness::default();
@@ -485,6 +525,7 @@ impl App {
         let (of_callers, of_operators) = certificates(config, &registry)?;
         let listen = async |key,
                             address: SocketAddr,
+                            inherited: Option<TcpListener>,
                             lacking,
                             limits,
                             tls: Option<&Arc<Certificate>>,
@@ -504,16 +545,26 @@ impl App {
                     without,
                 });
             }
-            let server = Server::bind(address, limits, metrics).await;
+            let outlived = inherited.is_some();
+            let server = match inherited {
+                Some(listener) => Server::inherit(listener, limits, metrics),
+                None => Server::bind(address, limits, metrics).await,
+            };
             let acceptor = tls.map(Certificate::acceptor).transpose()?;
             let server = server.map_err(unbound)?.over(acceptor);
-            let address = server.address().map_err(unbound)?;
+            let at = server.address().map_err(unbound)?;
+            // So that what was checked of the one holds for the other.
+            if outlived && !inherited::agrees(address, at) {
+                return Err(StartError::Elsewhere { key, address, at });
+            }
+            let address = at;
             Ok::<_, StartError>((server, address))
         };
         let [from_callers, from_operators] = server::Metrics::new(&registry)?;
         let (callers, traffic_at) = listen(
             "listen.address",
             config.listen.address,
+            inherited.traffic,
             no_callers,
             config.listen.limits(),
             of_callers.as_ref(),
@@ -523,6 +574,7 @@ impl App {
         let (operators, admin_at) = listen(
             "admin.address",
             config.admin.address,
+            inherited.admin,
             no_token,
             limits_of_operators(config.listen.limits()),
             of_operators.as_ref(),
@@ -553,7 +605,10 @@ impl App {
             stop_traffic,
             stop_admin,
             readiness,
+            drain,
+            drain_delay: config.listen.drain_delay,
             drain_timeout: config.listen.drain_timeout,
+            manager: Manager::default(),
             workers,
         })
     }
@@ -563,18 +618,37 @@ impl App {
         &self.credentials
     }
 
+    /// Tells a service manager how it is from now on.
+    #[must_use]
+    pub fn managed_by(self, manager: Manager) -> Self {
+        Self { manager, ..self }
+    }
+
     /// Serves until `stop`, then stops accepting and finishes what is in flight, within the drain's timeout. The admin
     /// listener answers to the end.
     pub async fn run(self, stop: impl Future<Output = ()>) {
-        let admin = tokio::spawn(self.serve_admin);
+        let manager = self.manager;
+        let mut watchdog = manager.watchdog();
+        let admin = tokio::spawn(watchdog.watch("admin", self.serve_admin));
         let watching = tokio::spawn(self.watch_files);
-        let mut traffic = self.workers.spawn(self.serve_traffic);
+        let mut traffic = self
+            .workers
+            .spawn(watchdog.watch("traffic", self.serve_traffic));
+        let reassuring = manager.reassure(watchdog);
         self.readiness.set(true);
         info!(traffic = %self.traffic, admin = %self.admin, "serving");
+        let serving = format!("serving callers on {}", self.traffic);
+        manager.tell(&State::Ready(&serving));
         stop.await;
+        // First of all, so that nobody is sent here any more; then they are given the time to see it.
         self.readiness.set(false);
+        manager.tell(&State::Stopping("draining"));
+        info!(delay = ?self.drain_delay, timeout = ?self.drain_timeout, "draining");
+        time::sleep(self.drain_delay).await;
         watching.abort();
-        info!("draining");
+        let words = LAST_WORDS.min(self.drain_timeout / 4);
+        self.drain
+            .begin(Instant::now() + self.drain_timeout - words);
         self.stop_traffic.cancel();
         if time::timeout(self.drain_timeout, &mut traffic)
             .await
@@ -583,6 +657,12 @@ impl App {
             traffic.abort();
             warn!(timeout = ?self.drain_timeout, "requests in flight were abandoned at the end of the drain");
         }
+        let abandoned = self.drain.abandoned();
+        if !abandoned.is_empty() {
+            let lists = abandoned.len();
+            warn!(lists, collections = %abandoned, "lists were being read, and are abandoned: whoever asks next has them read anew");
+        }
+        reassuring.abort();
         self.stop_admin.cancel();
         // Idle probes need not be waited for.
         let _ = time::timeout(ADMIN_DRAIN_TIMEOUT, admin).await;

@@ -42,5 +42,6 @@ pub mod panics;
 pub mod served;
 pub mod service;
 pub mod simulator;
+pub mod systemd;
 pub mod telemetry;
 pub mod upstream;

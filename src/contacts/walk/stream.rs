@@ -25,6 +25,7 @@ use super::{
 };
 use crate::{
     contacts::{
+        drain::Drain,
         limits,
         lines::{Ending, Line, Lines},
         list::ListKey,
@@ -54,6 +55,7 @@ struct Shared {
     config: Config,
     /// Upstream counts in pages.
     pages: bool,
+    drain: Drain,
     metrics: Metrics,
 }
 
@@ -64,12 +66,14 @@ pub struct Stream {
 }
 
 impl<S: FetchPage> Streams<S> {
-    /// Reads lists through whatever fetches pages. `pages` says that upstream counts in pages.
-    pub fn new(config: Config, pages: bool, metrics: Metrics, inner: S) -> Self {
+    /// Reads lists through whatever fetches pages. `pages` says that upstream counts in pages. When the process ends,
+    /// `drain` ends what is being sent.
+    pub fn new(config: Config, pages: bool, drain: Drain, metrics: Metrics, inner: S) -> Self {
         let shared = Arc::new(Shared {
             streams: Arc::new(Semaphore::new(config.streams_max)),
             config,
             pages,
+            drain,
             metrics,
         });
         Self { shared, inner }
@@ -140,7 +144,13 @@ impl<S: FetchPage> Reading<S> {
     async fn run(self, _permit: OwnedSemaphorePermit) {
         let metrics = &self.shared.metrics;
         metrics.open.inc();
-        let outcome = self.read_all().await;
+        let reading = self.shared.drain.reading(&self.fetch.key.collection);
+        let outcome = select! {
+            biased;
+            outcome = self.read_all() => outcome,
+            error = reading.abandoned(self.told.subscribe()) => Err(error.into()),
+        };
+        drop(reading);
         metrics.open.dec();
         let word = match &outcome {
             Ok(ending) => ending.verdict.word(),
