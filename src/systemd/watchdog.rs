@@ -217,7 +217,11 @@ mod tests {
         task::spawn(watchdog.run(move |pulse| {
             let _ = say.try_send(pulse);
         }));
-        let mut until = async |wanted: Pulse| while said.recv().await.unwrap() != wanted {};
+        let mut until = async |wanted: Pulse| {
+            let seen = async { while said.recv().await.unwrap() != wanted {} };
+            let seen = time::timeout(Duration::from_secs(30), seen).await;
+            seen.unwrap_or_else(|_| panic!("never {wanted:?}"));
+        };
         until(Pulse::Well).await;
         let blocks: Vec<_> = (0..2)
             .map(|_| {

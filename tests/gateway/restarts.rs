@@ -5,7 +5,6 @@ use std::{
     io::Read,
     net::{SocketAddr, TcpListener},
     os::{fd::OwnedFd, unix::net::UnixDatagram},
-    path::Path,
     process::{Child, Command, ExitStatus, Stdio},
     sync::{
         Arc,
@@ -25,7 +24,7 @@ use http_body_util::{BodyExt, Empty};
 use hyper::client::conn::http2::{self, SendRequest};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustix::process::{Pid, Signal, kill_process};
-use tokio::{net::TcpStream, task};
+use tokio::net::TcpStream;
 
 use crate::{
     program::{Program, addresses, configured},
@@ -79,11 +78,13 @@ impl Handed {
 
     /// Waits for the end: exit status, standard error.
     async fn ends(mut self) -> (ExitStatus, String) {
-        let ended = task::spawn_blocking(move || {
-            let status = self.child.wait().unwrap();
-            (status, self.errors.take().unwrap().join().unwrap())
-        });
-        soon("the gateway ends", ended).await.unwrap()
+        let mut status = None;
+        until("the gateway ends", async || {
+            status = self.child.try_wait().unwrap();
+            status.is_some()
+        })
+        .await;
+        (status.unwrap(), self.errors.take().unwrap().join().unwrap())
     }
 }
 
@@ -450,7 +451,7 @@ async fn lists_that_will_not_be_read_in_time_are_abandoned_and_told() {
     answer.is_problem(503, "draining");
     assert_eq!(answer.header("connection"), "close");
     for raw in [&mut lines, &mut stream] {
-        let text = raw.to_the_end().await;
+        let text = raw.reads_all().await;
         let last = text
             .trim_end()
             .lines()
@@ -480,17 +481,14 @@ async fn after_a_kill_it_is_ready_again_and_spends_its_share() {
     let folder = tempfile::tempdir().unwrap();
     let account = AccountSettings::demo();
     let file = configured(folder.path(), &kore.base_url(), &account, "");
-    let (traffic, address) = socket();
-    let configured = address.to_string();
-    drop(traffic);
-    let variables = [("CONTACTS_GATEWAY__LISTEN__ADDRESS", configured.as_str())];
+    // Ports that stay theirs while nobody listens on them.
+    let ((traffic, address), (admin, admin_at)) = (socket(), socket());
+    let variables = [("LISTEN_FDNAMES", "traffic:admin")];
     for process in 0..2_u64 {
-        let mut serve = start(folder.path(), &file, &variables);
-        let (_, admin) = addresses(&serve.says("callers on "));
-        let admin = admin.strip_prefix("http://").unwrap().parse().unwrap();
+        let mut serve = Handed::start(&file, &[&traffic, &admin], &variables);
         until("it is ready", async || {
             let ready = ["GET /readyz HTTP/1.1", "Host: localhost"];
-            Raw::to(admin).await.ask(&ready).await.status == 200
+            Raw::to(admin_at).await.ask(&ready).await.status == 200
         })
         .await;
         let mut caller = Raw::to(address).await;
@@ -509,11 +507,7 @@ async fn after_a_kill_it_is_ready_again_and_spends_its_share() {
         caller.write(get(&path(DEMO_STREAM_ID, "?skip=900"))).await;
         caller.answer().await.is_problem(503, "budget_exhausted");
         assert_eq!(kore.calls(DEMO_ACCOUNT_ID).total, 30 * (process + 1));
-        serve.signal("KILL");
-        assert_eq!(serve.ends().0.code(), None);
+        serve.child.kill().unwrap();
+        assert_eq!(serve.ends().await.0.code(), None);
     }
-}
-
-fn start(folder: &Path, file: &str, variables: &[(&str, &str)]) -> Program {
-    Program::start(folder, &["serve", "--config", file], variables)
 }

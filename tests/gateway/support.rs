@@ -559,7 +559,7 @@ impl Raw {
     }
 
     /// Whatever comes until the connection ends.
-    pub(crate) async fn to_the_end(&mut self) -> String {
+    pub(crate) async fn reads_all(&mut self) -> String {
         while self.more().await.is_some() {}
         String::from_utf8_lossy(&self.read).into_owned()
     }
