@@ -505,7 +505,11 @@ async fn after_a_kill_it_is_ready_again_and_spends_its_share() {
         }
         // Half of the sixty: the other half may have been spent before.
         caller.write(get(&path(DEMO_STREAM_ID, "?skip=900"))).await;
-        caller.answer().await.is_problem(503, "budget_exhausted");
+        let refused = caller.answer().await;
+        assert_eq!(
+            (refused.status, &refused.json()["code"]),
+            (503, &"budget_exhausted".into())
+        );
         assert_eq!(kore.calls(DEMO_ACCOUNT_ID).total, 30 * (process + 1));
         serve.child.kill().unwrap();
         assert_eq!(serve.ends().await.0.code(), None);
