@@ -157,7 +157,13 @@ async fn a_stream_that_panics_is_no_longer_open() {
         Ok::<Page, Error>(page)
     });
     let metrics = Metrics::new(&Registry::new().unwrap()).unwrap();
-    let streams = Streams::new(config(1), false, metrics.clone(), upstream);
+    let streams = Streams::new(
+        config(1),
+        false,
+        Drain::default(),
+        metrics.clone(),
+        upstream,
+    );
     let mut lines = streams.open(request()).unwrap().lines;
     assert_eq!(metrics.open.get(), 0);
     assert!(lines.next().await.unwrap().is_ok());
