@@ -188,6 +188,7 @@ mod tests {
             head: request.body(()).unwrap().into_parts().0,
             has_body: false,
             id: RequestId::number(0, 0),
+            trace: None,
             asker: Asker::Anyone,
         };
         match admin.answer(inbound) {

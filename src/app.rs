@@ -184,7 +184,12 @@ fn traffic(
 
     let traffic = ServiceBuilder::new()
         // Outermost, so that every request has a name, a count and a line, refused ones included.
-        .layer(trace::layer(number_of_this_start(), callers, traced))
+        .layer(trace::layer(
+            number_of_this_start(),
+            config.log.access_share,
+            callers,
+            traced,
+        ))
         // Below it everything is an answer or an error; above it everything is HTTP.
         .layer(respond::layer(config.merge.wait_max))
         // A panic below is an error as well, and this request's alone.
@@ -290,6 +295,7 @@ pub(crate) fn budgets(
 
 /// What operators reach, through the same edge.
 fn operations(
+    access_share: f64,
     admin: Admin,
     tokens: Keys<()>,
     (traced, refused): (trace::Metrics, key::Metrics),
@@ -298,6 +304,7 @@ fn operations(
         // Operators are no callers: whoever is let through may ask about everything.
         .layer(trace::layer(
             number_of_this_start(),
+            access_share,
             Callers::default(),
             traced,
         ))
@@ -477,6 +484,7 @@ impl App {
         )?;
         let readiness = Readiness::default();
         let operations = operations(
+            config.log.access_share,
             Admin::new(registry.clone(), readiness.clone(), operate),
             tokens,
             (by_operators, unknown_operators),

@@ -88,8 +88,9 @@ impl<S: FetchPage> Streams<S> {
         })?;
         let (pages, taken) = mpsc::channel(1);
         let (told, progress) = watch::channel(Progress::default());
-        let id = request.terms.id.as_str();
-        let span = info_span!("stream", request = id, key = ?request.key);
+        let (id, trace) = (request.terms.id.as_str(), request.terms.trace);
+        let span =
+            info_span!("stream", request = id, trace = trace.map(display), key = ?request.key);
         let reading = Reading {
             shared: self.shared.clone(),
             inner: self.inner.clone(),
@@ -97,6 +98,7 @@ impl<S: FetchPage> Streams<S> {
                 urgency: Urgency::of(&request.terms),
                 key: request.key,
                 spent: Arc::default(),
+                trace,
                 afresh: false,
             },
             pages,
