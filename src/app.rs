@@ -89,6 +89,7 @@ fn traffic(
 ) -> Result<(impl Traffic, Operate), StartError> {
     let callers = Callers::new(&config.callers, &config.accounts, &accounts, registry)?;
     let anyone = callers.are_none();
+    let by_name = callers.by_name();
     let caches = cache::Families::new(registry)?;
     let (of_pages, of_lists) = (caches.of("pages"), caches.of("lists"));
     let lists_bytes = config.cache.lists_max_bytes.as_u64();
@@ -205,7 +206,7 @@ fn traffic(
         ))
         // The last stage that sees a header. Below it travel a key and terms.
         .service(Route::new(resolver.clone(), pages, lists, lines));
-    Ok((traffic, Operate::new(resolver, copies)))
+    Ok((traffic, Operate::new(resolver, copies, by_name)))
 }
 
 /// What stands between a flight and its attempts.

@@ -191,7 +191,7 @@ fn succeed(reply: Reply, conditions: &Conditions, id: &RequestId) -> Responded {
 }
 
 /// The status of each kind of error.
-const fn status(kind: Kind) -> StatusCode {
+pub(crate) const fn status(kind: Kind) -> StatusCode {
     match kind {
         Kind::BadStream | Kind::BadAccount | Kind::BadParameter | Kind::BodyNotAllowed => {
             StatusCode::BAD_REQUEST

@@ -45,7 +45,7 @@ fn operate_where(edge: route::Config) -> Operate {
         accounts,
         collections,
     );
-    Operate::new(Arc::new(resolver), copies)
+    Operate::new(Arc::new(resolver), copies, HashMap::new())
 }
 
 fn purge(query: &str) -> std::result::Result<String, Kind> {
