@@ -112,7 +112,7 @@ async fn operators_ask_over_tls_and_in_a_callers_place() {
     let stranger = Authority::new().write(elsewhere.path());
     let whole = ["purge", "--all", "--admin", &admin, "--token-file", "token"];
     for (trust, told) in [
-        (&["--ca-file", &stranger][..], "UnknownIssuer"),
+        (&["--ca-file", &stranger][..], "invalid peer certificate"),
         (&[], "no gateway answers"),
         (&["--ca-file", "listener.key"], "holds no certificate"),
         (&["--ca-file", "nowhere.pem"], "nowhere.pem"),
@@ -202,14 +202,16 @@ fn shells_complete_every_command() {
         fs::write(folder.join(shell), script).unwrap();
     }
     // As bash asks when somebody presses the key.
-    let complete = |words: &str, at: usize| {
+    let complete = |before: &str, begun: &str| {
+        let at = before.split(' ').count();
+        let last = before.split(' ').next_back().unwrap();
         let line = format!(
-            ". ./bash; COMP_WORDS=({words}); COMP_CWORD={at}; _contacts-gateway contacts-gateway; printf '%s\\n' \"${{COMPREPLY[@]}}\""
+            ". ./bash; COMP_WORDS=({before} {begun}); COMP_CWORD={at}; _contacts__gateway contacts-gateway '{begun}' '{last}'; printf '%s\\n' \"${{COMPREPLY[@]}}\""
         );
         paste(folder, &line)
     };
-    assert_eq!(complete("contacts-gateway ex", 1), "explain\nexport\n");
-    assert_eq!(complete("contacts-gateway purge --dry", 2), "--dry-run\n");
+    assert_eq!(complete("contacts-gateway", "ex"), "explain\nexport\n");
+    assert_eq!(complete("contacts-gateway purge", "--dry"), "--dry-run\n");
     let (code, _, _) = run(folder, &["completions", "cmd"]);
     assert_eq!(code, 2);
 }

@@ -88,9 +88,9 @@ impl<S: FetchPage> Streams<S> {
         })?;
         let (pages, taken) = mpsc::channel(1);
         let (told, progress) = watch::channel(Progress::default());
-        let (id, trace) = (request.terms.id.as_str(), request.terms.trace);
+        let (id, trace) = (&request.terms.id, request.terms.trace);
         let span =
-            info_span!("stream", request = id, trace = trace.map(display), key = ?request.key);
+            info_span!("stream", request = %id, trace = trace.map(display), key = ?request.key);
         let reading = Reading {
             shared: self.shared.clone(),
             inner: self.inner.clone(),
