@@ -32,5 +32,8 @@ pub(super) fn run(args: Args) -> Result<(), Failure> {
         "contacts-gateway",
         &mut script,
     );
-    Ok(io::stdout().write_all(&script)?)
+    // Of a program with a dash in its name, clap_complete looks for bash's commands under another name than it gives them.
+    let script =
+        String::from_utf8_lossy(&script).replace("contacts__subcmd__gateway", "contacts__gateway");
+    Ok(io::stdout().write_all(script.as_bytes())?)
 }
