@@ -10,11 +10,11 @@ use std::{
 };
 
 use futures_util::future::{Ready, ready};
-use http::{Method, Uri};
+use http::Uri;
 use serde::{Deserialize, Serialize};
 use tower::Service;
 
-use self::operate::Operate;
+use self::{operate::Operate, route::Route};
 use crate::{
     config::Rules,
     edge::{
@@ -28,7 +28,9 @@ use crate::{
 };
 
 pub mod guard;
+pub mod openapi;
 pub mod operate;
+mod route;
 
 /// `[admin]`: the second listener.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -93,6 +95,7 @@ pub struct Admin {
 }
 
 const TEXT: &str = "text/plain; charset=utf-8";
+const JSON: &str = "application/json";
 
 impl Admin {
     pub fn new(registry: Registry, readiness: Readiness, operate: Operate) -> Self {
@@ -108,27 +111,21 @@ impl Admin {
             let detail = "a request to the admin listener has no body";
             return Err(Error::new(Kind::BodyNotAllowed, detail));
         }
-        if let Some(target) = below(&inbound.head.uri, "/api/explain") {
-            read_only(&inbound)?;
-            inbound.head.uri = target;
-            return Ok(json(&self.operate.explain(inbound)?));
-        }
-        if inbound.head.uri.path() == "/api/purge" {
-            if inbound.head.method != Method::POST {
-                let detail = "a purge is asked for with POST";
-                return Err(Error::new(Kind::MethodNotAllowed, detail).allowing("POST"));
-            }
-            return Ok(json(&self.operate.purge(inbound.head.uri.query())?));
-        }
-        read_only(&inbound)?;
-        match inbound.head.uri.path() {
-            "/livez" => Ok(Reply::Text(TEXT, "alive\n".into())),
-            "/readyz" if self.readiness.is_ready() => Ok(Reply::Text(TEXT, "ready\n".into())),
-            "/readyz" => Err(Error::new(
+        match Route::of(&inbound.head.method, inbound.head.uri.path())? {
+            Route::Livez => Ok(Reply::Text(TEXT, "alive\n".into())),
+            Route::Readyz if self.readiness.is_ready() => Ok(Reply::Text(TEXT, "ready\n".into())),
+            Route::Readyz => Err(Error::new(
                 Kind::Draining,
                 "the gateway is starting or stopping",
             )),
-            "/metrics" => {
+            Route::Document => Ok(Reply::Text(JSON, openapi::OPERATORS.into())),
+            Route::CallersDocument => Ok(Reply::Text(JSON, openapi::CALLERS.into())),
+            Route::Explain => {
+                inbound.head.uri = below(&inbound.head.uri, Route::Explain.path())?;
+                Ok(json(&self.operate.explain(inbound)?))
+            }
+            Route::Purge => Ok(json(&self.operate.purge(inbound.head.uri.query())?)),
+            Route::Metrics => {
                 let broken = |error| {
                     Error::new(Kind::Internal, "the metrics cannot be written").because(error)
                 };
@@ -138,30 +135,19 @@ impl Admin {
                     text.into(),
                 ))
             }
-            _ => Err(Error::new(
-                Kind::NotFound,
-                "there are /livez, /readyz, /metrics, /api/explain/ and /api/purge",
-            )),
         }
     }
 }
 
-fn read_only(inbound: &Inbound) -> Result<()> {
-    if inbound.head.method != Method::GET && inbound.head.method != Method::HEAD {
-        let detail = "this is read with GET or HEAD";
-        return Err(Error::new(Kind::MethodNotAllowed, detail));
-    }
-    Ok(())
-}
-
 /// What follows a prefix of the path, as a target of its own.
-fn below(uri: &Uri, prefix: &str) -> Option<Uri> {
-    let target = uri.path_and_query()?.as_str().strip_prefix(prefix)?;
-    target.starts_with('/').then(|| target.parse().ok())?
+fn below(uri: &Uri, prefix: &str) -> Result<Uri> {
+    let target = uri.path_and_query().map(|target| target.as_str());
+    let target = target.and_then(|target| target.strip_prefix(prefix)?.parse().ok());
+    target.ok_or_else(|| Error::new(Kind::NotFound, "there is no request to be explained"))
 }
 
 fn json(document: &serde_json::Value) -> Reply {
-    Reply::Text("application/json", format!("{document:#}\n").into())
+    Reply::Text(JSON, format!("{document:#}\n").into())
 }
 
 impl Service<Inbound> for Admin {
@@ -188,6 +174,7 @@ mod tests {
             head: request.body(()).unwrap().into_parts().0,
             has_body: false,
             id: RequestId::number(0, 0),
+            trace: None,
             asker: Asker::Anyone,
         };
         match admin.answer(inbound) {

@@ -70,6 +70,7 @@ fn traffic(
 ) -> Result<(impl Traffic, Operate), StartError> {
     let callers = Callers::new(&config.callers, &config.accounts, &accounts, registry)?;
     let anyone = callers.are_none();
+    let by_name = callers.by_name();
     let caches = cache::Families::new(registry)?;
     let (of_pages, of_lists) = (caches.of("pages"), caches.of("lists"));
     let lists_bytes = config.cache.lists_max_bytes.as_u64();
@@ -167,7 +168,12 @@ fn traffic(
 
     let traffic = ServiceBuilder::new()
         // Outermost, so that every request has a name, a count and a line, refused ones included.
-        .layer(trace::layer(number_of_this_start(), callers, traced))
+        .layer(trace::layer(
+            number_of_this_start(),
+            config.log.access_share,
+            callers,
+            traced,
+        ))
         // Below it everything is an answer or an error; above it everything is HTTP.
         .layer(respond::layer(config.merge.wait_max))
         // Above all that may wait: at the end of the drain it is told instead of cut.
@@ -185,7 +191,7 @@ fn traffic(
         ))
         // The last stage that sees a header. Below it travel a key and terms.
         .service(Route::new(resolver.clone(), pages, lists, lines));
-    Ok((traffic, Operate::new(resolver, copies)))
+    Ok((traffic, Operate::new(resolver, copies, by_name)))
 }
 
 /// What stands between a flight and its attempts.
@@ -275,6 +281,7 @@ pub(crate) fn budgets(
 
 /// What operators reach, through the same edge.
 fn operations(
+    access_share: f64,
     admin: Admin,
     tokens: Keys<()>,
     (traced, refused): (trace::Metrics, key::Metrics),
@@ -283,6 +290,7 @@ fn operations(
         // Operators are no callers: whoever is let through may ask about everything.
         .layer(trace::layer(
             number_of_this_start(),
+            access_share,
             Callers::default(),
             traced,
         ))

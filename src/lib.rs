@@ -21,7 +21,7 @@
 //! | [`admin`] | the second listener: health, metrics, operators' questions, and the [`guard`](admin::guard) before them |
 //! | [`simulator`] | plays Kore.ai: for `demo`, for tests, for benchmarks |
 //! | [`cli`], [`config`], [`telemetry`], [`systemd`] | from arguments, files, environment and inherited sockets to a running process |
-//! | [`error`], [`served`], [`service`], [`metrics`], [`identity`], [`minute`], [`panics`] | vocabulary: imported by all, imports no stage |
+//! | [`error`], [`served`], [`service`], [`metrics`], [`identity`], [`minute`], [`panics`], [`traceparent`] | vocabulary: imported by all, imports no stage |
 //!
 //! A stage is one file: why, types, service, tests. It knows the vocabulary and its own children; `edge` and `upstream`
 //! never import each other, `contacts` imports neither. Decisions are pure functions that take `now`
@@ -44,4 +44,5 @@ pub mod service;
 pub mod simulator;
 pub mod systemd;
 pub mod telemetry;
+pub mod traceparent;
 pub mod upstream;

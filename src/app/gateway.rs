@@ -95,6 +95,7 @@ impl App {
         )?;
         let readiness = Readiness::default();
         let operations = operations(
+            config.log.access_share,
             Admin::new(registry.clone(), readiness.clone(), operate),
             tokens,
             (by_operators, unknown_operators),

@@ -20,6 +20,7 @@ use http::{
 use pin_project_lite::pin_project;
 use serde_json::{Value, json};
 use tower::{Layer, Service, layer::layer_fn};
+use tracing::error;
 
 use self::{
     conditions::Conditions,
@@ -186,7 +187,7 @@ fn succeed(reply: Reply, conditions: &Conditions, id: &RequestId) -> Responded {
 }
 
 /// The status of each kind of error.
-const fn status(kind: Kind) -> StatusCode {
+pub(crate) const fn status(kind: Kind) -> StatusCode {
     match kind {
         Kind::BadStream | Kind::BadAccount | Kind::BadParameter | Kind::BodyNotAllowed => {
             StatusCode::BAD_REQUEST
@@ -252,6 +253,17 @@ fn problem(error: &Error, id: &RequestId) -> Value {
 
 /// An error as a response of its own.
 fn fail(error: &Error, id: &RequestId) -> Responded {
+    // What a flight brings is in the log once, for all who waited. A fault of the gateway's own that is nobody's flight is
+    // told here or nowhere.
+    if let (Kind::Internal, None, Some(cause)) = (error.kind(), error.how(), error.cause()) {
+        error!(
+            request = %id,
+            code = error.kind().code(),
+            cause,
+            "{}",
+            error.detail()
+        );
+    }
     refuse(error, status(error.kind()), PROBLEM, &problem(error, id))
 }
 

@@ -12,6 +12,7 @@ mod access;
 mod callers;
 mod canary;
 mod changing;
+mod commands;
 mod copies;
 mod credentials;
 mod crowd;

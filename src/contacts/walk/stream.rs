@@ -93,8 +93,9 @@ impl<S: FetchPage> Streams<S> {
         })?;
         let (pages, taken) = mpsc::channel(1);
         let (told, progress) = watch::channel(Progress::default());
-        let id = &request.terms.id;
-        let span = info_span!("stream", request = %id, key = ?request.key);
+        let (id, trace) = (&request.terms.id, request.terms.trace);
+        let span =
+            info_span!("stream", request = %id, trace = trace.map(display), key = ?request.key);
         let reading = Reading {
             shared: self.shared.clone(),
             inner: self.inner.clone(),
@@ -102,6 +103,7 @@ impl<S: FetchPage> Streams<S> {
                 urgency: Urgency::of(&request.terms),
                 key: request.key,
                 spent: Arc::default(),
+                trace,
                 afresh: false,
             },
             pages,

@@ -84,6 +84,7 @@ fn fetch(key: ListKey) -> Fetch<ListKey> {
         key,
         urgency,
         spent: Arc::default(),
+        trace: None,
         afresh: false,
     }
 }

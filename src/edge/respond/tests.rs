@@ -39,6 +39,7 @@ async fn respond_to(request: http::request::Builder, outcome: Result<Reply>) -> 
         head: request.into_parts().0,
         has_body: false,
         id: RequestId::parse(b"req-1").unwrap(),
+        trace: None,
         asker: Asker::Anyone,
     };
     layer(Duration::from_secs(600))

@@ -134,6 +134,7 @@ fn fetch(account: &Arc<Account>, stream: &str, class: Class, patience: Duration)
         },
         urgency: Urgency::of(&terms),
         spent: Arc::default(),
+        trace: None,
         afresh: false,
     }
 }
