@@ -9,7 +9,10 @@ use std::{
     task::{Context, Poll},
 };
 
-use futures_util::future::{Ready, ready};
+use futures_util::{
+    FutureExt,
+    future::{BoxFuture, Either, Ready, ready},
+};
 use http::{Method, Uri};
 use serde::{Deserialize, Serialize};
 use tower::Service;
@@ -25,6 +28,7 @@ use crate::{
     },
     error::{Error, Kind, Result},
     metrics::Registry,
+    reload::{Reloader, Trigger},
 };
 
 pub mod guard;
@@ -90,23 +94,48 @@ pub struct Admin {
     registry: Registry,
     readiness: Readiness,
     operate: Operate,
+    reloader: Arc<Reloader>,
 }
 
 const TEXT: &str = "text/plain; charset=utf-8";
 
 impl Admin {
-    pub fn new(registry: Registry, readiness: Readiness, operate: Operate) -> Self {
+    pub fn new(
+        registry: Registry,
+        readiness: Readiness,
+        operate: Operate,
+        reloader: Arc<Reloader>,
+    ) -> Self {
         Self {
             registry,
             readiness,
             operate,
+            reloader,
         }
+    }
+
+    /// Whether the configuration is to be read again.
+    fn is_reload(inbound: &Inbound) -> Result<bool> {
+        if inbound.head.uri.path() != "/api/reload" {
+            return Ok(false);
+        }
+        if inbound.has_body {
+            return Err(has_body());
+        }
+        if inbound.head.method != Method::POST {
+            let detail = "a reload is asked for with POST";
+            return Err(Error::new(Kind::MethodNotAllowed, detail).allowing("POST"));
+        }
+        if inbound.head.uri.query().is_some() {
+            let detail = "a reload takes no parameters";
+            return Err(Error::new(Kind::BadParameter, detail));
+        }
+        Ok(true)
     }
 
     fn answer(&self, mut inbound: Inbound) -> Result<Reply> {
         if inbound.has_body {
-            let detail = "a request to the admin listener has no body";
-            return Err(Error::new(Kind::BodyNotAllowed, detail));
+            return Err(has_body());
         }
         if let Some(target) = below(&inbound.head.uri, "/api/explain") {
             read_only(&inbound)?;
@@ -140,10 +169,15 @@ impl Admin {
             }
             _ => Err(Error::new(
                 Kind::NotFound,
-                "there are /livez, /readyz, /metrics, /api/explain/ and /api/purge",
+                "there are /livez, /readyz, /metrics, /api/explain/, /api/purge and /api/reload",
             )),
         }
     }
+}
+
+fn has_body() -> Error {
+    let detail = "a request to the admin listener has no body";
+    Error::new(Kind::BodyNotAllowed, detail)
 }
 
 fn read_only(inbound: &Inbound) -> Result<()> {
@@ -167,14 +201,28 @@ fn json(document: &serde_json::Value) -> Reply {
 impl Service<Inbound> for Admin {
     type Response = Reply;
     type Error = Error;
-    type Future = Ready<Result<Reply>>;
+    type Future = Either<Ready<Result<Reply>>, BoxFuture<'static, Result<Reply>>>;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<()>> {
         Poll::Ready(Ok(()))
     }
 
     fn call(&mut self, inbound: Inbound) -> Self::Future {
-        ready(self.answer(inbound))
+        match Self::is_reload(&inbound) {
+            Ok(false) => Either::Left(ready(self.answer(inbound))),
+            Err(error) => Either::Left(ready(Err(error))),
+            Ok(true) => {
+                let reloader = self.reloader.clone();
+                let reload = async move {
+                    let status = reloader.reload(Trigger::Admin).await;
+                    match &status.outcome {
+                        Ok(_) => Ok(json(&status.document())),
+                        Err(refused) => Err(refused.error()),
+                    }
+                };
+                Either::Right(reload.boxed())
+            }
+        }
     }
 }
 
@@ -188,7 +236,7 @@ mod tests {
             head: request.body(()).unwrap().into_parts().0,
             has_body: false,
             id: RequestId::number(0, 0),
-            asker: Asker::Anyone,
+            asker: Asker::Anyone(Arc::default()),
         };
         match admin.answer(inbound) {
             Ok(Reply::Text(_, text)) => Ok(String::from_utf8(text.to_vec()).unwrap()),
@@ -204,6 +252,7 @@ mod tests {
             Registry::new().unwrap(),
             readiness.clone(),
             operate::tests::operate(),
+            crate::reload::tests::reloader(),
         );
         let get = |path| ask(&admin, http::Request::get(path));
         assert_eq!(get("/livez").unwrap(), "alive\n");

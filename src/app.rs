@@ -9,6 +9,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use arc_swap::ArcSwap;
 use http::{Request, Response};
 use hyper::body::Incoming;
 use tokio::time::Instant;
@@ -16,7 +17,11 @@ use tower::{Service, ServiceBuilder};
 
 pub use self::{gateway::App, start::StartError};
 use crate::{
-    admin::{Admin, guard, operate::Operate},
+    admin::{
+        Admin,
+        guard::{self, Tokens},
+        operate::Operate,
+    },
     config::Config,
     contacts::{
         account::Accounts,
@@ -31,15 +36,17 @@ use crate::{
         },
     },
     edge::{
+        Inbound,
         body::Body,
-        caller::{self, Callers},
-        key::{self, Keys},
-        limit, local, rescue, respond,
+        caller::{self, Asker, Callers, Roster},
+        key, limit, local, rescue, respond,
         route::{Resolver, Route, query::Style},
+        server::tls::Certificate,
         trace,
     },
     metrics::{self, Registry},
     panics::Background,
+    reload::Live,
     service::FetchPage,
     upstream::{
         self, Paging,
@@ -59,15 +66,12 @@ mod start;
 /// What callers reach: a request to a response, whatever happens. And what operators can ask about it.
 fn traffic(
     config: &Config,
-    accounts: Arc<Accounts>,
-    credentials: &Arc<Credentials>,
-    budgets: Budgets,
+    live: &Live,
     registry: &Registry,
     background: &Background,
     (traced, refused): (trace::Metrics, key::Metrics),
 ) -> Result<(impl Traffic, Operate), StartError> {
-    let callers = Callers::new(&config.callers, &config.accounts, &accounts, registry)?;
-    let anyone = callers.are_none();
+    let (accounts, credentials) = (live.accounts.load_full(), &live.credentials);
     let caches = cache::Families::new(registry)?;
     let (of_pages, of_lists) = (caches.of("pages"), caches.of("lists"));
     let lists_bytes = config.cache.lists_max_bytes.as_u64();
@@ -84,7 +88,7 @@ fn traffic(
         // Signed last, so that no token grows old while its request waits.
         .layer(token::layer(credentials.clone(), SystemTime::now))
         .service(Client::new(&config.upstream)?);
-    let budgets = Arc::new(budgets);
+    let budgets = live.budgets.clone();
     let upstream = sparingly(attempts, &accounts, credentials, budgets.clone(), registry)?;
 
     let forced = Arc::new(Forced::new(config.cache.forced_per_minute));
@@ -101,12 +105,15 @@ fn traffic(
     let collections = Collections::new(config.edge.collections_max, held_lists.clone());
     let held_pages = Arc::new(cache::Held::new(held_pages));
     let held_lists = Arc::new(cache::Held::new(held_lists));
-    let copies = Copies::new(accounts.clone(), held_pages.clone(), held_lists.clone());
+    let copies = Copies::new(
+        live.accounts.clone(),
+        held_pages.clone(),
+        held_lists.clone(),
+    );
     let resolver = Resolver::new(
         config.edge.clone(),
         config.merge.wait_max,
         style,
-        accounts,
         collections,
     );
     let resolver = Arc::new(resolver);
@@ -162,14 +169,21 @@ fn traffic(
         .service(upstream);
 
     let traffic = ServiceBuilder::new()
-        // Outermost, so that every request has a name, a count and a line, refused ones included.
-        .layer(trace::layer(number_of_this_start(), callers, traced))
+        // Outermost, so that every request has a name, a count and a line, refused ones included. Who may ask for what is
+        // read here, once: what a reload changes is for the next request.
+        .layer(trace::layer(
+            number_of_this_start(),
+            live.callers.clone(),
+            traced,
+        ))
         // Below it everything is an answer or an error; above it everything is HTTP.
         .layer(respond::layer(config.merge.wait_max))
         // A panic below is an error as well, and this request's alone.
         .layer(rescue::layer())
         // Before anything is read: a web page in somebody's browser must not get this far.
-        .layer(local::layer(anyone))
+        .layer(local::layer(|inbound: &Inbound| {
+            matches!(inbound.asker, Asker::Anyone(_))
+        }))
         // Below it nobody is unknown, nor asks more often than agreed.
         .layer(caller::layer(refused))
         // After those who may not ask, so that they take no place from those who wait.
@@ -230,6 +244,29 @@ pub(crate) fn examined(
         .service(client))
 }
 
+/// What follows the configuration while it runs. The accounts' secrets are read here, blocking.
+fn live(
+    config: &Config,
+    secrets: Secrets,
+    certificates: Vec<Arc<Certificate>>,
+    registry: &Registry,
+) -> Result<Live, StartError> {
+    let accounts = Arc::new(Accounts::new(&config.accounts)?);
+    let counted = caller::Metrics::new(registry)?;
+    let callers = Callers::new(&config.callers, &config.accounts, &accounts, &counted)?;
+    let tokens = config.admin.tokens().ok_or(StartError::Token)?;
+    Ok(Live {
+        credentials: credentials(config, &accounts, secrets, registry)?,
+        budgets: Arc::new(budgets(config, &accounts, registry)?),
+        accounts: Arc::new(ArcSwap::new(accounts)),
+        callers: Arc::new(ArcSwap::from_pointee(callers)),
+        tokens: Arc::new(ArcSwap::from_pointee(tokens)),
+        certificates,
+        counted,
+        registry: registry.clone(),
+    })
+}
+
 /// The accounts' credentials. Their secrets are read here, blocking.
 pub(crate) fn credentials(
     config: &Config,
@@ -270,20 +307,21 @@ pub(crate) fn budgets(
 /// What operators reach, through the same edge.
 fn operations(
     admin: Admin,
-    tokens: Keys<()>,
+    tokens: Tokens,
     (traced, refused): (trace::Metrics, key::Metrics),
 ) -> impl Traffic {
+    let open = tokens.clone();
     ServiceBuilder::new()
         // Operators are no callers: whoever is let through may ask about everything.
         .layer(trace::layer(
             number_of_this_start(),
-            Callers::default(),
+            Roster::default(),
             traced,
         ))
         // No lists here, so nobody waits for one.
         .layer(respond::layer(Duration::ZERO))
         .layer(rescue::layer())
-        .layer(local::layer(tokens.is_empty()))
+        .layer(local::layer(move |_: &Inbound| open.load().is_empty()))
         .layer(guard::layer(tokens, refused))
         .service(admin)
 }

@@ -23,6 +23,7 @@ pub mod export;
 pub mod key;
 pub mod print;
 pub mod purge;
+pub mod reload;
 pub mod serve;
 pub mod simulate;
 
@@ -61,6 +62,8 @@ enum Command {
     Export(export::Args),
     /// Make copies of a running gateway go
     Purge(purge::Args),
+    /// Have a running gateway read its configuration again
+    Reload(reload::Args),
     /// Make a key for a caller or an operator, and its hash for the configuration
     Key(key::Args),
     /// Play Kore.ai alone, with its limits and faults
@@ -74,6 +77,7 @@ impl Cli {
             Command::Check(args) => return check::run(&args),
             Command::Doctor(args) => return ended(wait_for(doctor::run(args))),
             Command::Export(args) => return ended(wait_for(export::run(args))),
+            Command::Reload(args) => return ended(wait_for(reload::run(args))),
             Command::Config(command) => print::run(&command),
             Command::Key(args) => key::run(&args),
             Command::Demo(args) => wait_for(demo::run(args)),

@@ -15,6 +15,7 @@ use crate::{
     },
     edge::{
         Inbound,
+        caller::Asker,
         route::{Resolved, Resolver},
     },
     error::{Error, Kind, Result},
@@ -39,8 +40,9 @@ impl Operate {
     ///
     /// # Errors
     /// Those that the caller would get for the request itself.
-    pub fn explain(&self, inbound: Inbound) -> Result<Value> {
+    pub fn explain(&self, mut inbound: Inbound) -> Result<Value> {
         let now = Instant::now();
+        inbound.asker = Asker::Anyone(self.copies.accounts());
         let (mut document, explanation) = match self.resolver.resolve(inbound, now)? {
             Resolved::Page(request) => {
                 let PageKey {
@@ -125,7 +127,7 @@ impl Operate {
         let Some(account) = &wanted.account else {
             return Ok((Subject::All, "all"));
         };
-        let account = self.account(account)?;
+        let account = &self.account(account)?;
         let Some(stream) = &wanted.stream else {
             return Ok((Subject::Account(account.clone()), "account"));
         };
@@ -145,10 +147,11 @@ impl Operate {
     }
 
     /// An account by its id or its name.
-    fn account(&self, named: &str) -> Result<&Arc<Account>> {
-        let accounts = self.resolver.accounts();
+    fn account(&self, named: &str) -> Result<Arc<Account>> {
+        let accounts = self.copies.accounts();
         let by_name = || accounts.iter().find(|account| *account.name == *named);
-        accounts.get(named).or_else(by_name).ok_or_else(|| {
+        let found = accounts.get(named).or_else(by_name).cloned();
+        found.ok_or_else(|| {
             let detail = "no account with this name or id is configured";
             Error::new(Kind::UnknownAccount, detail)
         })

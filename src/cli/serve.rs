@@ -2,11 +2,21 @@
 
 use std::{
     io::{self, Write},
-    path::PathBuf,
+    path::{Path, PathBuf},
+    sync::Arc,
 };
 
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
 use super::Failure;
-use crate::{app::App, config, edge::server::tls, telemetry, upstream::token::Secrets};
+use crate::{
+    app::App,
+    config::{self, Config},
+    edge::server::tls,
+    reload::{Reloader, Trigger},
+    telemetry,
+    upstream::token::Secrets,
+};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -29,11 +39,17 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
     telemetry::start(&config.log)?;
     super::forbid_core_dumps()?;
     let folder = config::folder(&args.config);
-    let secrets = Secrets {
-        accounts: config::secrets(&config, folder, std::env::vars_os()),
-        service: config::service_secret(&config, folder, std::env::vars_os()),
-    };
-    let app = App::bind(&config, secrets).await?;
+    // From here on the signal does not end the process.
+    let hangup = signal(SignalKind::hangup())?;
+    let app = App::bind(&config, secrets(&config, folder)).await?;
+    let reloader = app.reloader().clone();
+    let file = args.config.clone();
+    reloader.read_from(move || {
+        let config = config::load(&file, std::env::vars_os())?;
+        let secrets = secrets(&config, config::folder(&file));
+        Ok((config, secrets))
+    });
+    tokio::spawn(reload_at_each(hangup, reloader));
     // The log may be set to say less; where to connect is what one wants to know of port 0.
     let (traffic, admin) = (app.traffic, app.admin);
     let _ = writeln!(
@@ -44,6 +60,21 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
     );
     app.run(super::stopped()).await;
     Ok(())
+}
+
+/// Where the secrets are.
+fn secrets(config: &Config, folder: &Path) -> Secrets {
+    Secrets {
+        accounts: config::secrets(config, folder, std::env::vars_os()),
+        service: config::service_secret(config, folder, std::env::vars_os()),
+    }
+}
+
+/// SIGHUP, as long as the process runs.
+async fn reload_at_each(mut hangup: Signal, reloader: Arc<Reloader>) {
+    while hangup.recv().await.is_some() {
+        reloader.reload(Trigger::Signal).await;
+    }
 }
 
 fn scheme(tls: &tls::Config) -> &'static str {

@@ -83,6 +83,8 @@ fn panicked() -> Error {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use futures_util::future::Ready;
     use tower::{ServiceExt, service_fn};
 
@@ -97,7 +99,7 @@ mod tests {
             head: http::Request::new(()).into_parts().0,
             has_body: false,
             id: RequestId::number(0, 0),
-            asker: Asker::Anyone,
+            asker: Asker::Anyone(Arc::default()),
         }
     }
 

@@ -24,7 +24,7 @@ use tracing::{Level, enabled, info};
 use super::{
     Inbound, Resource,
     body::Body,
-    caller::{Asker, Callers},
+    caller::{Asker, Roster},
     respond::Responded,
 };
 use crate::{
@@ -45,14 +45,15 @@ struct Shared {
     /// Tells this process's requests from those of another.
     start: u32,
     count: AtomicU64,
-    callers: Callers,
+    callers: Roster,
     metrics: Metrics,
 }
 
-/// Names, counts and logs requests. `start` should differ from process to process.
+/// Names, counts and logs requests. Who asks is looked up once, so that a request ends on the configuration that it began
+/// with. `start` should differ from process to process.
 pub fn layer<S>(
     start: u32,
-    callers: Callers,
+    callers: Roster,
     metrics: Metrics,
 ) -> impl Layer<S, Service = Trace<S>> {
     let shared = Arc::new(Shared {
@@ -84,7 +85,7 @@ where
         let started = Instant::now();
         let has_body = !request.body().is_end_stream();
         let (mut head, _) = request.into_parts();
-        let asker = self.shared.callers.identify(&mut head.headers);
+        let asker = self.shared.callers.load().identify(&mut head.headers);
         let own = head
             .headers
             .get("x-request-id")
@@ -247,7 +248,7 @@ mod tests {
                 refused: false,
             })
         });
-        layer(7, Callers::default(), metrics).layer(inner)
+        layer(7, Roster::default(), metrics).layer(inner)
     }
 
     async fn id_of(request: http::request::Builder) -> String {

@@ -1,3 +1,5 @@
+use arc_swap::ArcSwap;
+
 use super::*;
 use crate::{
     contacts::{
@@ -34,17 +36,11 @@ fn operate_where(edge: route::Config) -> Operate {
     ));
     let collections = Collections::new(100, lists.clone());
     let copies = Copies::new(
-        accounts.clone(),
+        Arc::new(ArcSwap::new(accounts)),
         Arc::new(Held::new(pages)),
         Arc::new(Held::new(lists)),
     );
-    let resolver = Resolver::new(
-        edge,
-        std::time::Duration::ZERO,
-        Style::Skip,
-        accounts,
-        collections,
-    );
+    let resolver = Resolver::new(edge, std::time::Duration::ZERO, Style::Skip, collections);
     Operate::new(Arc::new(resolver), copies)
 }
 
@@ -119,7 +115,7 @@ async fn an_explanation_names_the_key_and_the_decision() {
         head: request.body(()).unwrap().into_parts().0,
         has_body: false,
         id: RequestId::number(0, 0),
-        asker: Asker::Anyone,
+        asker: Asker::Anyone(Arc::default()),
     };
     let document = operate().explain(inbound).unwrap();
     assert_eq!(document["decision"], "miss");
