@@ -113,18 +113,11 @@ impl Asker {
         }
     }
 
-    /// What logs call the caller.
-    pub fn name(&self) -> Option<&str> {
+    /// The caller, where it is known.
+    pub fn caller(&self) -> Option<&Arc<Caller>> {
         match self {
-            Self::Known(caller) => Some(&caller.name),
+            Self::Known(caller) => Some(caller),
             Self::Anyone(_) | Self::Unknown(_) => None,
-        }
-    }
-
-    /// Counts what its request came to.
-    pub fn count(&self, status: StatusCode) {
-        if let Self::Known(caller) = self {
-            caller.answered.count(status);
         }
     }
 }
@@ -140,6 +133,16 @@ pub struct Caller {
 }
 
 impl Caller {
+    /// What logs call it.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Counts what its request came to.
+    pub fn count(&self, status: StatusCode) {
+        self.answered.count(status);
+    }
+
     /// How urgent its requests may be.
     pub fn urgency_max(&self) -> Class {
         self.urgency_max

@@ -24,8 +24,8 @@ use tracing::{Level, enabled, info};
 use super::{
     Inbound, Resource,
     body::Body,
-    caller::{Asker, Roster},
-    respond::Responded,
+    caller::{Caller, Roster},
+    respond::{REQUEST_ID, Responded},
 };
 use crate::{
     contacts::request::RequestId,
@@ -88,7 +88,7 @@ where
         let asker = self.shared.callers.load().identify(&mut head.headers);
         let own = head
             .headers
-            .get("x-request-id")
+            .get(REQUEST_ID)
             .and_then(|id| RequestId::parse(id.as_bytes()));
         let id = own.unwrap_or_else(|| {
             let count = self.shared.count.fetch_add(1, Ordering::Relaxed);
@@ -100,7 +100,7 @@ where
             uri: head.uri.clone(),
         });
         Tracing {
-            asker: asker.clone(),
+            caller: asker.caller().cloned(),
             inner: self.inner.call(Inbound {
                 head,
                 has_body,
@@ -127,7 +127,7 @@ pin_project! {
         #[pin]
         inner: F,
         shared: Arc<Shared>,
-        asker: Asker,
+        caller: Option<Arc<Caller>>,
         started: Instant,
         access: Option<Access>,
     }
@@ -142,9 +142,11 @@ impl<F: Future<Output = Result<Responded, Infallible>>> Future for Tracing<F> {
         let took = this.started.elapsed();
         let status = responded.response.status();
         this.shared.metrics.count(responded.resource, status, took);
-        this.asker.count(status);
+        if let Some(caller) = this.caller {
+            caller.count(status);
+        }
         if let Some(access) = this.access.take() {
-            access.write(this.asker.name(), &responded, took);
+            access.write(this.caller.as_deref().map(Caller::name), &responded, took);
         }
         Poll::Ready(Ok(responded.response))
     }
@@ -166,7 +168,7 @@ impl Access {
         };
         info!(
             target: ACCESS,
-            request = self.id.as_str(),
+            request = %self.id,
             caller,
             method,
             path = target,
@@ -239,7 +241,7 @@ mod tests {
         let [metrics, _] = Metrics::new(&Registry::new().unwrap()).unwrap();
         let inner = service_fn(async |inbound: Inbound| {
             let mut response = Response::new(Body::Empty);
-            let id = inbound.id.as_str().parse().unwrap();
+            let id = inbound.id.to_string().parse().unwrap();
             response.headers_mut().insert("x-request-id", id);
             Ok(Responded {
                 response,

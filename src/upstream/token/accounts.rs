@@ -1,7 +1,7 @@
 //! The credentials of all accounts, as these come and go.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, hash_map::Entry},
     mem,
     sync::{Arc, Mutex, PoisonError, RwLock},
     time::{Duration, SystemTime},
@@ -103,12 +103,13 @@ impl Credentials {
         let mut all = self.all.write().unwrap_or_else(PoisonError::into_inner);
         let retired: Vec<_> = files.retired.iter().map(|(_, epoch)| *epoch).collect();
         for (epoch, credential) in mem::take(&mut *all) {
-            if !kept.contains_key(&epoch) {
-                credential.leave();
-                kept.insert(epoch, credential);
-                if !retired.contains(&epoch) {
-                    files.retired.push((retire_at, epoch));
-                }
+            let Entry::Vacant(place) = kept.entry(epoch) else {
+                continue;
+            };
+            credential.leave();
+            place.insert(credential);
+            if !retired.contains(&epoch) {
+                files.retired.push((retire_at, epoch));
             }
         }
         *all = kept;
