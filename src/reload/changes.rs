@@ -1,6 +1,6 @@
 //! What differs between two configurations, and whether a running gateway can follow. Pure.
 //!
-//! Whatever is not listed as [`LIVE`] needs a restart, keys that are yet to come included: a key that cannot take effect is
+//! Whatever is not listed here needs a restart, keys that are yet to come included: a key that cannot take effect is
 //! refused and never ignored.
 
 use std::collections::{BTreeMap, BTreeSet};
