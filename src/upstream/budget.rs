@@ -88,6 +88,8 @@ struct State {
     window: Window,
     queue: Queue<oneshot::Sender<Slot>>,
     queue_max: usize,
+    /// Slots that were given out and are not yet used.
+    granted: u32,
     /// `None` once its account is not configured any more.
     metrics: Option<AccountMetrics>,
 }
@@ -104,6 +106,8 @@ impl State {
 #[derive(Debug)]
 struct Slot {
     budget: Option<Arc<Budget>>,
+    /// By a call, whether or not that was sent in the end.
+    is_used: bool,
     dispatched: Option<Instant>,
 }
 
@@ -205,12 +209,16 @@ impl Budget {
             state.window.take();
             let slot = Slot {
                 budget: Some(self.clone()),
+                is_used: false,
                 dispatched: None,
             };
-            if let Err(mut slot) = grant.send(slot) {
-                // Whoever asked has left. Given back here: the slot's own way would lock what is locked.
-                slot.budget = None;
-                state.window.give_back();
+            match grant.send(slot) {
+                Ok(()) => state.granted += 1,
+                Err(mut slot) => {
+                    // Whoever asked has left. Given back here: the slot's own way would lock what is locked.
+                    slot.budget = None;
+                    state.window.give_back();
+                }
             }
         }
         if let Some(metrics) = &state.metrics {
@@ -235,6 +243,11 @@ impl Drop for Ticket<'_> {
 impl Slot {
     fn dispatch(&mut self, now: Instant) {
         self.dispatched = Some(now);
+        self.is_used = true;
+        if let Some(budget) = &self.budget {
+            let mut state = budget.lock();
+            state.granted = state.granted.saturating_sub(1);
+        }
     }
 
     /// Upstream refused the attempt: the account pauses. Returns for how long.
@@ -258,6 +271,7 @@ impl Drop for Slot {
         };
         let now = Instant::now();
         let mut state = budget.lock();
+        state.granted = state.granted.saturating_sub(u32::from(!self.is_used));
         match self.dispatched {
             Some(_) => state.window.end(now),
             None => state.window.give_back(),

@@ -57,6 +57,7 @@ impl Budgets {
                     state: Mutex::new(State {
                         window: Window::new(most, config.start_share, now),
                         queue: Queue::new(config.reserve, refresh_share),
+                        granted: 0,
                         queue_max: config.queue_max,
                         metrics: None,
                     }),
@@ -105,11 +106,17 @@ impl Forecast for Budgets {
         let Some(budget) = self.of(&collection.account.id) else {
             return now;
         };
-        let (window, rivals) = {
-            let State { window, queue, .. } = &*budget.lock();
-            let rivals = queue.rivals(collection.number(), class, window.allowance(now));
-            (window.clone(), rivals)
+        let (mut window, rivals, granted) = {
+            let state = &*budget.lock();
+            let allowance = state.window.allowance(now);
+            let rivals = state.queue.rivals(collection.number(), class, allowance);
+            (state.window.clone(), rivals, state.granted)
         };
+        // Whose they are is not known. To take them for the calls' own is too early for a moment at most; not to do so
+        // would count a call twice that is about to be made.
+        for _ in 0..granted.min(u32::try_from(calls.number).unwrap_or(u32::MAX)) {
+            window.give_back();
+        }
         forecast::ends_at(&window, calls, rivals, now)
     }
 }

@@ -45,14 +45,11 @@ impl Lists {
 }
 
 impl Lists {
-    /// The collection that a held list belongs to, if it is this one. With the list goes what was learned about it. That of
-    /// an account which was removed meanwhile is another's, also if both have the same ids.
+    /// The collection that a held list belongs to, if it is this one. With the list goes what was learned about it.
     pub fn collection(&self, like: &Collection) -> Option<Arc<Collection>> {
         let held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
         let mut collections = held.lists.iter().map(|(key, _)| &key.collection);
-        collections
-            .find(|held| ***held == *like && held.account.epoch == like.account.epoch)
-            .cloned()
+        collections.find(|held| held.is(like)).cloned()
     }
 
     fn give_up(&self, key: &ListKey, cause: Cause) {
