@@ -9,7 +9,7 @@ use std::{
     task::{Context, Poll},
 };
 
-use futures_util::future::{Ready, ready};
+use futures_util::{FutureExt, future::BoxFuture};
 use http::Uri;
 use serde::{Deserialize, Serialize};
 use tower::Service;
@@ -25,6 +25,7 @@ use crate::{
     },
     error::{Error, Kind, Result},
     metrics::Registry,
+    reload::{Reloader, Trigger},
 };
 
 pub mod guard;
@@ -92,21 +93,28 @@ pub struct Admin {
     registry: Registry,
     readiness: Readiness,
     operate: Operate,
+    reloader: Arc<Reloader>,
 }
 
 const TEXT: &str = "text/plain; charset=utf-8";
 const JSON: &str = "application/json";
 
 impl Admin {
-    pub fn new(registry: Registry, readiness: Readiness, operate: Operate) -> Self {
+    pub fn new(
+        registry: Registry,
+        readiness: Readiness,
+        operate: Operate,
+        reloader: Arc<Reloader>,
+    ) -> Self {
         Self {
             registry,
             readiness,
             operate,
+            reloader,
         }
     }
 
-    fn answer(&self, mut inbound: Inbound) -> Result<Reply> {
+    async fn answer(self, mut inbound: Inbound) -> Result<Reply> {
         if inbound.has_body {
             let detail = "a request to the admin listener has no body";
             return Err(Error::new(Kind::BodyNotAllowed, detail));
@@ -125,6 +133,17 @@ impl Admin {
                 Ok(json(&self.operate.explain(inbound)?))
             }
             Route::Purge => Ok(json(&self.operate.purge(inbound.head.uri.query())?)),
+            Route::Reload if inbound.head.uri.query().is_some() => Err(Error::new(
+                Kind::BadParameter,
+                "a reload takes no parameters",
+            )),
+            Route::Reload => {
+                let status = self.reloader.reload(Trigger::Admin).await;
+                match &status.outcome {
+                    Ok(_) => Ok(json(&status.document())),
+                    Err(refused) => Err(refused.error()),
+                }
+            }
             Route::Metrics => {
                 let broken = |error| {
                     Error::new(Kind::Internal, "the metrics cannot be written").because(error)
@@ -153,14 +172,14 @@ fn json(document: &serde_json::Value) -> Reply {
 impl Service<Inbound> for Admin {
     type Response = Reply;
     type Error = Error;
-    type Future = Ready<Result<Reply>>;
+    type Future = BoxFuture<'static, Result<Reply>>;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<()>> {
         Poll::Ready(Ok(()))
     }
 
     fn call(&mut self, inbound: Inbound) -> Self::Future {
-        ready(self.answer(inbound))
+        self.clone().answer(inbound).boxed()
     }
 }
 
@@ -175,9 +194,9 @@ mod tests {
             has_body: false,
             id: RequestId::number(0, 0),
             trace: None,
-            asker: Asker::Anyone,
+            asker: Asker::Anyone(Arc::default()),
         };
-        match admin.answer(inbound) {
+        match admin.clone().answer(inbound).now_or_never().unwrap() {
             Ok(Reply::Text(_, text)) => Ok(String::from_utf8(text.to_vec()).unwrap()),
             Ok(other) => panic!("{other:?}"),
             Err(error) => Err(error.kind()),
@@ -191,6 +210,7 @@ mod tests {
             Registry::new().unwrap(),
             readiness.clone(),
             operate::tests::operate(),
+            crate::reload::tests::reloader(),
         );
         let get = |path| ask(&admin, http::Request::get(path));
         assert_eq!(get("/livez").unwrap(), "alive\n");

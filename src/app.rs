@@ -9,6 +9,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use arc_swap::ArcSwap;
 use http::{Request, Response};
 use hyper::body::Incoming;
 use tokio::time::Instant;
@@ -16,7 +17,11 @@ use tower::{Service, ServiceBuilder};
 
 pub use self::{gateway::App, start::StartError};
 use crate::{
-    admin::{Admin, guard, operate::Operate},
+    admin::{
+        Admin,
+        guard::{self, Tokens},
+        operate::Operate,
+    },
     config::Config,
     contacts::{
         account::Accounts,
@@ -32,16 +37,17 @@ use crate::{
         },
     },
     edge::{
+        Inbound,
         body::Body,
-        caller::{self, Callers},
-        drain,
-        key::{self, Keys},
-        limit, local, rescue, respond,
+        caller::{self, Asker, Callers, Roster},
+        drain, key, limit, local, rescue, respond,
         route::{Resolver, Route, query::Style},
+        server::tls::Certificate,
         trace,
     },
     metrics::{self, Registry},
     panics::Background,
+    reload::Live,
     service::FetchPage,
     upstream::{
         self, Paging,
@@ -61,16 +67,12 @@ mod start;
 /// What callers reach: a request to a response, whatever happens. And what operators can ask about it.
 fn traffic(
     config: &Config,
-    accounts: Arc<Accounts>,
-    credentials: &Arc<Credentials>,
-    budgets: Budgets,
+    live: &Live,
     registry: &Registry,
     (background, drain): (&Background, &Drain),
     (traced, refused): (trace::Metrics, key::Metrics),
 ) -> Result<(impl Traffic, Operate), StartError> {
-    let callers = Callers::new(&config.callers, &config.accounts, &accounts, registry)?;
-    let anyone = callers.are_none();
-    let by_name = callers.by_name();
+    let (accounts, credentials) = (live.accounts.load_full(), &live.credentials);
     let caches = cache::Families::new(registry)?;
     let (of_pages, of_lists) = (caches.of("pages"), caches.of("lists"));
     let lists_bytes = config.cache.lists_max_bytes.as_u64();
@@ -87,7 +89,7 @@ fn traffic(
         // Signed last, so that no token grows old while its request waits.
         .layer(token::layer(credentials.clone(), SystemTime::now))
         .service(Client::new(&config.upstream)?);
-    let budgets = Arc::new(budgets);
+    let budgets = live.budgets.clone();
     let upstream = sparingly(attempts, &accounts, credentials, budgets.clone(), registry)?;
 
     let forced = Arc::new(Forced::new(config.cache.forced_per_minute));
@@ -104,12 +106,15 @@ fn traffic(
     let collections = Collections::new(config.edge.collections_max, held_lists.clone());
     let held_pages = Arc::new(cache::Held::new(held_pages));
     let held_lists = Arc::new(cache::Held::new(held_lists));
-    let copies = Copies::new(accounts.clone(), held_pages.clone(), held_lists.clone());
+    let copies = Copies::new(
+        live.accounts.clone(),
+        held_pages.clone(),
+        held_lists.clone(),
+    );
     let resolver = Resolver::new(
         config.edge.clone(),
         config.merge.wait_max,
         style,
-        accounts,
         collections,
     );
     let resolver = Arc::new(resolver);
@@ -167,11 +172,12 @@ fn traffic(
         .service(upstream);
 
     let traffic = ServiceBuilder::new()
-        // Outermost, so that every request has a name, a count and a line, refused ones included.
+        // Outermost, so that every request has a name, a count and a line, refused ones included. Who may ask for what is
+        // read here, once: what a reload changes is for the next request.
         .layer(trace::layer(
             number_of_this_start(),
             config.log.access_share,
-            callers,
+            live.callers.clone(),
             traced,
         ))
         // Below it everything is an answer or an error; above it everything is HTTP.
@@ -181,7 +187,9 @@ fn traffic(
         // A panic below is an error as well, and this request's alone.
         .layer(rescue::layer())
         // Before anything is read: a web page in somebody's browser must not get this far.
-        .layer(local::layer(anyone))
+        .layer(local::layer(|inbound: &Inbound| {
+            matches!(inbound.asker, Asker::Anyone(_))
+        }))
         // Below it nobody is unknown, nor asks more often than agreed.
         .layer(caller::layer(refused))
         // After those who may not ask, so that they take no place from those who wait.
@@ -191,7 +199,8 @@ fn traffic(
         ))
         // The last stage that sees a header. Below it travel a key and terms.
         .service(Route::new(resolver.clone(), pages, lists, lines));
-    Ok((traffic, Operate::new(resolver, copies, by_name)))
+    let operate = Operate::new(resolver, copies, live.callers.clone());
+    Ok((traffic, operate))
 }
 
 /// What stands between a flight and its attempts.
@@ -242,6 +251,29 @@ pub(crate) fn examined(
         .service(client))
 }
 
+/// What follows the configuration while it runs. The accounts' secrets are read here, blocking.
+fn live(
+    config: &Config,
+    secrets: Secrets,
+    certificates: Vec<Arc<Certificate>>,
+    registry: &Registry,
+) -> Result<Live, StartError> {
+    let accounts = Arc::new(Accounts::new(&config.accounts)?);
+    let counted = caller::Metrics::new(registry)?;
+    let callers = Callers::new(&config.callers, &config.accounts, &accounts, &counted)?;
+    let tokens = config.admin.tokens().ok_or(StartError::Token)?;
+    Ok(Live {
+        credentials: credentials(config, &accounts, secrets, registry)?,
+        budgets: Arc::new(budgets(config, &accounts, registry)?),
+        accounts: Arc::new(ArcSwap::new(accounts)),
+        callers: Arc::new(ArcSwap::from_pointee(callers)),
+        tokens: Arc::new(ArcSwap::from_pointee(tokens)),
+        certificates,
+        counted,
+        registry: registry.clone(),
+    })
+}
+
 /// The accounts' credentials. Their secrets are read here, blocking.
 pub(crate) fn credentials(
     config: &Config,
@@ -283,21 +315,22 @@ pub(crate) fn budgets(
 fn operations(
     access_share: f64,
     admin: Admin,
-    tokens: Keys<()>,
+    tokens: Tokens,
     (traced, refused): (trace::Metrics, key::Metrics),
 ) -> impl Traffic {
+    let open = tokens.clone();
     ServiceBuilder::new()
         // Operators are no callers: whoever is let through may ask about everything.
         .layer(trace::layer(
             number_of_this_start(),
             access_share,
-            Callers::default(),
+            Roster::default(),
             traced,
         ))
         // No lists here, so nobody waits for one.
         .layer(respond::layer(Duration::ZERO))
         .layer(rescue::layer())
-        .layer(local::layer(tokens.is_empty()))
+        .layer(local::layer(move |_: &Inbound| open.load().is_empty()))
         .layer(guard::layer(tokens, refused))
         .service(admin)
 }

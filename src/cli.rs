@@ -25,6 +25,7 @@ pub mod key;
 pub mod print;
 pub mod purge;
 mod reach;
+pub mod reload;
 pub mod serve;
 pub mod simulate;
 
@@ -63,6 +64,8 @@ enum Command {
     Export(export::Args),
     /// Make copies of a running gateway go
     Purge(purge::Args),
+    /// Have a running gateway read its configuration again
+    Reload(reload::Args),
     /// Make a key for a caller or an operator, and its hash for the configuration
     Key(key::Args),
     /// Print what a shell needs to complete these commands
@@ -78,6 +81,7 @@ impl Cli {
             Command::Check(args) => return check::run(&args),
             Command::Doctor(args) => return ended(wait_for(doctor::run(args))),
             Command::Export(args) => return ended(wait_for(export::run(args))),
+            Command::Reload(args) => return ended(wait_for(reload::run(args))),
             Command::Config(command) => print::run(&command),
             Command::Key(args) => key::run(&args),
             Command::Completions(args) => completions::run(args),

@@ -47,6 +47,8 @@ mod properties;
 #[cfg(test)]
 mod tests;
 
+#[cfg(test)]
+pub(crate) use keys::every_key;
 pub(crate) use keys::nearest;
 pub use problem::{Problem, Problems};
 #[cfg(test)]

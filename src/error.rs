@@ -66,6 +66,8 @@ kinds! {
     UnknownAccount          "unknown_account"           Caller   false "The account is not configured";
     StreamNotFound          "stream_not_found"          Caller   false "The stream does not exist";
     MethodNotAllowed        "method_not_allowed"        Caller   false "The method is not answered here";
+    ConfigurationRefused    "configuration_refused"     Caller   false "The configuration was not reloaded";
+    RestartNeeded           "restart_needed"            Caller   false "The configuration needs a restart";
     NotAcceptable           "not_acceptable"            Caller   false "No acceptable representation";
     UriTooLong              "uri_too_long"              Caller   false "The request target is too long";
     HeadersTooLarge         "headers_too_large"         Caller   false "The request's headers are too large";

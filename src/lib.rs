@@ -21,6 +21,7 @@
 //! | [`admin`] | the second listener: health, metrics, operators' questions, and the [`guard`](admin::guard) before them |
 //! | [`simulator`] | plays Kore.ai: for `demo`, for tests, for benchmarks |
 //! | [`cli`], [`config`], [`telemetry`], [`systemd`] | from arguments, files, environment and inherited sockets to a running process |
+//! | [`reload`] | the configuration, read again while it runs: what may [change](reload::changes), and all or nothing |
 //! | [`error`], [`served`], [`service`], [`metrics`], [`identity`], [`minute`], [`panics`], [`traceparent`] | vocabulary: imported by all, imports no stage |
 //!
 //! A stage is one file: why, types, service, tests. It knows the vocabulary and its own children; `edge` and `upstream`
@@ -39,6 +40,7 @@ pub mod identity;
 pub mod metrics;
 pub mod minute;
 pub mod panics;
+pub mod reload;
 pub mod served;
 pub mod service;
 pub mod simulator;

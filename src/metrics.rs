@@ -3,9 +3,16 @@
 //! Names begin with `contacts_gateway_`, units are base units, labels come from closed sets. Handles are resolved when
 //! the app is built, so that counting on a request's way is one atomic addition.
 
+use std::{
+    collections::HashMap,
+    fmt,
+    sync::{Arc, Mutex, PoisonError},
+};
+
 use prometheus::{
     Encoder, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGaugeVec, Opts,
-    TextEncoder, core::Collector,
+    TextEncoder,
+    core::{Collector, MetricVec, MetricVecBuilder},
 };
 
 pub use prometheus::{Error, Result};
@@ -17,17 +24,22 @@ pub const SECONDS: &[f64] = &[
 
 /// All metrics of one gateway.
 #[derive(Clone, Debug)]
-pub struct Registry(prometheus::Registry);
+pub struct Registry {
+    registry: prometheus::Registry,
+    /// Those with labels, whose series can go.
+    families: Arc<Mutex<Vec<Box<dyn Family>>>>,
+}
 
 impl Registry {
     /// A registry that knows the process and the build.
     pub fn new() -> Result<Self> {
-        let registry = Self(prometheus::Registry::new_custom(
-            Some("contacts_gateway".to_owned()),
-            None,
-        )?);
+        let prefix = Some("contacts_gateway".to_owned());
+        let registry = Self {
+            registry: prometheus::Registry::new_custom(prefix, None)?,
+            families: Arc::default(),
+        };
         let process = prometheus::process_collector::ProcessCollector::for_self();
-        registry.0.register(Box::new(process))?;
+        registry.registry.register(Box::new(process))?;
         registry
             .gauge(
                 "build_info",
@@ -40,11 +52,11 @@ impl Registry {
     }
 
     pub fn counter(&self, name: &str, help: &str, labels: &[&str]) -> Result<IntCounterVec> {
-        self.keep(IntCounterVec::new(Opts::new(name, help), labels)?)
+        self.family(IntCounterVec::new(Opts::new(name, help), labels)?)
     }
 
     pub fn gauge(&self, name: &str, help: &str, labels: &[&str]) -> Result<IntGaugeVec> {
-        self.keep(IntGaugeVec::new(Opts::new(name, help), labels)?)
+        self.family(IntGaugeVec::new(Opts::new(name, help), labels)?)
     }
 
     /// One that is counted elsewhere, for the whole process.
@@ -55,18 +67,94 @@ impl Registry {
     /// A histogram of seconds.
     pub fn seconds(&self, name: &str, help: &str, labels: &[&str]) -> Result<HistogramVec> {
         let options = HistogramOpts::new(name, help).buckets(SECONDS.to_vec());
-        self.keep(HistogramVec::new(options, labels)?)
+        self.family(HistogramVec::new(options, labels)?)
     }
 
     /// The text format, version 0.0.4.
     pub fn render(&self) -> Result<Vec<u8>> {
         let mut text = Vec::with_capacity(16 * 1024);
-        TextEncoder::new().encode(&self.0.gather(), &mut text)?;
+        TextEncoder::new().encode(&self.registry.gather(), &mut text)?;
         Ok(text)
     }
 
+    /// Takes away every series whose `label` has this value. Handles of them count on, unseen.
+    pub fn forget(&self, label: &str, value: &str) {
+        let families = self.families.lock().unwrap_or_else(PoisonError::into_inner);
+        for family in &*families {
+            family.forget(label, value);
+        }
+    }
+
+    fn family<T: MetricVecBuilder + 'static>(&self, family: MetricVec<T>) -> Result<MetricVec<T>> {
+        let family = self.keep(family)?;
+        let mut families = self.families.lock().unwrap_or_else(PoisonError::into_inner);
+        families.push(Box::new(family.clone()));
+        Ok(family)
+    }
+
     fn keep<C: Collector + Clone + 'static>(&self, collector: C) -> Result<C> {
-        self.0.register(Box::new(collector.clone()))?;
+        self.registry.register(Box::new(collector.clone()))?;
         Ok(collector)
+    }
+}
+
+/// Series that differ in their labels.
+trait Family: Send + Sync {
+    fn forget(&self, label: &str, value: &str);
+}
+
+impl<T: MetricVecBuilder> Family for MetricVec<T> {
+    fn forget(&self, label: &str, value: &str) {
+        for family in self.collect() {
+            for metric in family.get_metric() {
+                let pairs = metric.get_label().iter();
+                let labels: HashMap<_, _> = pairs.map(|pair| (pair.name(), pair.value())).collect();
+                if labels.get(label) == Some(&value) {
+                    // It may be gone already.
+                    let _ = self.remove(&labels);
+                }
+            }
+        }
+    }
+}
+
+impl fmt::Debug for dyn Family {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Family")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_series_of_one_value_go_and_no_others() {
+        let registry = Registry::new().unwrap();
+        let labels = ["account", "outcome"];
+        let attempts = registry.counter("attempts_total", "x", &labels).unwrap();
+        let waits = registry.seconds("wait_seconds", "x", &["account"]).unwrap();
+        let other = registry.gauge("others", "x", &["caller"]).unwrap();
+        for account in ["acme", "zeta"] {
+            for outcome in ["ok", "failed"] {
+                attempts.with_label_values(&[account, outcome]).inc();
+            }
+            waits.with_label_values(&[account]).observe(1.0);
+            other.with_label_values(&[account]).set(1);
+        }
+        registry.forget("account", "acme");
+        registry.forget("account", "nobody");
+        let text = String::from_utf8(registry.render().unwrap()).unwrap();
+        assert!(!text.contains("account=\"acme\""), "{text}");
+        assert_eq!(
+            text.matches("account=\"zeta\",outcome").count(),
+            2,
+            "{text}"
+        );
+        assert!(
+            text.contains("wait_seconds_sum{account=\"zeta\"} 1"),
+            "{text}"
+        );
+        assert!(text.contains("others{caller=\"acme\"} 1"), "{text}");
     }
 }

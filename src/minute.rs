@@ -21,6 +21,11 @@ impl PerMinute {
         }
     }
 
+    /// Whether a new one would say the same.
+    pub fn is_idle(&self, now: Instant) -> bool {
+        self.taken.back().is_none_or(|last| *last + MINUTE <= now)
+    }
+
     /// Whether one more may be, which is then counted.
     pub fn take(&mut self, now: Instant) -> bool {
         while self.taken.front().is_some_and(|then| *then + MINUTE <= now) {

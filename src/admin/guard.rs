@@ -7,6 +7,7 @@ use std::{
     task::{Context, Poll},
 };
 
+use arc_swap::ArcSwap;
 use futures_util::future::{Either, Ready, ready};
 use http::{
     Method, Uri,
@@ -23,17 +24,19 @@ use crate::{
     error::{Error, Kind, Result},
 };
 
+/// What operators show one of, as it is now; with none, nothing is asked for.
+pub type Tokens = Arc<ArcSwap<Keys<()>>>;
+
 /// The stage.
 #[derive(Clone, Debug)]
 pub struct Guard<S> {
-    tokens: Arc<Keys<()>>,
+    tokens: Tokens,
     metrics: key::Metrics,
     inner: S,
 }
 
 /// Admits whoever shows one of `tokens`; everyone, if there are none.
-pub fn layer<S>(tokens: Keys<()>, metrics: key::Metrics) -> impl Layer<S, Service = Guard<S>> {
-    let tokens = Arc::new(tokens);
+pub fn layer<S>(tokens: Tokens, metrics: key::Metrics) -> impl Layer<S, Service = Guard<S>> {
     layer_fn(move |inner| Guard {
         tokens: tokens.clone(),
         metrics: metrics.clone(),
@@ -64,8 +67,9 @@ impl<S: Service<Inbound, Error = Error>> Service<Inbound> for Guard<S> {
 impl<S> Guard<S> {
     fn admit(&self, head: &Parts) -> Result<()> {
         let open = matches!(head.uri.path(), "/livez" | "/readyz" | "/metrics");
-        if !open && !self.tokens.is_empty() {
-            self.tokens.owner(&head.headers).map_err(|refusal| {
+        let tokens = self.tokens.load();
+        if !open && !tokens.is_empty() {
+            tokens.owner(&head.headers).map_err(|refusal| {
                 self.metrics.count(refusal);
                 refusal.error()
             })?;
@@ -121,7 +125,7 @@ mod tests {
             request = request.header(*name, *value);
         }
         let tokens = Keys::new(["first", "second"].map(|token| (Digest::of(token), ())));
-        let guard = layer(tokens, metrics).layer(());
+        let guard = layer(Arc::new(ArcSwap::from_pointee(tokens)), metrics).layer(());
         let (head, ()) = request.body(()).unwrap().into_parts();
         guard.admit(&head).map_err(|error| error.kind())
     }

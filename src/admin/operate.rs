@@ -1,6 +1,6 @@
 //! What operators ask about copies: why an answer is what it is, and that copies go.
 
-use std::{collections::HashMap, sync::Arc};
+use std::sync::Arc;
 
 use http::HeaderName;
 use serde_json::{Value, json};
@@ -16,7 +16,7 @@ use crate::{
     },
     edge::{
         Inbound,
-        caller::{Asker, Caller},
+        caller::{Asker, Roster},
         route::{Resolved, Resolver, query::decimal},
     },
     error::{Error, Kind, Result},
@@ -30,19 +30,15 @@ pub const EXPLAIN_AS: HeaderName = HeaderName::from_static("explain-as");
 pub struct Operate {
     resolver: Arc<Resolver>,
     copies: Arc<Copies>,
-    callers: Arc<HashMap<Box<str>, Arc<Caller>>>,
+    callers: Roster,
 }
 
 impl Operate {
-    pub fn new(
-        resolver: Arc<Resolver>,
-        copies: Copies,
-        callers: HashMap<Box<str>, Arc<Caller>>,
-    ) -> Self {
+    pub fn new(resolver: Arc<Resolver>, copies: Copies, callers: Roster) -> Self {
         Self {
             resolver,
             copies: Arc::new(copies),
-            callers: Arc::new(callers),
+            callers,
         }
     }
 
@@ -53,12 +49,20 @@ impl Operate {
     /// Those that the caller would get for the request itself; [`Kind::BadParameter`] if there is no such caller.
     pub fn explain(&self, mut inbound: Inbound) -> Result<Value> {
         let now = Instant::now();
-        if let Some(name) = inbound.head.headers.remove(EXPLAIN_AS) {
-            let caller = name.to_str().ok().and_then(|name| self.callers.get(name));
-            let unknown = || Error::new(Kind::BadParameter, "no caller of this name is configured");
-            inbound.asker = Asker::Known(caller.ok_or_else(unknown)?.clone());
-        }
-        let caller = inbound.asker.name().map(str::to_owned);
+        inbound.asker = match inbound.head.headers.remove(EXPLAIN_AS) {
+            None => Asker::Anyone(self.copies.accounts()),
+            Some(name) => {
+                let callers = self.callers.load();
+                let caller = name.to_str().ok().and_then(|name| callers.named(name));
+                let unknown =
+                    || Error::new(Kind::BadParameter, "no caller of this name is configured");
+                Asker::Known(caller.ok_or_else(unknown)?.clone())
+            }
+        };
+        let caller = inbound
+            .asker
+            .caller()
+            .map(|caller| caller.name().to_owned());
         let (mut document, explanation) = match self.resolver.resolve(inbound, now)? {
             Resolved::Page(request) => {
                 let PageKey {
@@ -146,7 +150,7 @@ impl Operate {
         let Some(account) = &wanted.account else {
             return Ok((Subject::All, "all"));
         };
-        let account = self.account(account)?;
+        let account = &self.account(account)?;
         let Some(stream) = &wanted.stream else {
             return Ok((Subject::Account(account.clone()), "account"));
         };
@@ -166,10 +170,11 @@ impl Operate {
     }
 
     /// An account by its id or its name.
-    fn account(&self, named: &str) -> Result<&Arc<Account>> {
-        let accounts = self.resolver.accounts();
+    fn account(&self, named: &str) -> Result<Arc<Account>> {
+        let accounts = self.copies.accounts();
         let by_name = || accounts.iter().find(|account| *account.name == *named);
-        accounts.get(named).or_else(by_name).ok_or_else(|| {
+        let found = accounts.get(named).or_else(by_name).cloned();
+        found.ok_or_else(|| {
             let detail = "no account with this name or id is configured";
             Error::new(Kind::UnknownAccount, detail)
         })

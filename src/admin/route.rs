@@ -42,6 +42,7 @@ routes! {
     CallersDocument "/openapi/callers.json" "GET, HEAD";
     Explain "/api/explain" "GET, HEAD";
     Purge "/api/purge" "POST";
+    Reload "/api/reload" "POST";
 }
 
 impl Route {

@@ -11,17 +11,18 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::{
-    StartError, budgets, credentials,
+    StartError,
     listeners::{certificates, limits_of_operators, listen},
-    operations, traffic,
+    live, operations, traffic,
 };
 use crate::{
     admin::{Admin, Readiness},
     config::Config,
-    contacts::{account::Accounts, drain::Drain},
+    contacts::drain::Drain,
     edge::{key, server, trace, workers::Workers},
     metrics::Registry,
     panics::{self, Background},
+    reload::{self, Reloader},
     systemd::{Manager, inherited::Inherited, notify::State},
     upstream::token::{Credentials, Secrets},
 };
@@ -42,6 +43,7 @@ pub struct App {
     serve_admin: BoxFuture<'static, ()>,
     watch_files: BoxFuture<'static, ()>,
     credentials: Arc<Credentials>,
+    reloader: Arc<Reloader>,
     stop_traffic: CancellationToken,
     stop_admin: CancellationToken,
     readiness: Readiness,
@@ -76,32 +78,41 @@ impl App {
         panics::count(&registry)?;
         let background = Background::new(&registry)?;
         let drain = Drain::default();
-        let accounts = Arc::new(Accounts::new(&config.accounts)?);
-        let credentials = credentials(config, &accounts, secrets, &registry)?;
-        let budgets = budgets(config, &accounts, &registry)?;
+        let [of_callers, of_operators] = certificates(config, &registry)?;
+        let certificates = [&of_callers, &of_operators].into_iter().flatten();
+        let certificates = certificates.cloned().collect();
+        let live = live(config, secrets, certificates, &registry)?;
         let [by_callers, by_operators] = trace::Metrics::new(&registry)?;
         let [unknown_callers, unknown_operators] = key::Metrics::new(&registry)?;
-        let tokens = config.admin.tokens().ok_or(StartError::Token)?;
-        let no_token = tokens.is_empty().then_some("admin.token_sha256");
+        let no_token = live
+            .tokens
+            .load()
+            .is_empty()
+            .then_some("admin.token_sha256");
         let no_callers = config.callers.is_empty().then_some("[[callers]]");
         let (traffic, operate) = traffic(
             config,
-            accounts,
-            &credentials,
-            budgets,
+            &live,
             &registry,
             (&background, &drain),
             (by_callers, unknown_callers),
         )?;
         let readiness = Readiness::default();
+        let (tokens, credentials) = (live.tokens.clone(), live.credentials.clone());
+        let reloads = reload::Metrics::new(&registry)?;
+        let reloader = Reloader::new(live, config.clone(), reloads);
         let operations = operations(
             config.log.access_share,
-            Admin::new(registry.clone(), readiness.clone(), operate),
+            Admin::new(
+                registry.clone(),
+                readiness.clone(),
+                operate,
+                reloader.clone(),
+            ),
             tokens,
             (by_operators, unknown_operators),
         );
 
-        let [of_callers, of_operators] = certificates(config, &registry)?;
         let [from_callers, from_operators] = server::Metrics::new(&registry)?;
         let (callers, traffic_at) = listen(
             "listen.address",
@@ -142,6 +153,7 @@ impl App {
             serve_admin: operators.serve(operations, stop_admin.clone()).boxed(),
             watch_files: join(watch_secrets, watch_certificates).map(drop).boxed(),
             credentials,
+            reloader,
             stop_traffic,
             stop_admin,
             readiness,
@@ -162,6 +174,11 @@ impl App {
     #[must_use]
     pub fn managed_by(self, manager: Manager) -> Self {
         Self { manager, ..self }
+    }
+
+    /// What reads the configuration again, once it is told where from.
+    pub fn reloader(&self) -> &Arc<Reloader> {
+        &self.reloader
     }
 
     /// Serves until `stop`, then stops accepting and finishes what is in flight, within the drain's timeout. The admin

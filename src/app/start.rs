@@ -40,7 +40,7 @@ pub enum StartError {
     #[error("admin.token_sha256 holds something else than the SHA-256 of a token")]
     Token,
     #[error(transparent)]
-    Callers(#[from] caller::Unusable),
+    Callers(#[from] caller::Malformed),
     #[error("{key}: {source}")]
     Certificate {
         key: &'static str,

@@ -2,14 +2,18 @@
 
 use std::{
     io::{self, Write},
-    path::PathBuf,
+    path::{Path, PathBuf},
+    sync::Arc,
 };
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::Failure;
 use crate::{
     app::{App, StartError},
-    config,
+    config::{self, Config},
     edge::server::tls,
+    reload::{Reloader, Trigger},
     systemd::{Environment, Manager, inherited::Inherited},
     telemetry,
     upstream::token::Secrets,
@@ -36,14 +40,20 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
     telemetry::start(&config.log)?;
     super::forbid_core_dumps()?;
     let folder = config::folder(&args.config);
-    let secrets = Secrets {
-        accounts: config::secrets(&config, folder, std::env::vars_os()),
-        service: config::service_secret(&config, folder, std::env::vars_os()),
-    };
+    // From here on the signal does not end the process.
+    let hangup = signal(SignalKind::hangup())?;
     let environment = Environment::of(std::env::vars_os());
     let inherited = Inherited::of(&environment).map_err(StartError::from)?;
-    let app = App::bind_or_inherit(&config, secrets, inherited).await?;
+    let app = App::bind_or_inherit(&config, secrets(&config, folder), inherited).await?;
     let app = app.managed_by(Manager::of(&environment));
+    let reloader = app.reloader().clone();
+    let file = args.config.clone();
+    reloader.read_from(move || {
+        let config = config::load(&file, std::env::vars_os())?;
+        let secrets = secrets(&config, config::folder(&file));
+        Ok((config, secrets))
+    });
+    tokio::spawn(reload_at_each(hangup, reloader));
     // The log may be set to say less; where to connect is what one wants to know of port 0.
     let (traffic, admin) = (app.traffic, app.admin);
     let _ = writeln!(
@@ -54,6 +64,21 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
     );
     app.run(super::stopped()).await;
     Ok(())
+}
+
+/// Where the secrets are.
+fn secrets(config: &Config, folder: &Path) -> Secrets {
+    Secrets {
+        accounts: config::secrets(config, folder, std::env::vars_os()),
+        service: config::service_secret(config, folder, std::env::vars_os()),
+    }
+}
+
+/// SIGHUP, as long as the process runs.
+async fn reload_at_each(mut hangup: Signal, reloader: Arc<Reloader>) {
+    while hangup.recv().await.is_some() {
+        reloader.reload(Trigger::Signal).await;
+    }
 }
 
 fn scheme(tls: &tls::Config) -> &'static str {

@@ -32,6 +32,26 @@ pub(crate) fn tree() -> &'static Shape {
     &TREE
 }
 
+/// Each key in full, as in `cache.fresh_for` and `accounts[].streams[].name`.
+#[cfg(test)]
+pub(crate) fn every_key() -> Vec<String> {
+    fn search(shape: &Shape, path: &str, found: &mut Vec<String>) {
+        match shape {
+            Shape::Section(keys) => {
+                for (key, shape) in keys {
+                    let path = format!("{path}.{key}");
+                    search(shape, path.trim_start_matches('.'), found);
+                }
+            }
+            Shape::List(item) => search(item, &format!("{path}[]"), found),
+            Shape::Value(_) => found.push(path.to_owned()),
+        }
+    }
+    let mut found = Vec::new();
+    search(tree(), "", &mut found);
+    found
+}
+
 /// Whether no value of the key or section `name` may be a secret, wherever it stands; `None` if there is no such key.
 pub(crate) fn harmless(name: &str) -> Option<bool> {
     fn search(shape: &Shape, name: &str, found: &mut Option<bool>) {

@@ -5,6 +5,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError, Weak},
 };
 
+use arc_swap::ArcSwap;
 use foldhash::quality::RandomState;
 
 pub use self::{
@@ -19,6 +20,10 @@ use crate::error::{Error, Kind, Result};
 
 pub(crate) mod claims;
 mod config;
+mod succession;
+
+/// The accounts as they are now, for operators. A request finds its own by who asks.
+pub type Current = Arc<ArcSwap<Accounts>>;
 
 /// An account as the stages know it. Its credential is upstream's business; here is only whose it is.
 #[derive(Debug)]
@@ -34,18 +39,29 @@ pub struct Account {
     /// All its copies.
     pub scope: Arc<Scope>,
     /// Those of its collections, as long as somebody holds them.
-    scopes: Mutex<HashMap<StreamId, Weak<Scope>>>,
+    scopes: Arc<Mutex<HashMap<StreamId, Weak<Scope>>>>,
     streams: Streams,
 }
 
 /// How many accounts metrics tell apart.
 pub const LABELS_MAX: usize = 20;
 
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 enum Streams {
     Open,
     /// Names by id.
     Listed(HashMap<StreamId, Box<str>>),
+}
+
+impl Streams {
+    /// Those that are listed; all, if none are.
+    fn of(streams: &[(StreamId, &str)]) -> Self {
+        if streams.is_empty() {
+            return Self::Open;
+        }
+        let named = |(id, name): &(StreamId, &str)| (id.clone(), Box::from(*name));
+        Self::Listed(streams.iter().map(named).collect())
+    }
 }
 
 impl Account {
@@ -57,10 +73,6 @@ impl Account {
         client: ClientId,
         streams: &[(StreamId, &str)],
     ) -> Self {
-        let listed = |streams: &[(StreamId, &str)]| {
-            let named = |(id, name): &(StreamId, &str)| (id.clone(), Box::from(*name));
-            Streams::Listed(streams.iter().map(named).collect())
-        };
         Self {
             name: name.into(),
             label: label.into(),
@@ -68,12 +80,8 @@ impl Account {
             client,
             epoch: Epoch::begin(),
             scope: Arc::default(),
-            scopes: Mutex::default(),
-            streams: if streams.is_empty() {
-                Streams::Open
-            } else {
-                listed(streams)
-            },
+            scopes: Arc::default(),
+            streams: Streams::of(streams),
         }
     }
 
@@ -142,9 +150,22 @@ pub struct Malformed {
 }
 
 impl Accounts {
+    /// The accounts that are configured so.
+    ///
+    /// # Errors
+    /// If one cannot be what it says.
     pub fn new(configs: &[Config]) -> std::result::Result<Self, Malformed> {
+        Self::default().next(configs)
+    }
+
+    /// Those that are configured so now. Whoever stays keeps its copies and its label.
+    ///
+    /// # Errors
+    /// If one cannot be what it says. Nothing has changed then.
+    pub fn next(&self, configs: &[Config]) -> std::result::Result<Self, Malformed> {
         let mut accounts = Self::default();
         let mut shared = HashSet::new();
+        let mut labels = self.labels_kept(configs);
         for config in configs {
             let malformed = |key| Malformed {
                 name: config.name.clone(),
@@ -156,14 +177,16 @@ impl Accounts {
                     StreamId::parse(&stream.stream_id).ok_or_else(|| malformed("stream_id"))?;
                 streams.push((id, stream.name.as_str()));
             }
-            let distinct = accounts.all.len() < LABELS_MAX;
-            let account = Arc::new(Account::new(
-                &config.name,
-                if distinct { &config.name } else { "other" },
-                AccountId::parse(&config.account_id).ok_or_else(|| malformed("account_id"))?,
-                ClientId::parse(&config.client_id).ok_or_else(|| malformed("client_id"))?,
-                &streams,
-            ));
+            let account = match self.kept(config) {
+                Some(before) => before.with_streams(&streams),
+                None => Arc::new(Account::new(
+                    &config.name,
+                    labels.of(&config.name),
+                    AccountId::parse(&config.account_id).ok_or_else(|| malformed("account_id"))?,
+                    ClientId::parse(&config.client_id).ok_or_else(|| malformed("client_id"))?,
+                    &streams,
+                )),
+            };
             for (stream, _) in streams {
                 if accounts
                     .by_stream

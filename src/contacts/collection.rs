@@ -79,6 +79,12 @@ impl Collection {
         block(counts + size_of::<Self>()) + block(counts + self.stream.as_str().len())
     }
 
+    /// Whether it is the same collection of the very same account. That of an account which was removed meanwhile is
+    /// another's, also if both have the same ids.
+    pub fn is(&self, other: &Self) -> bool {
+        *self == *other && self.account.epoch == other.account.epoch
+    }
+
     /// A number that tells collections apart within an account, nearly always.
     pub fn number(&self) -> u64 {
         self.hash

@@ -72,7 +72,7 @@ impl Collections {
             let held = self.lists.collection(&collection);
             let walking = || {
                 let walking = under_way(&self.walking);
-                walking.iter().find(|own| ***own == collection).cloned()
+                walking.iter().find(|own| own.is(&collection)).cloned()
             };
             held.or_else(walking)
                 .unwrap_or_else(|| Arc::new(collection))
@@ -130,6 +130,24 @@ mod tests {
 
     use super::*;
     use crate::contacts::{cache::store::Store, list::ListKey, request::Urgency, testing};
+
+    /// Catches an account that comes back after it was removed and finds what was read for the one before it.
+    #[test]
+    fn that_of_an_account_which_was_removed_is_not_found_again() {
+        let lists = Arc::new(Lists::new(1 << 20, testing::metrics("lists")));
+        let collections = Collections::new(16, lists.clone());
+        let held = collections.get(&testing::account("acme"), "st-1").unwrap();
+        let now = Instant::now();
+        let key = ListKey {
+            epoch: held.epoch(),
+            collection: held.clone(),
+        };
+        lists.put(key, testing::kept(testing::list(5, now), now));
+        under_way(&collections.walking).push(held.clone());
+        let again = collections.get(&testing::account("acme"), "st-1").unwrap();
+        assert!(*again == *held && !Arc::ptr_eq(&again, &held));
+        assert!(again.list().is_none());
+    }
 
     #[test]
     fn a_collection_whose_list_is_held_is_found_again() {

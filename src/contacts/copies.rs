@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use super::{
-    account::{Account, Accounts},
+    account::{Account, Accounts, Current},
     cache::{
         Held,
         explanation::{Explanation, HeldCopy, Outcome},
@@ -46,13 +46,13 @@ pub struct Count {
 
 /// The copies of pages and of lists.
 pub struct Copies {
-    accounts: Arc<Accounts>,
+    accounts: Current,
     pages: Arc<Held<Pages>>,
     lists: Arc<Held<Lists>>,
 }
 
 impl Copies {
-    pub fn new(accounts: Arc<Accounts>, pages: Arc<Held<Pages>>, lists: Arc<Held<Lists>>) -> Self {
+    pub fn new(accounts: Current, pages: Arc<Held<Pages>>, lists: Arc<Held<Lists>>) -> Self {
         Self {
             accounts,
             pages,
@@ -60,10 +60,16 @@ impl Copies {
         }
     }
 
+    /// The accounts as they are now.
+    pub fn accounts(&self) -> Arc<Accounts> {
+        self.accounts.load_full()
+    }
+
     /// Takes effect before it returns, for calls that are under way as well. Costs the same however many copies there are.
     pub fn purge(&self, subject: &Subject, purge: Purge, now: Instant) {
+        let accounts = self.accounts();
         let scopes = match subject {
-            Subject::All => self.accounts.iter().map(|account| &account.scope).collect(),
+            Subject::All => accounts.iter().map(|account| &account.scope).collect(),
             Subject::Account(account) => vec![&account.scope],
             Subject::Collection(collection) => vec![&collection.scope],
             Subject::Page(key) => {
@@ -96,7 +102,7 @@ impl Copies {
     pub fn count(&self, subject: &Subject) -> Count {
         let about = |collection: &Collection| match subject {
             Subject::All => true,
-            Subject::Account(account) => Arc::ptr_eq(&collection.account, account),
+            Subject::Account(account) => collection.account.epoch == account.epoch,
             Subject::Collection(purged) => *collection == **purged,
             Subject::Page(key) => *collection == *key.collection,
         };

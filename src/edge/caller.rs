@@ -17,7 +17,8 @@ use tower::{Layer, Service, layer::layer_fn};
 pub(crate) use self::config::check_digests;
 use self::{answered::Answered, rate::Rate};
 pub use self::{
-    callers::{Callers, Malformed, Unusable},
+    answered::Metrics,
+    callers::{Callers, Malformed, Roster},
     config::{Config, check},
     grants::Grants,
 };
@@ -26,7 +27,10 @@ use super::{
     key::{self, Refusal},
 };
 use crate::{
-    contacts::request::Class,
+    contacts::{
+        account::{Account, Accounts},
+        request::Class,
+    },
     error::{Error, Kind, Result},
 };
 
@@ -78,8 +82,8 @@ impl<S: Service<Inbound, Error = Error>> Service<Inbound> for Admit<S> {
 /// Who asks.
 #[derive(Clone, Debug)]
 pub enum Asker {
-    /// Whoever it is: no callers are configured, or it is an operator.
-    Anyone,
+    /// Whoever it is, for any of these accounts: no callers are configured, or it is an operator.
+    Anyone(Arc<Accounts>),
     Known(Arc<Caller>),
     Unknown(Refusal),
 }
@@ -91,24 +95,29 @@ impl Asker {
     /// [`Kind::Unauthorized`] for whoever is unknown.
     pub fn known(&self) -> Result<Option<&Caller>> {
         match self {
-            Self::Anyone => Ok(None),
+            Self::Anyone(_) => Ok(None),
             Self::Known(caller) => Ok(Some(caller)),
             Self::Unknown(refusal) => Err(refusal.error()),
         }
     }
 
-    /// What logs call the caller.
-    pub fn name(&self) -> Option<&str> {
+    /// The account that is named, or else the only one that it can be, if this one may read it and the stream.
+    ///
+    /// # Errors
+    /// Those of [`Accounts::find`], of [`Grants::find`] and of [`known`](Self::known).
+    pub fn account(&self, named: Option<&str>, stream: &str) -> Result<&Arc<Account>> {
         match self {
-            Self::Known(caller) => Some(&caller.name),
-            Self::Anyone | Self::Unknown(_) => None,
+            Self::Anyone(accounts) => accounts.find(named, stream),
+            Self::Known(caller) => caller.grants.find(named, stream),
+            Self::Unknown(refusal) => Err(refusal.error()),
         }
     }
 
-    /// Counts what its request came to.
-    pub fn count(&self, status: StatusCode) {
-        if let Self::Known(caller) = self {
-            caller.answered.count(status);
+    /// The caller, where it is known.
+    pub fn caller(&self) -> Option<&Arc<Caller>> {
+        match self {
+            Self::Known(caller) => Some(caller),
+            Self::Anyone(_) | Self::Unknown(_) => None,
         }
     }
 }
@@ -119,14 +128,19 @@ pub struct Caller {
     name: Box<str>,
     grants: Grants,
     urgency_max: Class,
-    rate: Mutex<Rate>,
-    answered: Answered,
+    rate: Arc<Mutex<Rate>>,
+    answered: Arc<Answered>,
 }
 
 impl Caller {
-    /// What it may read.
-    pub fn grants(&self) -> &Grants {
-        &self.grants
+    /// What logs call it.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Counts what its request came to.
+    pub fn count(&self, status: StatusCode) {
+        self.answered.count(status);
     }
 
     /// How urgent its requests may be.

@@ -178,7 +178,7 @@ mod tests {
             has_body: false,
             id: RequestId::number(0, 0),
             trace: None,
-            asker: Asker::Anyone,
+            asker: Asker::Anyone(Arc::default()),
         }
     }
 

@@ -21,17 +21,27 @@ const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
 /// The stage.
 #[derive(Clone, Debug)]
-pub struct Local<S> {
-    applies: bool,
+pub struct Local<F, S> {
+    applies: F,
     inner: S,
 }
 
-/// Admits only requests made on and for this machine, if it `applies`.
-pub fn layer<S>(applies: bool) -> impl Layer<S, Service = Local<S>> {
-    layer_fn(move |inner| Local { applies, inner })
+/// Admits only requests made on and for this machine, where it `applies`.
+pub fn layer<F, S>(applies: F) -> impl Layer<S, Service = Local<F, S>>
+where
+    F: Fn(&Inbound) -> bool + Clone,
+{
+    layer_fn(move |inner| Local {
+        applies: applies.clone(),
+        inner,
+    })
 }
 
-impl<S: Service<Inbound, Error = Error>> Service<Inbound> for Local<S> {
+impl<F, S> Service<Inbound> for Local<F, S>
+where
+    F: Fn(&Inbound) -> bool,
+    S: Service<Inbound, Error = Error>,
+{
     type Response = S::Response;
     type Error = Error;
     type Future = Either<Ready<Result<S::Response>>, S::Future>;
@@ -41,7 +51,7 @@ impl<S: Service<Inbound, Error = Error>> Service<Inbound> for Local<S> {
     }
 
     fn call(&mut self, inbound: Inbound) -> Self::Future {
-        let admitted = match self.applies {
+        let admitted = match (self.applies)(&inbound) {
             true => admit(&inbound.head),
             false => Ok(()),
         };

@@ -82,6 +82,8 @@ fn panicked() -> Error {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use futures_util::future::Ready;
     use tower::{ServiceExt, service_fn};
 
@@ -97,7 +99,7 @@ mod tests {
             has_body: false,
             id: RequestId::number(0, 0),
             trace: None,
-            asker: Asker::Anyone,
+            asker: Asker::Anyone(Arc::default()),
         }
     }
 

@@ -27,7 +27,7 @@ use super::{Inbound, Reply, caller::Caller, prefer::Preferences};
 use crate::{
     config::Rules,
     contacts::{
-        account::{Account, Accounts},
+        account::Account,
         collection::Collection,
         collections::Collections,
         follow::{LinesRequest, Told},
@@ -172,31 +172,18 @@ pub struct Resolver {
     config: Config,
     wait_max: Duration,
     style: Style,
-    accounts: Arc<Accounts>,
     collections: Collections,
 }
 
 impl Resolver {
     /// `wait_max` is the longest that a caller can wait for a list.
-    pub fn new(
-        config: Config,
-        wait_max: Duration,
-        style: Style,
-        accounts: Arc<Accounts>,
-        collections: Collections,
-    ) -> Self {
+    pub fn new(config: Config, wait_max: Duration, style: Style, collections: Collections) -> Self {
         Self {
             config,
             wait_max,
             style,
-            accounts,
             collections,
         }
-    }
-
-    /// The accounts that requests may be about.
-    pub fn accounts(&self) -> &Accounts {
-        &self.accounts
     }
 
     /// The size of a page for which none was said.
@@ -228,10 +215,7 @@ impl Resolver {
         let query = Query::parse(head.uri.query(), self.style, self.config.limit_max)?;
         let named = named_account(&head.headers)?;
         // Before anything is looked up: what its caller may not read is answered as if it were not there.
-        let account = match caller {
-            Some(caller) => caller.grants().find(named, &stream)?,
-            None => self.accounts.find(named, &stream)?,
-        };
+        let account = asker.account(named, &stream)?;
         if !account.admits(&stream) {
             return Err(Error::new(
                 Kind::StreamNotFound,

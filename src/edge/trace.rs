@@ -24,7 +24,7 @@ use tracing::{Level, enabled, info};
 use super::{
     Inbound, Resource,
     body::Body,
-    caller::{Asker, Callers},
+    caller::{Caller, Roster},
     respond::{REQUEST_ID, Responded},
 };
 use crate::{
@@ -47,16 +47,16 @@ struct Shared {
     start: u32,
     count: AtomicU64,
     sample: Sample,
-    callers: Callers,
+    callers: Roster,
     metrics: Metrics,
 }
 
-/// Names, counts and logs requests. `start` should differ from process to process; `share` of the access lines are written,
-/// from 0 to 1.
+/// Names, counts and logs requests. Who asks is looked up once, so that a request ends on the configuration that it began
+/// with. `start` should differ from process to process; `share` of the access lines are written, from 0 to 1.
 pub fn layer<S>(
     start: u32,
     share: f64,
-    callers: Callers,
+    callers: Roster,
     metrics: Metrics,
 ) -> impl Layer<S, Service = Trace<S>> {
     let shared = Arc::new(Shared {
@@ -89,7 +89,7 @@ where
         let started = Instant::now();
         let has_body = !request.body().is_end_stream();
         let (mut head, _) = request.into_parts();
-        let asker = self.shared.callers.identify(&mut head.headers);
+        let asker = self.shared.callers.load().identify(&mut head.headers);
         let own = head
             .headers
             .get(REQUEST_ID)
@@ -106,7 +106,7 @@ where
             uri: head.uri.clone(),
         });
         Tracing {
-            asker: asker.clone(),
+            caller: asker.caller().cloned(),
             inner: self.inner.call(Inbound {
                 head,
                 has_body,
@@ -135,7 +135,7 @@ pin_project! {
         #[pin]
         inner: F,
         shared: Arc<Shared>,
-        asker: Asker,
+        caller: Option<Arc<Caller>>,
         started: Instant,
         access: Option<Access>,
     }
@@ -150,11 +150,13 @@ impl<F: Future<Output = Result<Responded, Infallible>>> Future for Tracing<F> {
         let took = this.started.elapsed();
         let status = responded.response.status();
         this.shared.metrics.count(responded.resource, status, took);
-        this.asker.count(status);
+        if let Some(caller) = this.caller {
+            caller.count(status);
+        }
         if let Some(access) = this.access.take()
             && this.shared.sample.takes(status)
         {
-            access.write(this.asker.name(), &responded, took);
+            access.write(this.caller.as_deref().map(Caller::name), &responded, took);
         }
         Poll::Ready(Ok(responded.response))
     }
@@ -288,7 +290,7 @@ mod tests {
                 refused: false,
             })
         });
-        layer(7, 1.0, Callers::default(), metrics).layer(inner)
+        layer(7, 1.0, Roster::default(), metrics).layer(inner)
     }
 
     async fn id_of(request: http::request::Builder) -> String {

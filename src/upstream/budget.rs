@@ -4,7 +4,6 @@
 //! walks and retries of an account go through one budget, and nothing else sends.
 
 use std::{
-    collections::HashMap,
     pin::pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll},
@@ -21,22 +20,20 @@ use tokio::{
 use tower::{Layer, Service, ServiceExt, layer::layer_fn};
 use tracing::warn;
 
-pub use self::metrics::Metrics;
+pub use self::{accounts::Budgets, metrics::Metrics};
 use self::{metrics::AccountMetrics, queue::Queue, window::Window};
 use crate::{
     config::Rules,
     contacts::{
-        account::Account,
-        collection::Collection,
-        ids::AccountId,
         page::PageKey,
-        request::{Class, Fetch, Urgency},
+        request::{Fetch, Urgency},
         spent::Phase,
     },
     error::{Error, Kind, Result},
-    service::{Calls, FetchPage, Forecast},
+    service::FetchPage,
 };
 
+mod accounts;
 mod forecast;
 mod metrics;
 mod queue;
@@ -78,78 +75,23 @@ impl Config {
     }
 }
 
-/// The budgets of all accounts.
-#[derive(Debug, Default)]
-pub struct Budgets(HashMap<AccountId, Arc<Budget>>);
-
-impl Budgets {
-    /// A budget for each account, of so many calls a minute. Of them, background walks take `refresh_share`, from 0 to 1.
-    pub fn new<'a>(
-        accounts: impl IntoIterator<Item = (&'a Arc<Account>, u32)>,
-        config: &Config,
-        refresh_share: f64,
-        metrics: &Metrics,
-        now: Instant,
-    ) -> Self {
-        let budget = |(account, calls): (&Arc<Account>, u32)| {
-            let budget = Budget {
-                state: Mutex::new(State {
-                    window: Window::new(calls / config.replicas.max(1), config.start_share, now),
-                    queue: Queue::new(config.reserve, refresh_share),
-                    granted: 0,
-                }),
-                changed: Notify::new(),
-                queue_max: config.queue_max,
-                metrics: metrics.of(&account.label),
-            };
-            (account.id.clone(), Arc::new(budget))
-        };
-        Self(accounts.into_iter().map(budget).collect())
-    }
-}
-
-impl Forecast for Budgets {
-    fn ends_at(
-        &self,
-        collection: &Collection,
-        class: Class,
-        calls: Calls,
-        now: Instant,
-    ) -> Instant {
-        let Some(budget) = self.0.get(&collection.account.id) else {
-            return now;
-        };
-        let (mut window, rivals, granted) = {
-            let state = &*budget.lock();
-            let allowance = state.window.allowance(now);
-            let rivals = state.queue.rivals(collection.number(), class, allowance);
-            (state.window.clone(), rivals, state.granted)
-        };
-        // Whose they are is not known. To take them for the calls' own is too early for a moment at most; not to do so
-        // would count a call twice that is about to be made.
-        for _ in 0..granted.min(u32::try_from(calls.number).unwrap_or(u32::MAX)) {
-            window.give_back();
-        }
-        forecast::ends_at(&window, calls, rivals, now)
-    }
-}
-
 /// The budget of one account.
 #[derive(Debug)]
 struct Budget {
     state: Mutex<State>,
     /// What waiting tickets had reckoned with is no longer so.
     changed: Notify,
-    queue_max: usize,
-    metrics: AccountMetrics,
 }
 
 #[derive(Debug)]
 struct State {
     window: Window,
     queue: Queue<oneshot::Sender<Slot>>,
+    queue_max: usize,
     /// Slots that were given out and are not yet used.
     granted: u32,
+    /// `None` once its account is not configured any more.
+    metrics: Option<AccountMetrics>,
 }
 
 impl State {
@@ -181,7 +123,7 @@ impl Budget {
         let number = {
             let mut state = self.lock();
             self.admit(&mut state, u64::MAX, urgency, asked)?;
-            if state.queue.len() >= self.queue_max {
+            if state.queue.len() >= state.queue_max {
                 return Err(self.exhausted(&mut state, asked + Duration::from_secs(1), asked));
             }
             state.queue.add(urgency.clone(), stream, grant)
@@ -215,7 +157,9 @@ impl Budget {
             select! {
                 biased;
                 slot = &mut granted => {
-                    self.metrics.waited.observe(asked.elapsed().as_secs_f64());
+                    if let Some(metrics) = &self.lock().metrics {
+                        metrics.waited.observe(asked.elapsed().as_secs_f64());
+                    }
                     let lost = |_| Error::new(Kind::Internal, "the budget lost a ticket").unsent();
                     return slot.map_err(lost);
                 }
@@ -241,7 +185,9 @@ impl Budget {
     }
 
     fn exhausted(&self, state: &mut State, at: Instant, now: Instant) -> Error {
-        self.metrics.exhausted.inc();
+        if let Some(metrics) = &state.metrics {
+            metrics.exhausted.inc();
+        }
         let detail = if state.window.paused(now).is_some() {
             "upstream wants no calls of this account for a while"
         } else {
@@ -275,8 +221,10 @@ impl Budget {
                 }
             }
         }
-        self.metrics.allowance.set(allowance.into());
-        self.metrics.taken.set(state.window.taken().into());
+        if let Some(metrics) = &state.metrics {
+            metrics.allowance.set(allowance.into());
+            metrics.taken.set(state.window.taken().into());
+        }
     }
 }
 
@@ -305,11 +253,13 @@ impl Slot {
     /// Upstream refused the attempt: the account pauses. Returns for how long.
     fn refused(&self, retry_after: Option<Duration>) -> Option<Duration> {
         let (budget, dispatched) = (self.budget.as_ref()?, self.dispatched?);
-        let pause = budget
-            .lock()
+        let mut state = budget.lock();
+        if let Some(metrics) = &state.metrics {
+            metrics.refused.inc();
+        }
+        let pause = state
             .window
             .refused(dispatched, retry_after, Instant::now());
-        budget.metrics.refused.inc();
         Some(pause)
     }
 }
@@ -359,7 +309,7 @@ impl<S: FetchPage> Service<Fetch<PageKey>> for Spend<S> {
 
     fn call(&mut self, fetch: Fetch<PageKey>) -> Self::Future {
         let account = &fetch.key.collection.account;
-        let Some(budget) = self.budgets.0.get(&account.id).cloned() else {
+        let Some(budget) = self.budgets.of(&account.id) else {
             let error = Error::new(Kind::Internal, "the account has no budget")
                 .because(&account.name)
                 .unsent();

@@ -125,6 +125,10 @@ impl Shared {
             return true;
         }
         let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
+        if !recent.contains_key(&account.id) {
+            // Accounts come and go.
+            recent.retain(|_, minute| !minute.is_idle(now));
+        }
         let minute = recent.entry(account.id.clone());
         minute
             .or_insert_with(|| PerMinute::new(RETRIES_MAX))

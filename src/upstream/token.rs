@@ -6,8 +6,7 @@
 //! [`gate`] above the budget.
 
 use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
     task::{Context, Poll},
     time::{Duration, SystemTime},
 };
@@ -18,18 +17,11 @@ use http::{HeaderName, StatusCode};
 use http_body::Body;
 use http_body_util::Empty;
 use serde::{Deserialize, Serialize};
-use tokio::{
-    task,
-    time::{self, Instant},
-};
+use tokio::time::{self, Instant};
 use tower::{Layer, Service, ServiceExt, layer::layer_fn};
-use tracing::warn;
 
-use self::{
-    credential::{Credential, Settings},
-    watch::Watched,
-};
 pub use self::{
+    accounts::{Complaint, Credentials},
     metrics::Metrics,
     service::{Secrets, TokenService},
     words::Reason,
@@ -41,17 +33,13 @@ pub(crate) use self::{
 use super::{
     Attempt,
     body::{self, Bounds, Coding},
-    secret::Sources,
 };
 use crate::{
     config::Rules,
-    contacts::{
-        account::{self, Account},
-        ids::{AccountId, StreamId},
-    },
-    error::{Error, Kind, Result},
+    error::{Error, Result},
 };
 
+mod accounts;
 mod credential;
 pub mod gate;
 mod keyring;
@@ -139,106 +127,6 @@ const AUTH: HeaderName = HeaderName::from_static("auth");
 const TEXT_MAX: u64 = 4 * 1024;
 const TEXT_WITHIN: Duration = Duration::from_secs(2);
 
-/// The credentials of all accounts.
-#[derive(Debug, Default)]
-pub struct Credentials {
-    by_account: HashMap<AccountId, Arc<Credential>>,
-    watched: Mutex<Vec<Watched>>,
-}
-
-impl Credentials {
-    /// Reads the secrets of all accounts; one whose secret cannot be had is disabled, and says so in the log. With a
-    /// `service` there is nothing to read. `chance` draws from 0 to 1, evenly. Blocking.
-    pub fn new<'a>(
-        accounts: impl IntoIterator<Item = (&'a Arc<Account>, &'a account::Config, Sources)>,
-        config: &Config,
-        service: Option<&Arc<TokenService>>,
-        chance: fn() -> f64,
-        metrics: &Metrics,
-    ) -> Self {
-        let mut credentials = Self::default();
-        let mut watched = Vec::new();
-        for (account, told, sources) in accounts {
-            let settings = Settings {
-                lifetime: config.lifetime,
-                backdate: config.backdate,
-                service: service.cloned(),
-                jti: told.jti,
-                claims: told.claims.clone(),
-                chance,
-            };
-            let of_account = metrics.of(&account.label);
-            let credential = Arc::new(Credential::new(account.clone(), settings, of_account));
-            if service.is_none() {
-                let (account, credential) = (account.clone(), credential.clone());
-                watched.push(Watched::new(account, credential, told.algorithm, sources));
-            }
-            credentials
-                .by_account
-                .insert(account.id.clone(), credential);
-        }
-        credentials.watched = Mutex::new(watched);
-        credentials
-    }
-
-    /// Reads all secret files again, changed or not. Blocking.
-    pub fn reread(&self) {
-        self.look(true);
-    }
-
-    /// Looks at the secret files from time to time, for as long as it is polled.
-    pub async fn watch(self: Arc<Self>, every: Duration) {
-        loop {
-            time::sleep(every).await;
-            let credentials = self.clone();
-            let looking = task::spawn_blocking(move || credentials.look(false));
-            if looking.await.is_err() {
-                warn!("the secret files could not be looked at; they are tried again");
-            }
-        }
-    }
-
-    fn look(&self, all: bool) {
-        let mut watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
-        for account in &mut *watched {
-            account.look(all, SystemTime::now());
-        }
-    }
-
-    /// Has a token ready for the stream, without sending it.
-    ///
-    /// # Errors
-    /// As an attempt would have it.
-    pub async fn prepare(
-        &self,
-        account: &Account,
-        stream: &StreamId,
-        clock: fn() -> SystemTime,
-    ) -> Result<()> {
-        self.of(account)?.token(stream, clock).await.map(drop)
-    }
-
-    /// How an account's credential is.
-    ///
-    /// # Errors
-    /// If there is no such account.
-    pub fn condition(&self, account: &Account) -> Result<Condition> {
-        let mut condition = self.of(account)?.condition();
-        let watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
-        let places = watched.iter().find(|watched| watched.is_of(account));
-        condition.complaints = places.map(Watched::complaints).unwrap_or_default();
-        Ok(condition)
-    }
-
-    fn of(&self, account: &Account) -> Result<&Arc<Credential>> {
-        self.by_account.get(&account.id).ok_or_else(|| {
-            Error::new(Kind::Internal, "the account has no credential")
-                .because(&account.name)
-                .unsent()
-        })
-    }
-}
-
 /// How one credential is, for whoever looks into it.
 #[derive(Clone, Debug, Default)]
 pub struct Condition {
@@ -300,7 +188,7 @@ where
             began,
         } = attempt;
         let credential = match self.credentials.of(&collection.account) {
-            Ok(credential) => credential.clone(),
+            Ok(credential) => credential,
             Err(error) => return async { Err(error) }.boxed(),
         };
         let (clock, inner) = (self.clock, self.inner.clone());

@@ -167,3 +167,41 @@ secret_poll = "1s"
     let (status, _, errors) = serve.ends();
     assert_eq!(status.code(), Some(0), "{errors}");
 }
+
+/// Catches a signal that leaves a certificate for later.
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_signal_has_the_certificates_read_at_once() {
+    let kore = Simulator::start(Settings::default()).await.unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let authority = Authority::new();
+    let (first, first_key, first_shown) = authority.issue("127.0.0.1");
+    put(folder, "listener.pem", &first);
+    put(folder, "listener.key", &first_key);
+    let more = r#"
+[listen.tls]
+certificate_file = "listener.pem"
+key_file = "listener.key"
+[token]
+secret_poll = "1h"
+"#;
+    let file = configured(folder, &kore.base_url(), &AccountSettings::demo(), more);
+    let mut serve = Program::start(folder, &["serve", "--config", &file], &[]);
+    let (traffic, _) = addresses(&serve.says("callers on "));
+    let open = connect(&authority, &traffic).await.unwrap();
+    assert_eq!(shown(&open), first_shown);
+    let (second, second_key, second_shown) = authority.issue("127.0.0.1");
+    put(folder, "listener.pem", &second);
+    put(folder, "listener.key", &second_key);
+    // They are read whatever becomes of the configuration.
+    std::fs::write(&file, "nonsense").unwrap();
+    serve.signal("HUP");
+    until("the new certificate is shown", async || {
+        shown(&connect(&authority, &traffic).await.unwrap()) == second_shown
+    })
+    .await;
+    drop(open);
+    serve.signal("TERM");
+    let (status, _, errors) = serve.ends();
+    assert_eq!(status.code(), Some(0), "{errors}");
+}

@@ -32,6 +32,7 @@ mod patience;
 mod program;
 mod purges;
 mod records;
+mod reload;
 mod restarts;
 mod rotation;
 mod signatures;

@@ -93,6 +93,8 @@ async fn metric_names_and_labels_are_the_promised_ones() {
         "budget_exhausted_total",
         "budget_refused_total",
         "tokens_minted_total",
+        "config_reloads_total",
+        "config_last_reload_success_timestamp_seconds",
         "walks_total",
         "walk_duration_seconds",
         "process_resident_memory_bytes",

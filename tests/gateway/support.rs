@@ -7,6 +7,7 @@ use contacts_gateway::{
     app::App,
     config::Config,
     contacts::account,
+    reload::Reloader,
     simulator::{
         AccountSettings, Contacts, DEMO_ACCOUNT_ID, DEMO_STREAM_ID, Fault, Rule, Settings,
         Simulator,
@@ -172,6 +173,7 @@ pub(crate) struct Gateway {
     pub(crate) traffic: SocketAddr,
     pub(crate) admin: SocketAddr,
     pub(crate) credentials: Arc<Credentials>,
+    pub(crate) reloader: Arc<Reloader>,
     stop: CancellationToken,
     running: JoinHandle<()>,
     http1: Client<HttpConnector, Empty<Bytes>>,
@@ -183,6 +185,7 @@ impl Gateway {
         let app = App::bind(config, secrets).await.unwrap();
         let (traffic, admin) = (app.traffic, app.admin);
         let credentials = app.credentials().clone();
+        let reloader = app.reloader().clone();
         let stop = CancellationToken::new();
         let client = |http2| {
             Client::builder(TokioExecutor::new())
@@ -193,6 +196,7 @@ impl Gateway {
             traffic,
             admin,
             credentials,
+            reloader,
             running: tokio::spawn(app.run(stop.clone().cancelled_owned())),
             stop,
             http1: client(false),

@@ -1,3 +1,5 @@
+use arc_swap::ArcSwap;
+
 use super::*;
 use crate::{
     contacts::{
@@ -34,18 +36,12 @@ fn operate_where(edge: route::Config) -> Operate {
     ));
     let collections = Collections::new(100, lists.clone());
     let copies = Copies::new(
-        accounts.clone(),
+        Arc::new(ArcSwap::new(accounts)),
         Arc::new(Held::new(pages)),
         Arc::new(Held::new(lists)),
     );
-    let resolver = Resolver::new(
-        edge,
-        std::time::Duration::ZERO,
-        Style::Skip,
-        accounts,
-        collections,
-    );
-    Operate::new(Arc::new(resolver), copies, HashMap::new())
+    let resolver = Resolver::new(edge, std::time::Duration::ZERO, Style::Skip, collections);
+    Operate::new(Arc::new(resolver), copies, Roster::default())
 }
 
 fn purge(query: &str) -> std::result::Result<String, Kind> {
@@ -120,7 +116,7 @@ async fn an_explanation_names_the_key_and_the_decision() {
         has_body: false,
         id: RequestId::number(0, 0),
         trace: None,
-        asker: Asker::Anyone,
+        asker: Asker::Anyone(Arc::default()),
     };
     let document = operate().explain(inbound).unwrap();
     assert_eq!(document["decision"], "miss");

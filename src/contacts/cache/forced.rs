@@ -28,6 +28,10 @@ impl Forced {
     /// Whether one more may be, which is then counted.
     pub(super) fn take(&self, account: &AccountId, now: Instant) -> bool {
         let mut accounts = self.accounts.lock().unwrap_or_else(PoisonError::into_inner);
+        if !accounts.contains_key(account) {
+            // Accounts come and go.
+            accounts.retain(|_, minute| !minute.is_idle(now));
+        }
         let minute = accounts
             .entry(account.clone())
             .or_insert_with(|| PerMinute::new(self.per_minute));

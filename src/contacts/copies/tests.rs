@@ -15,6 +15,8 @@ use proptest::prelude::*;
 use tokio::time;
 use tower::{Layer, Service, ServiceExt, service_fn};
 
+use arc_swap::ArcSwap;
+
 use super::*;
 use crate::{
     contacts::{
@@ -121,7 +123,11 @@ fn world() -> (World, impl ServePage) {
     let cached = cache::layer(pages.clone(), forced, lifetime, || 0.0, metrics.clone());
     let stage = slice::layer(metrics).layer(cached.layer(inner));
     let world = World {
-        copies: Copies::new(accounts, pages, Arc::new(Held::new(lists.clone()))),
+        copies: Copies::new(
+            Arc::new(ArcSwap::new(accounts)),
+            pages,
+            Arc::new(Held::new(lists.clone())),
+        ),
         lists,
         collections,
         upstream,

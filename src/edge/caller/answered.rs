@@ -9,7 +9,7 @@ use crate::metrics::{self, Registry};
 const LABELS_MAX: usize = 20;
 
 /// What metrics call the callers beyond those.
-const OTHER: &str = "other";
+pub(super) const OTHER: &str = "other";
 
 /// What a caller's request came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,13 +54,13 @@ impl Outcome {
 }
 
 /// What requests of callers came to.
-#[derive(Debug)]
-pub(super) struct Metrics {
+#[derive(Clone, Debug)]
+pub struct Metrics {
     answered: IntCounterVec,
 }
 
 impl Metrics {
-    pub(super) fn new(registry: &Registry) -> metrics::Result<Self> {
+    pub fn new(registry: &Registry) -> metrics::Result<Self> {
         let metrics = Self {
             answered: registry.counter(
                 "caller_requests_total",
@@ -73,9 +73,9 @@ impl Metrics {
         Ok(metrics)
     }
 
-    /// The counters of one caller, by its place in the configuration.
-    pub(super) fn of(&self, place: usize, name: &str) -> Answered {
-        self.labelled(if place < LABELS_MAX { name } else { OTHER })
+    /// The counters of one caller, after so many others that are told apart.
+    pub(super) fn of(&self, others: usize, name: &str) -> Answered {
+        self.labelled(if others < LABELS_MAX { name } else { OTHER })
     }
 
     fn labelled(&self, label: &str) -> Answered {
@@ -83,17 +83,29 @@ impl Metrics {
             let labels = [label, outcome.word()];
             self.answered.with_label_values(&labels)
         };
-        Answered(Outcome::ALL.map(counter))
+        Answered {
+            label: label.into(),
+            counters: Outcome::ALL.map(counter),
+        }
     }
 }
 
 /// What the requests of one caller came to.
 #[derive(Debug)]
-pub(super) struct Answered([IntCounter; Outcome::ALL.len()]);
+pub(super) struct Answered {
+    /// What metrics call the caller: its name, or `other`.
+    pub(super) label: Box<str>,
+    counters: [IntCounter; Outcome::ALL.len()],
+}
 
 impl Answered {
     pub(super) fn count(&self, status: StatusCode) {
-        self.0[Outcome::of(status) as usize].inc();
+        self.counters[Outcome::of(status) as usize].inc();
+    }
+
+    /// Whether metrics tell the caller apart.
+    pub(super) fn is_labelled(&self) -> bool {
+        *self.label != *OTHER
     }
 }
 

@@ -30,6 +30,19 @@ impl Rate {
         }
     }
 
+    /// Whether both have the same numbers.
+    pub(super) fn is_like(&self, other: &Self) -> bool {
+        (self.each, self.ahead) == (other.each, other.ahead)
+    }
+
+    /// The same bucket, as full as it is, with other numbers.
+    pub(super) fn with(&self, per_minute: u32, burst: u32) -> Self {
+        Self {
+            full_at: self.full_at,
+            ..Self::new(per_minute, burst)
+        }
+    }
+
     /// Takes one more.
     ///
     /// # Errors

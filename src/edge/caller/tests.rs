@@ -37,14 +37,15 @@ fn caller(name: &str, keys: &[&str]) -> Config {
     }
 }
 
-fn build(callers: &[Config], registry: &Registry) -> std::result::Result<Callers, Unusable> {
+fn build(callers: &[Config], registry: &Registry) -> std::result::Result<Callers, Malformed> {
     let configured = [
         account("acme", &[("support", "st-1"), ("sales", "st-2")]),
         account("zeta", &[("support", "st-3")]),
         account("open", &[]),
     ];
-    let accounts = Accounts::new(&configured).unwrap();
-    Callers::new(callers, &configured, &accounts, registry)
+    let accounts = Arc::new(Accounts::new(&configured).unwrap());
+    let metrics = Metrics::new(registry).unwrap();
+    Callers::new(callers, &configured, &accounts, &metrics)
 }
 
 fn callers(configs: &[Config]) -> Callers {
@@ -89,7 +90,11 @@ fn a_caller_is_known_by_each_of_its_keys() {
         ("other", Some("bi")),
         ("neither", None),
     ] {
-        assert_eq!(asker(&callers, key).name(), expected, "{key}");
+        assert_eq!(
+            asker(&callers, key).caller().map(|caller| caller.name()),
+            expected,
+            "{key}"
+        );
     }
 }
 
@@ -214,10 +219,7 @@ fn grants_are_read_from_names_and_ids() {
     ] {
         let callers = callers(std::slice::from_ref(&config));
         let asker = asker(&callers, "key");
-        let caller = asker.known().unwrap().unwrap();
-        let found = caller
-            .grants()
-            .find(Some(&format!("id-of-{account}")), stream);
+        let found = asker.account(Some(&format!("id-of-{account}")), stream);
         assert_eq!(found.is_ok(), expected, "{config:?} {account} {stream}");
     }
 }

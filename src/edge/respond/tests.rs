@@ -40,7 +40,7 @@ async fn respond_to(request: http::request::Builder, outcome: Result<Reply>) -> 
         has_body: false,
         id: RequestId::parse(b"req-1").unwrap(),
         trace: None,
-        asker: Asker::Anyone,
+        asker: Asker::Anyone(Arc::default()),
     };
     layer(Duration::from_secs(600))
         .layer(inner)
@@ -486,7 +486,8 @@ const CODES: &str = "
     406 not_acceptable
     414 uri_too_long
     431 headers_too_large
-    422 merge_too_large
+    409 restart_needed
+    422 merge_too_large configuration_refused
     429 caller_throttled*
     500 internal
     502 upstream_unreachable* upstream_5xx* upstream_truncated* upstream_invalid_body upstream_wrong_type

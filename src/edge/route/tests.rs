@@ -6,7 +6,11 @@ use tower::{ServiceExt, service_fn};
 use super::*;
 use crate::{
     contacts::{
-        account, cache::store::Lists, collection::Collection, page::Window, request::RequestId,
+        account::{self, Accounts},
+        cache::store::Lists,
+        collection::Collection,
+        page::Window,
+        request::RequestId,
         testing,
     },
     edge::{caller::Asker, key::Refusal},
@@ -36,20 +40,36 @@ fn collections(config: &Config) -> Collections {
     Collections::new(config.collections_max, Arc::new(lists))
 }
 
-/// What the stage reads requests with.
-fn resolver(config: Config, style: Style, accounts: Accounts) -> Arc<Resolver> {
+/// What the stage reads requests with, and the accounts that anyone may ask for.
+struct Reader {
+    resolver: Arc<Resolver>,
+    accounts: Arc<Accounts>,
+}
+
+impl Reader {
+    fn resolve(&self, inbound: Inbound, now: Instant) -> Result<Resolved> {
+        self.resolver.resolve(self.of_anyone(inbound), now)
+    }
+
+    fn of_anyone(&self, mut inbound: Inbound) -> Inbound {
+        if let Asker::Anyone(accounts) = &mut inbound.asker {
+            accounts.clone_from(&self.accounts);
+        }
+        inbound
+    }
+}
+
+fn resolver(config: Config, style: Style, accounts: Accounts) -> Reader {
     let collections = collections(&config);
-    Arc::new(Resolver::new(
-        config,
-        Duration::from_secs(600),
-        style,
-        Arc::new(accounts),
-        collections,
-    ))
+    let wait_max = Duration::from_secs(600);
+    Reader {
+        resolver: Arc::new(Resolver::new(config, wait_max, style, collections)),
+        accounts: Arc::new(accounts),
+    }
 }
 
 /// The stage with one open account.
-fn open() -> Arc<Resolver> {
+fn open() -> Reader {
     resolver(Config::default(), Style::Skip, accounts(&[("acme", &[])]))
 }
 
@@ -63,7 +83,7 @@ fn inbound(method: &str, uri: &str, headers: &[(&str, &str)], has_body: bool) ->
         has_body,
         id: RequestId::parse(b"req-1").unwrap(),
         trace: None,
-        asker: Asker::Anyone,
+        asker: Asker::Anyone(Arc::default()),
     }
 }
 
@@ -85,14 +105,14 @@ fn told(outcome: Result<Resolved>) -> std::result::Result<String, Kind> {
 }
 
 fn route(
-    resolver: &Resolver,
+    resolver: &Reader,
     uri: &str,
     headers: &[(&str, &str)],
 ) -> std::result::Result<String, Kind> {
     told(resolver.resolve(inbound("GET", uri, headers, false), Instant::now()))
 }
 
-fn key(resolver: &Resolver, uri: &str, headers: &[(&str, &str)]) -> PageKey {
+fn key(resolver: &Reader, uri: &str, headers: &[(&str, &str)]) -> PageKey {
     match resolver.resolve(inbound("GET", uri, headers, false), Instant::now()) {
         Ok(Resolved::Page(request)) => request.key,
         other => panic!("not a page: {other:?}"),
@@ -367,7 +387,7 @@ fn a_map_that_forgets_changes_no_answer() {
     let before: Vec<_> = (0..1000)
         .map(|number| key(&resolver, &uri(number), &[]))
         .collect();
-    assert!(resolver.collections.remembered() <= 16);
+    assert!(resolver.resolver.collections.remembered() <= 16);
     for (number, before) in (0..).zip(&before) {
         // Not the same in memory, but the same for whoever looks something up.
         assert_eq!(key(&resolver, &uri(number), &[]), *before);
@@ -397,7 +417,7 @@ async fn pages_and_lists_are_asked_each_on_its_terms() {
         ..Config::default()
     };
     let resolver = resolver(config, Style::Skip, accounts(&[("acme", &[])]));
-    let stage = Route::new(resolver, pages, lists, lines);
+    let stage = Route::new(resolver.resolver.clone(), pages, lists, lines);
     for query in [
         "?skip=10",
         "?all=true",
@@ -405,6 +425,7 @@ async fn pages_and_lists_are_asked_each_on_its_terms() {
         "?all=true&progress=true",
     ] {
         let inbound = inbound("GET", &format!("{CONTACTS}{query}"), &[], false);
+        let inbound = resolver.of_anyone(inbound);
         assert!(stage.clone().oneshot(inbound).await.is_err());
     }
     let asked = asked.lock().unwrap();

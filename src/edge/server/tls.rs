@@ -148,6 +148,14 @@ impl Certificate {
         }
     }
 
+    /// Reads the files again, changed or not. Blocking.
+    pub fn reread(&self) {
+        let mut looked = self.looked.lock().unwrap_or_else(PoisonError::into_inner);
+        looked.seen = None;
+        drop(looked);
+        self.look(SystemTime::now());
+    }
+
     /// Takes what is in the files, if it has changed and is good. Blocking.
     fn look(&self, wall: SystemTime) {
         let files = [&self.config.certificate_file, &self.config.key_file];

@@ -72,6 +72,11 @@ impl<T> Queue<T> {
         }
     }
 
+    /// Has other shares from now on. Who waits goes on waiting.
+    pub(super) fn share(&mut self, reserve: u32, refresh_share: f64) {
+        (self.reserve, self.refresh_share) = (reserve, refresh_share);
+    }
+
     /// How many wait.
     pub(super) fn len(&self) -> usize {
         self.waiting.len()

@@ -1,5 +1,5 @@
 use std::{
-    collections::VecDeque,
+    collections::{HashMap, VecDeque},
     sync::atomic::{AtomicBool, AtomicU32, Ordering},
 };
 
@@ -11,6 +11,7 @@ use tower::service_fn;
 use super::*;
 use crate::{
     contacts::{
+        account::Account,
         collection::Collection,
         ids::StreamId,
         page::{Page, Window as PageWindow},
@@ -18,6 +19,7 @@ use crate::{
         testing,
     },
     metrics::Registry,
+    service::{Calls, Forecast},
 };
 
 mod day;
@@ -323,7 +325,7 @@ async fn a_slot_that_is_given_out_counts_once() {
     };
     let account = &collection.account;
     let budgets = Budgets::new([(account, 4)], &config, 0.25, &metrics, now);
-    let budget = &budgets.0[&account.id];
+    let budget = budgets.of(&account.id).unwrap();
     let fits = |number| {
         let calls = Calls {
             number,
@@ -424,4 +426,69 @@ proptest! {
             prop_assert!(seen <= calls as usize, "{} of {}", seen, calls);
         }
     }
+}
+
+/// Catches a reload that gives an account's calls anew: to one that stays, is called otherwise, is away meanwhile, or has
+/// other settings.
+#[tokio::test(start_paused = true)]
+async fn what_was_spent_is_spent_whoever_comes_and_goes() {
+    let account = |name: &str| {
+        let stranger = testing::account("acme");
+        Arc::new(Account::new(
+            name,
+            name,
+            stranger.id.clone(),
+            stranger.client.clone(),
+            &[],
+        ))
+    };
+    let [acme, renamed, other] = [
+        account("acme"),
+        account("renamed"),
+        testing::account("other"),
+    ];
+    let metrics = Metrics::new(&Registry::new().unwrap()).unwrap();
+    let config = ready_at_once();
+    let now = Instant::now();
+    let budgets = Arc::new(Budgets::new([(&acme, 60)], &config, 0.25, &metrics, now));
+    let limiter = Arc::<Limiter>::default();
+    let seen = limiter.clone();
+    let inner = service_fn(move |_: Fetch<PageKey>| {
+        let limiter = seen.clone();
+        async move { limiter.answer(0).await }.boxed()
+    });
+    let stage = layer(budgets.clone()).layer(inner);
+    let ask = async |account: &Arc<Account>| {
+        let fetch = fetch(account, "st-1", Class::Interactive, 5 * SECOND);
+        stage.clone().oneshot(fetch).await.is_ok()
+    };
+    let update = |accounts: &[(&Arc<Account>, u32)], config: &Config| {
+        budgets.update(accounts.iter().copied(), config, 0.25, Instant::now());
+    };
+    let doubled = Config {
+        replicas: 2,
+        ..config.clone()
+    };
+    let mut answered = 0;
+    for round in 0..20 {
+        let asking = if round % 4 == 1 { &renamed } else { &acme };
+        for _ in 0..5 {
+            answered += usize::from(ask(asking).await);
+        }
+        match round % 4 {
+            0 => update(&[(&renamed, 60), (&other, 60)], &config),
+            1 => update(&[(&other, 60)], &config),
+            2 => update(&[(&acme, 60)], &doubled),
+            _ => update(&[(&acme, 60)], &config),
+        }
+    }
+    assert_eq!(answered, 60);
+    assert!(Instant::now() - now < MINUTE);
+    // Once nothing is left to remember, nothing is.
+    update(&[(&other, 60)], &config);
+    assert!(budgets.of(&acme.id).is_some());
+    time::sleep(2 * MINUTE).await;
+    update(&[(&other, 60)], &config);
+    assert!(budgets.of(&acme.id).is_none());
+    assert!(budgets.of(&other.id).is_some());
 }

@@ -57,6 +57,27 @@ impl Window {
         }
     }
 
+    /// Has another number of calls a minute from now on. Slots that are taken stay so, and so does what was learned, if
+    /// it is less.
+    pub(super) fn allow(&mut self, most: u32, now: Instant) {
+        let most = most.max(1);
+        if most == self.most {
+            return;
+        }
+        let allowance = self.allowance(now);
+        self.learned = match allowance == self.most {
+            true => most,
+            false => allowance.min(most),
+        };
+        self.learned_at = now;
+        self.most = most;
+    }
+
+    /// Whether nothing is to be remembered: no call of the last minute, and nothing that was learned.
+    pub(super) fn is_idle(&mut self, now: Instant) -> bool {
+        self.open(now) == self.most
+    }
+
     /// How many calls a minute there may be, as far as is known now.
     pub(super) fn allowance(&self, now: Instant) -> u32 {
         let quiet = now.saturating_duration_since(self.learned_at).as_secs() / QUIET.as_secs();
@@ -179,6 +200,7 @@ mod tests {
     use super::*;
 
     const SECOND: Duration = Duration::from_secs(1);
+    const MINUTE: Duration = Duration::from_secs(60);
 
     #[test]
     fn a_slot_is_free_a_minute_after_its_attempt_ended() {
@@ -259,6 +281,50 @@ mod tests {
             window.refused(now, None, now);
         }
         assert_eq!(window.allowance(now), 1);
+    }
+
+    #[test]
+    fn another_allowance_forgets_neither_calls_nor_lessons() {
+        let start = Instant::now();
+        let mut window = Window::new(10, 1.0, start);
+        for _ in 0..8 {
+            window.take();
+            window.end(start);
+        }
+        window.allow(4, start);
+        assert_eq!((window.allowance(start), window.open(start)), (4, 0));
+        window.allow(20, start);
+        assert_eq!((window.allowance(start), window.open(start)), (20, 12));
+        window.refused(start, Some(SECOND), start);
+        let later = start + 2 * SECOND;
+        assert_eq!(window.allowance(later), 15);
+        window.allow(40, later);
+        assert_eq!(window.allowance(later), 15);
+        window.allow(5, later);
+        assert_eq!(window.allowance(later), 5);
+        // The same again takes back nothing of what has climbed since.
+        let climbed = later + 10 * QUIET;
+        window.allow(40, climbed);
+        window.allow(40, climbed + QUIET);
+        assert_eq!(
+            window.allowance(climbed + QUIET),
+            40.min(window.learned + 1)
+        );
+    }
+
+    #[test]
+    fn it_is_idle_when_a_new_one_would_say_the_same() {
+        let start = Instant::now();
+        let mut window = Window::new(4, 1.0, start);
+        assert!(window.is_idle(start));
+        window.take();
+        assert!(!window.is_idle(start));
+        window.end(start);
+        assert!(!window.is_idle(start + HELD_FOR - SECOND));
+        assert!(window.is_idle(start + HELD_FOR));
+        window.refused(start, Some(SECOND), start);
+        assert!(!window.is_idle(start + HELD_FOR));
+        assert!(window.is_idle(start + 24 * 60 * MINUTE));
     }
 
     #[test]

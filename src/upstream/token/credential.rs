@@ -79,12 +79,39 @@ struct State {
     /// Why the last token that upstream judged was refused, if it was.
     refused: Option<Reason>,
     health: Health,
+    /// Its account is not configured any more, or has another credential: the metrics are not its own.
+    left: bool,
     last: Option<Now>,
 }
 
 impl Credential {
     pub(super) fn new(account: Arc<Account>, settings: Settings, metrics: AccountMetrics) -> Self {
         let once = settings.jti == Jti::PerRequest;
+        Self::with(account, settings, Keyring::default(), once, metrics)
+    }
+
+    /// With other settings, and the same secrets. Also whether tokens are for one call each stays, if that was learned.
+    pub(super) fn succeed(&self, settings: Settings, metrics: AccountMetrics) -> Self {
+        let state = self.lock();
+        let once = match settings.jti {
+            Jti::Auto => state.once && self.settings.jti == Jti::Auto,
+            Jti::Off => false,
+            Jti::PerRequest => true,
+        };
+        let keyring = state.keyring.clone();
+        drop(state);
+        let successor = Self::with(self.account.clone(), settings, keyring, once, metrics);
+        successor.feel(&mut successor.lock());
+        successor
+    }
+
+    fn with(
+        account: Arc<Account>,
+        settings: Settings,
+        keyring: Keyring,
+        once: bool,
+        metrics: AccountMetrics,
+    ) -> Self {
         if once {
             metrics.switched();
         }
@@ -100,13 +127,14 @@ impl Credential {
             account,
             settings,
             state: Mutex::new(State {
-                keyring: Keyring::default(),
+                keyring,
                 refusals: Refusals::default(),
                 token: None,
                 backoff: Backoff::default(),
                 once,
                 refused: None,
                 health,
+                left: false,
                 last: None,
             }),
             minting: Arc::default(),
@@ -127,6 +155,25 @@ impl Credential {
             self.feel(&mut state);
         }
         changed
+    }
+
+    /// A slot is there no more, and with it what stands nowhere else.
+    pub(super) fn vacate(&self, slot: Slot) {
+        self.lock().keyring.vacate(slot);
+    }
+
+    /// Whether it does what these settings say.
+    pub(super) fn is_like(&self, settings: &Settings) -> bool {
+        self.settings.jti == settings.jti && self.settings.claims == settings.claims
+    }
+
+    /// Nobody counts it any more. Who has it may go on with it.
+    pub(super) fn leave(&self) {
+        let mut state = self.lock();
+        if !state.left {
+            state.left = true;
+            self.metrics.gone(state.health, state.once);
+        }
     }
 
     pub(super) fn is_disabled(&self) -> bool {
@@ -152,6 +199,12 @@ impl Credential {
     #[cfg(test)]
     pub(super) fn keys(&self) -> u64 {
         self.lock().keyring.made()
+    }
+
+    /// How many keys there are now.
+    #[cfg(test)]
+    pub(super) fn keys_held(&self) -> usize {
+        self.lock().keyring.count()
     }
 
     /// Whether an attempt for the stream may go, and as which probe.
@@ -202,7 +255,9 @@ impl Credential {
         if about_jti && !token.once && self.settings.jti != Jti::Off {
             if !state.once {
                 state.once = true;
-                self.metrics.switched();
+                if !state.left {
+                    self.metrics.switched();
+                }
                 info!(
                     account = &*self.account.name,
                     reason = reason.word(),
@@ -284,7 +339,9 @@ impl Credential {
             Health::Ok
         };
         if health != state.health {
-            self.metrics.became(state.health, health);
+            if !state.left {
+                self.metrics.became(state.health, health);
+            }
             state.health = health;
         }
     }

@@ -29,13 +29,13 @@ pub(super) enum Slot {
 }
 
 /// The keys, the serving one first. At most four: those of two slots, and two that served before them.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Keyring {
     keys: Vec<Key>,
     made: u64,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Key {
     number: u64,
     signer: Arc<Signer>,
@@ -59,6 +59,11 @@ pub(super) struct Chosen {
 impl Keyring {
     pub(super) fn is_empty(&self) -> bool {
         self.keys.is_empty()
+    }
+
+    #[cfg(test)]
+    pub(super) fn count(&self) -> usize {
+        self.keys.len()
     }
 
     #[cfg(test)]
@@ -122,6 +127,14 @@ impl Keyring {
         }
         self.forget();
         true
+    }
+
+    /// There is no such slot any more.
+    pub(super) fn vacate(&mut self, slot: Slot) {
+        for key in &mut self.keys {
+            key.slots.retain(|other| *other != slot);
+        }
+        self.forget();
     }
 
     /// The key that signs next. Only with `trial` may it be one that is due.

@@ -156,6 +156,15 @@ impl AccountMetrics {
         self.once.inc();
     }
 
+    /// One account less, which was so.
+    pub(super) fn gone(&self, health: Health, once: bool) {
+        self.gauge(health).dec();
+        match once {
+            true => self.once.dec(),
+            false => self.reused.dec(),
+        }
+    }
+
     pub(super) fn became(&self, before: Health, now: Health) {
         self.gauge(before).dec();
         self.gauge(now).inc();

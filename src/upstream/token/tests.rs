@@ -1,7 +1,10 @@
 use std::{
     convert::Infallible,
     io::Write,
-    sync::atomic::{AtomicU32, Ordering},
+    sync::{
+        Mutex,
+        atomic::{AtomicU32, Ordering},
+    },
 };
 
 use flate2::write::GzEncoder;
@@ -12,12 +15,19 @@ use http_body_util::{BodyExt, Full, StreamBody, combinators::UnsyncBoxBody};
 use tower::service_fn;
 
 use super::{
+    credential::Credential,
     testing::{Bench, given, wall, with_next},
+    watch::Watched,
     *,
 };
 use crate::{
-    contacts::{account::Jti, collection::Collection, ids::StreamId},
-    error::Again,
+    contacts::{
+        account::{self, Jti},
+        collection::Collection,
+        ids::StreamId,
+    },
+    error::{Again, Kind},
+    upstream::secret::Sources,
 };
 
 type TestBody = UnsyncBoxBody<Bytes, Infallible>;
@@ -261,7 +271,7 @@ fn a_thousand_accounts_are_read_at_once() {
         || 0.5,
         &metrics,
     );
-    assert_eq!(credentials.by_account.len(), 1000);
+    assert_eq!(credentials.count(), 1000);
     let each = size_of::<Credential>() + size_of::<Watched>();
     assert!(each < 2048, "{each} bytes for each account");
 }

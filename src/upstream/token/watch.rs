@@ -36,7 +36,7 @@ struct Place {
 }
 
 impl Watched {
-    /// Reads for the first time. Blocking.
+    /// Reads for the first time, or again what stands in other places now. Blocking.
     pub(super) fn new(
         account: Arc<Account>,
         credential: Arc<Credential>,
@@ -59,6 +59,9 @@ impl Watched {
         };
         for at in 0..watched.places.len() {
             watched.read(at);
+        }
+        if watched.places.len() == 1 {
+            watched.credential.vacate(Slot::Next);
         }
         watched
     }
@@ -90,8 +93,13 @@ impl Watched {
         }
     }
 
-    pub(super) fn is_of(&self, account: &Account) -> bool {
-        self.account.id == account.id
+    pub(super) fn account(&self) -> &Account {
+        &self.account
+    }
+
+    /// Whether nothing can be signed.
+    pub(super) fn is_disabled(&self) -> bool {
+        self.credential.is_disabled()
     }
 
     /// What is wrong with its places.

@@ -49,9 +49,7 @@ impl Lists {
     pub fn collection(&self, like: &Collection) -> Option<Arc<Collection>> {
         let held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
         let mut collections = held.lists.iter().map(|(key, _)| &key.collection);
-        collections
-            .find(|collection| ***collection == *like)
-            .cloned()
+        collections.find(|held| held.is(like)).cloned()
     }
 
     fn give_up(&self, key: &ListKey, cause: Cause) {

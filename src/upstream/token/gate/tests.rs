@@ -11,7 +11,11 @@ use tower::{ServiceExt, service_fn};
 
 use super::*;
 use crate::{
-    contacts::{page::Page, testing as pages},
+    contacts::{
+        collection::Collection,
+        page::{Page, Window},
+        testing as pages,
+    },
     error::Kind,
     upstream::token::{
         service::{TokenService, Transport},
@@ -20,8 +24,13 @@ use crate::{
     },
 };
 
-fn fetch(stream: &str) -> Fetch<PageKey> {
-    pages::fetch(pages::page_key(stream, 0, 10))
+fn fetch(bench: &Bench, name: &str) -> Fetch<PageKey> {
+    let collection = Arc::new(Collection::new(bench.account.clone(), stream(name)));
+    pages::fetch(PageKey {
+        epoch: collection.epoch(),
+        collection,
+        window: Window { skip: 0, limit: 10 },
+    })
 }
 
 fn stream(name: &str) -> StreamId {
@@ -44,21 +53,25 @@ async fn what_rests_or_is_disabled_gets_no_further() {
     let bench = Bench::new();
     let credential = bench.credentials.of(&bench.account).unwrap();
     let stage = layer(bench.credentials.clone(), wall).layer(inner.clone());
-    assert!(stage.clone().oneshot(fetch("st-1")).await.is_ok());
-    refuse(credential, "st-1").await;
-    refuse(credential, "st-1").await;
-    let error = stage.clone().oneshot(fetch("st-1")).await.unwrap_err();
+    assert!(stage.clone().oneshot(fetch(&bench, "st-1")).await.is_ok());
+    refuse(&credential, "st-1").await;
+    refuse(&credential, "st-1").await;
+    let error = stage
+        .clone()
+        .oneshot(fetch(&bench, "st-1"))
+        .await
+        .unwrap_err();
     assert_eq!(error.kind(), Kind::UpstreamAuthRejected);
     assert!(error.is_unsent() && error.again().is_none());
     assert_eq!(error.told_to_wait(), Some(Duration::from_secs(1)));
-    assert!(stage.clone().oneshot(fetch("st-2")).await.is_ok());
+    assert!(stage.clone().oneshot(fetch(&bench, "st-2")).await.is_ok());
     assert_eq!(calls.load(Ordering::Relaxed), 2);
     time::advance(Duration::from_secs(1)).await;
-    assert!(stage.oneshot(fetch("st-1")).await.is_ok());
+    assert!(stage.oneshot(fetch(&bench, "st-1")).await.is_ok());
 
     let without = Bench::with(None.into(), |_| ());
     let stage = layer(without.credentials.clone(), wall).layer(inner);
-    let error = stage.oneshot(fetch("st-1")).await.unwrap_err();
+    let error = stage.oneshot(fetch(&without, "st-1")).await.unwrap_err();
     assert_eq!(error.kind(), Kind::CredentialsUnavailable);
     assert!(error.is_unsent());
     assert_eq!(calls.load(Ordering::Relaxed), 3);
@@ -79,10 +92,10 @@ async fn one_probes_and_leaves_its_place_however_it_ends() {
         }
     });
     let stage = layer(bench.credentials.clone(), wall).layer(inner);
-    refuse(credential, "st-1").await;
-    refuse(credential, "st-1").await;
+    refuse(&credential, "st-1").await;
+    refuse(&credential, "st-1").await;
     time::advance(Duration::from_secs(1)).await;
-    let ask = || tokio::spawn(stage.clone().oneshot(fetch("st-1")));
+    let ask = || tokio::spawn(stage.clone().oneshot(fetch(&bench, "st-1")));
     for probes in 1..=3 {
         let probe = ask();
         tokio::task::yield_now().await;
@@ -106,6 +119,6 @@ async fn nothing_goes_down_without_a_token_from_the_service() {
         Ok::<Page, _>(pages::page(0, 10, 5, Instant::now()))
     });
     let stage = layer(bench.credentials.clone(), wall).layer(inner);
-    let error = stage.oneshot(fetch("st-1")).await.unwrap_err();
+    let error = stage.oneshot(fetch(&bench, "st-1")).await.unwrap_err();
     assert_eq!(error.kind(), Kind::TokenServiceUnavailable);
 }

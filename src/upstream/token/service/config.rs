@@ -76,6 +76,19 @@ pub enum BodyType {
 }
 
 impl Config {
+    /// What is not written where a configuration is shown, for whoever compares two: never to be shown.
+    pub(crate) fn unwritten(&self) -> [(&'static str, String); 3] {
+        let headers = self
+            .headers
+            .iter()
+            .map(|(name, value)| format!("{name}: {value}\n"));
+        [
+            ("url", self.url.clone()),
+            ("body", self.body.clone()),
+            ("headers", headers.collect()),
+        ]
+    }
+
     /// Whether its URL is an `http` one.
     pub(super) fn is_plaintext(&self) -> bool {
         self.url.starts_with("http://")

@@ -139,10 +139,7 @@ async fn token(bench: &Bench) -> Result<u64, Error> {
     Ok(claims.unwrap().claims["n"].as_u64().unwrap())
 }
 
-fn of<'a>(
-    credentials: &'a Credentials,
-    bench: &Bench,
-) -> &'a Arc<super::super::credential::Credential> {
+fn of(credentials: &Credentials, bench: &Bench) -> Arc<super::super::credential::Credential> {
     credentials.of(&bench.account).unwrap()
 }
 

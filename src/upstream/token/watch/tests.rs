@@ -31,14 +31,15 @@ impl Watch {
 
     /// Looks at what changed, and says whether that was another secret.
     fn look(&self, wall: SystemTime) -> bool {
-        let mut watched = self.bench.credentials.watched.lock().unwrap();
+        let mut files = self.bench.credentials.files.lock().unwrap();
+        let watched = &mut files.watched;
         let before = watched[0].credential.keys();
         watched[0].look(false, wall);
         watched[0].credential.keys() != before
     }
 
     fn seen(&self) -> bool {
-        self.bench.credentials.watched.lock().unwrap()[0].places[0]
+        self.bench.credentials.files.lock().unwrap().watched[0].places[0]
             .seen
             .is_some()
     }

@@ -1,0 +1,108 @@
+//! What a reload changes: the handles that the running gateway reads, and the one place that writes them.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::time::Instant;
+
+use crate::{
+    admin::guard::Tokens,
+    app::StartError,
+    config::Config,
+    contacts::account,
+    edge::{
+        caller::{self, Callers, Roster},
+        server::tls::Certificate,
+    },
+    metrics::Registry,
+    upstream::{
+        budget::Budgets,
+        token::{Complaint, Credentials, Secrets},
+    },
+};
+
+/// The parts of a running gateway that follow its configuration. Everything else stays as it was built.
+///
+/// A request reads the [`Roster`] once, and carries what it found: so it ends on the configuration that it began with.
+/// Below, an account is known by its epoch or by its id, and is found there for as long as a request may be under way.
+pub struct Live {
+    pub callers: Roster,
+    pub accounts: account::Current,
+    pub tokens: Tokens,
+    pub credentials: Arc<Credentials>,
+    pub budgets: Arc<Budgets>,
+    pub certificates: Vec<Arc<Certificate>>,
+    /// What the callers' requests are counted by.
+    pub counted: caller::Metrics,
+    pub registry: Registry,
+}
+
+impl Live {
+    /// Follows a configuration that differs in nothing but what can change. `secrets` are those of its accounts, in their
+    /// order; with a token service they are not looked at. Returns what is wrong with them. Blocking.
+    ///
+    /// # Errors
+    /// If something in it cannot be what it says. Nothing has changed then.
+    pub(super) fn follow(
+        &self,
+        config: &Config,
+        secrets: Secrets,
+    ) -> Result<Vec<Complaint>, StartError> {
+        let (before, callers_before) = (self.accounts.load_full(), self.callers.load_full());
+        let accounts = Arc::new(before.next(&config.accounts)?);
+        let callers =
+            callers_before.next(&config.callers, &config.accounts, &accounts, &self.counted)?;
+        let tokens = config.admin.tokens().ok_or(StartError::Token)?;
+
+        // From here on nothing fails. What is new is there before anybody is told of it.
+        let told = config.accounts.iter().zip(secrets.accounts);
+        let told = accounts
+            .iter()
+            .zip(told)
+            .map(|(account, (told, secrets))| (account, told, secrets));
+        let complaints = self
+            .credentials
+            .update(told, Instant::now() + longest_request(config));
+        let allowances = config.accounts.iter();
+        let allowances = allowances.map(|account| account.calls_per_minute);
+        self.budgets.update(
+            accounts.iter().zip(allowances),
+            &config.budget,
+            config.merge.refresh_share,
+            Instant::now(),
+        );
+        self.tokens.store(Arc::new(tokens));
+        self.callers.store(Arc::new(callers));
+        self.accounts.store(accounts.clone());
+
+        // And what is gone is unreachable after nobody is told of it any more.
+        before.give_way_to(&accounts);
+        self.forget_series(&before, &callers_before);
+        Ok(complaints)
+    }
+
+    /// Takes away the series of accounts and callers that are not there any more.
+    fn forget_series(&self, accounts: &account::Accounts, callers: &Callers) {
+        let (next, next_callers) = (self.accounts.load(), self.callers.load());
+        for account in accounts.iter().filter(|old| !next.need_label(&old.label)) {
+            self.registry.forget("account", &account.label);
+        }
+        for label in callers
+            .labels()
+            .filter(|label| !next_callers.need_label(label))
+        {
+            self.registry.forget("caller", label);
+        }
+    }
+
+    /// Reads the certificates again. Blocking.
+    pub(super) fn reread_certificates(&self) {
+        for certificate in &self.certificates {
+            certificate.reread();
+        }
+    }
+}
+
+/// How long a request may be under way.
+fn longest_request(config: &Config) -> Duration {
+    config.edge.request_timeout.max(config.merge.wait_max)
+}

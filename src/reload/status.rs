@@ -1,0 +1,162 @@
+//! What a reload came to: for the log, for operators who ask, and for whoever shows it.
+
+use std::{
+    fmt,
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use serde_json::{Value, json};
+
+use super::Changes;
+use crate::{
+    app::StartError,
+    config::Problems,
+    error::{Error, Kind},
+    upstream::token::Complaint,
+};
+
+/// Who wanted it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trigger {
+    /// SIGHUP.
+    Signal,
+    /// The admin listener was asked.
+    Admin,
+}
+
+impl Trigger {
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Signal => "signal",
+            Self::Admin => "admin",
+        }
+    }
+}
+
+/// A reload that took place.
+#[derive(Clone, Debug)]
+pub struct Applied {
+    pub changes: Changes,
+    /// What is wrong with secrets. It concerns their accounts alone.
+    pub complaints: Vec<Complaint>,
+}
+
+/// Why a reload did not take place. Nothing has changed.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum Refused {
+    /// Every problem on lines of its own, with its place.
+    #[error("{0}")]
+    Problems(String),
+    #[error("needs a restart: {}", .0.join(", "))]
+    Restart(Vec<String>),
+    #[error("{0}")]
+    Unusable(String),
+    #[error("this gateway was started without a configuration file")]
+    NoFile,
+    #[error("as many reloads are waiting as may be; ask again in a moment")]
+    Busy,
+    #[error("the reload ended unexpectedly")]
+    Lost,
+}
+
+impl From<Problems> for Refused {
+    fn from(problems: Problems) -> Self {
+        Self::Problems(problems.to_string())
+    }
+}
+
+impl From<StartError> for Refused {
+    fn from(error: StartError) -> Self {
+        Self::Unusable(error.to_string())
+    }
+}
+
+impl Refused {
+    /// As whoever asked for it over HTTP is told.
+    pub fn error(&self) -> Error {
+        let kind = match self {
+            Self::Problems(_) | Self::Unusable(_) => Kind::ConfigurationRefused,
+            Self::Restart(_) => Kind::RestartNeeded,
+            Self::NoFile => Kind::NotFound,
+            Self::Busy => Kind::Overloaded,
+            Self::Lost => Kind::Internal,
+        };
+        Error::new(kind, self.to_string())
+    }
+}
+
+/// The last reload.
+#[derive(Clone, Debug)]
+pub struct Status {
+    pub at: SystemTime,
+    pub trigger: Trigger,
+    pub outcome: Result<Applied, Refused>,
+}
+
+impl Status {
+    /// `applied` or `refused`, as in the metrics.
+    pub const fn word(&self) -> &'static str {
+        match self.outcome {
+            Ok(_) => "applied",
+            Err(_) => "refused",
+        }
+    }
+
+    /// The same as a document.
+    pub fn document(&self) -> Value {
+        let mut document = json!({
+            "outcome": self.word(),
+            "trigger": self.trigger.word(),
+            "at": humantime::format_rfc3339_seconds(self.at).to_string(),
+        });
+        match &self.outcome {
+            Ok(applied) => {
+                document["accounts"] = json!(applied.changes.accounts);
+                document["callers"] = json!(applied.changes.callers);
+                document["keys"] = json!(applied.changes.keys);
+                let complaint = |complaint: &Complaint| {
+                    json!({
+                        "account": &*complaint.account,
+                        "disabled": complaint.is_disabled,
+                        "problem": complaint.problem,
+                    })
+                };
+                let complaints: Vec<_> = applied.complaints.iter().map(complaint).collect();
+                document["secrets"] = json!(complaints);
+            }
+            Err(refused) => document["problem"] = json!(refused.to_string()),
+        }
+        document
+    }
+
+    /// Seconds since 1970.
+    pub(super) fn timestamp(at: SystemTime) -> i64 {
+        let since = at.duration_since(UNIX_EPOCH).unwrap_or_default();
+        i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
+    }
+}
+
+/// The changes in one line.
+impl fmt::Display for Changes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.are_none() {
+            return f.write_str("nothing changed");
+        }
+        let (accounts, callers) = (&self.accounts, &self.callers);
+        let mut separator = "";
+        for (what, names) in [
+            ("accounts added", &accounts.added),
+            ("accounts removed", &accounts.removed),
+            ("accounts remapped", &accounts.remapped),
+            ("callers added", &callers.added),
+            ("callers removed", &callers.removed),
+            ("keys changed", &self.keys),
+        ] {
+            if !names.is_empty() {
+                write!(f, "{separator}{what}: {}", names.join(", "))?;
+                separator = "; ";
+            }
+        }
+        Ok(())
+    }
+}
