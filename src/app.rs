@@ -66,6 +66,7 @@ use crate::{
     metrics::{self, Registry},
     panics::{self, Background},
     service::FetchPage,
+    telemetry,
     upstream::{
         self, Paging,
         breaker::{self, Breaker},
@@ -457,6 +458,7 @@ impl App {
         let secrets = secrets.into();
         let registry = Registry::new()?;
         panics::count(&registry)?;
+        telemetry::count(&registry)?;
         let background = Background::new(&registry)?;
         let accounts = Arc::new(Accounts::new(&config.accounts)?);
         let credentials = credentials(config, &accounts, secrets, &registry)?;

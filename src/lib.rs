@@ -20,7 +20,7 @@
 //! | [`upstream`] | speaks HTTP to Kore.ai: [`retry`](upstream::retry), [`gate`](upstream::token::gate), [`breaker`](upstream::breaker), [`budget`](upstream::budget), [`fetch`](upstream::fetch), [`token`](upstream::token), [`client`](upstream::client) |
 //! | [`admin`] | the second listener: health, metrics, operators' questions, and the [`guard`](admin::guard) before them |
 //! | [`simulator`] | plays Kore.ai: for `demo`, for tests, for benchmarks |
-//! | [`cli`], [`config`], [`telemetry`] | from arguments, files and environment to a running process |
+//! | [`cli`], [`config`], [`telemetry`], [`memory`] | from arguments, files and environment to a running process |
 //! | [`error`], [`served`], [`service`], [`metrics`], [`identity`], [`minute`], [`panics`] | vocabulary: imported by all, imports no stage |
 //!
 //! A stage is one file: why, types, service, tests. It knows the vocabulary and its own children; `edge` and `upstream`
@@ -35,7 +35,10 @@ pub mod config;
 pub mod contacts;
 pub mod edge;
 pub mod error;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 pub mod identity;
+pub mod memory;
 pub mod metrics;
 pub mod minute;
 pub mod panics;

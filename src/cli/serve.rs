@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::Failure;
-use crate::{app::App, config, edge::server::tls, telemetry, upstream::token::Secrets};
+use crate::{app::App, config, edge::server::tls, memory, telemetry, upstream::token::Secrets};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -26,8 +26,9 @@ pub struct Args {
 /// Runs until a signal.
 pub(super) async fn run(args: Args) -> Result<(), Failure> {
     let config = config::load(&args.config, std::env::vars_os())?;
-    telemetry::start(&config.log)?;
+    let _flush = telemetry::start(&config.log)?;
     super::forbid_core_dumps()?;
+    memory::compare(&config);
     let folder = config::folder(&args.config);
     let secrets = Secrets {
         accounts: config::secrets(&config, folder, std::env::vars_os()),

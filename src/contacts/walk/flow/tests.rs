@@ -6,7 +6,10 @@ use super::*;
 use crate::contacts::{
     testing,
     verdict::Checks,
-    walk::plan::changing::{Upstream, any_change, orderly, schedule},
+    walk::plan::{
+        changing::{any_change, orderly, schedule},
+        model::Upstream,
+    },
 };
 
 fn bounds(limit: u32, width: usize) -> Bounds {
