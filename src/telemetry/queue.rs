@@ -200,11 +200,10 @@ mod tests {
             drop(held);
             drop(Flush(queue));
             let taken = output.taken.lock().unwrap();
-            let expected: String = (0..kept).map(|number| line(number, length)).collect();
-            assert!(
-                *taken == expected.as_bytes(),
-                "the first that were said, in their order"
-            );
+            let taken: Vec<_> = taken.split_inclusive(|byte| *byte == b'\n').collect();
+            assert_eq!(taken.len(), kept);
+            // Each whole, in their order. That the thread begins late may cost some between others.
+            assert!(taken.iter().all(|line| line.len() == length + 1) && taken.is_sorted());
         }
     }
 
