@@ -23,9 +23,7 @@ use tower::{Layer, Service, layer::layer_fn};
 
 use self::{
     conditions::Conditions,
-    headers::{
-        CACHE_STATUS, MERGE_STATUS, describe, describe_lines, describe_list, describe_running, text,
-    },
+    headers::{CACHE_STATUS, describe, describe_lines, describe_list, describe_running, text},
 };
 use super::{
     Inbound, Reply, Resource,
@@ -39,7 +37,7 @@ use crate::{
     served::Served,
 };
 
-const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 const PROBLEM: HeaderValue = HeaderValue::from_static("application/problem+json");
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
@@ -117,13 +115,13 @@ impl<F: Future<Output = Result<Reply>>> Future for Responding<F> {
                 _ => fail(&error, this.id),
             },
         };
-        if let Ok(id) = HeaderValue::from_maybe_shared(this.id.as_bytes().clone()) {
+        if let Ok(id) = HeaderValue::from_maybe_shared(this.id.to_bytes()) {
             responded.response.headers_mut().insert(REQUEST_ID, id);
         }
         let response = &mut responded.response;
         let accepted = response.status() == StatusCode::ACCEPTED;
-        let of_a_list = response.headers().contains_key(MERGE_STATUS)
-            || responded.word == Kind::MergeInProgress.code();
+        let of_a_list =
+            responded.resource == Resource::List || responded.word == Kind::MergeInProgress.code();
         if of_a_list && let Some(applied) = this.preferences.applied(*this.wait_max, accepted) {
             response.headers_mut().insert(PREFERENCE_APPLIED, applied);
         }
@@ -168,9 +166,7 @@ fn succeed(reply: Reply, conditions: &Conditions, id: &RequestId) -> Responded {
         }
         Reply::Lines(Told::Running(running)) => {
             describe_running(&mut headers, &running);
-            let id = id.clone();
-            let problem = move |error: &Error| problem(error, &id);
-            Body::Running(Box::new(Running::new(running.lines, problem)))
+            Body::Running(Box::new(Running::new(running.lines, id.clone(), problem)))
         }
         Reply::Text(media_type, text) => {
             headers.insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
@@ -244,7 +240,7 @@ fn problem(error: &Error, id: &RequestId) -> Value {
         "status": status.as_u16(),
         "detail": error.detail(),
         "code": kind.code(),
-        "request_id": id.as_str(),
+        "request_id": id.to_string(),
         "retryable": kind.retryable(),
         "errors": [{ "msg": error.detail(), "code": status.as_u16() }],
     });
@@ -266,7 +262,7 @@ fn accept(error: &Error, underway: Underway, id: &RequestId) -> Responded {
         "status": StatusCode::ACCEPTED.as_u16(),
         "detail": error.detail(),
         "code": kind.code(),
-        "request_id": id.as_str(),
+        "request_id": id.to_string(),
     });
     tell(underway, &mut told);
     refuse(error, StatusCode::ACCEPTED, JSON, &told)

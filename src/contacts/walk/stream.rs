@@ -20,6 +20,7 @@ use tracing::{Instrument, info_span, warn};
 use super::{
     Config, Verify,
     flow::{Bounds, Flow},
+    metrics::counted,
     reading::{Back, finish_calls, page},
     rest::Rest,
 };
@@ -88,8 +89,8 @@ impl<S: FetchPage> Streams<S> {
         })?;
         let (pages, taken) = mpsc::channel(1);
         let (told, progress) = watch::channel(Progress::default());
-        let id = request.terms.id.as_str();
-        let span = info_span!("stream", request = id, key = ?request.key);
+        let id = &request.terms.id;
+        let span = info_span!("stream", request = %id, key = ?request.key);
         let reading = Reading {
             shared: self.shared.clone(),
             inner: self.inner.clone(),
@@ -139,9 +140,9 @@ impl From<Error> for Stopped {
 impl<S: FetchPage> Reading<S> {
     async fn run(self, _permit: OwnedSemaphorePermit) {
         let metrics = &self.shared.metrics;
-        metrics.open.inc();
+        let open = counted(&metrics.open);
         let outcome = self.read_all().await;
-        metrics.open.dec();
+        drop(open);
         let word = match &outcome {
             Ok(ending) => ending.verdict.word(),
             Err(Stopped::Left) => "left",
