@@ -122,7 +122,7 @@ pub enum Failure {
     #[error("contacts-gateway: {0}")]
     Export(#[from] export::ExportError),
     #[error("contacts-gateway: {0}")]
-    Log(#[from] tracing_subscriber::util::TryInitError),
+    Log(#[from] crate::telemetry::StartError),
     #[error("contacts-gateway: {0}")]
     System(#[from] io::Error),
 }

@@ -42,6 +42,8 @@ mod variables;
 
 #[cfg(test)]
 mod default_file;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 #[cfg(test)]
 mod properties;
 #[cfg(test)]

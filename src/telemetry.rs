@@ -1,10 +1,12 @@
-//! Events go to standard error: for people on a terminal, as JSON otherwise.
+//! Events go to standard error: for people on a terminal, as JSON otherwise. Nobody waits until they are written.
 
 use std::{
     env,
     io::{self, IsTerminal},
+    sync::LazyLock,
 };
 
+use prometheus::IntCounter;
 use serde::{Deserialize, Serialize};
 use tracing_subscriber::{
     Layer,
@@ -14,7 +16,15 @@ use tracing_subscriber::{
     util::{SubscriberInitExt, TryInitError},
 };
 
-use crate::{config::Rules, panics};
+pub use self::queue::Flush;
+use self::queue::Queue;
+use crate::{
+    config::Rules,
+    metrics::{self, Registry},
+    panics,
+};
+
+mod queue;
 
 /// What access lines are filtered by.
 pub const ACCESS: &str = "access";
@@ -78,11 +88,32 @@ pub fn has_colours(stream: &impl IsTerminal) -> bool {
     stream.is_terminal() && !unwanted
 }
 
-/// Begins to write events to standard error.
+/// Those of the process: events are collected once for all.
+static LOST: LazyLock<IntCounter> = LazyLock::new(|| {
+    let help =
+        "Lines of the log that were not written, because its output was closed, full or too slow.";
+    IntCounter::new("log_lines_lost_total", help).expect("a name that is allowed")
+});
+
+/// Shows how many lines were lost.
+pub fn count(registry: &Registry) -> metrics::Result<()> {
+    registry.show(&LOST)
+}
+
+/// Why nothing can be written.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error(transparent)]
+    Taken(#[from] TryInitError),
+    #[error("the thread that writes the log cannot be started: {0}")]
+    Thread(#[from] io::Error),
+}
+
+/// Begins to write events to standard error, until what it returns is dropped.
 ///
 /// # Errors
-/// If something else in the process has begun to collect events.
-pub fn start(config: &Config) -> Result<(), TryInitError> {
+/// If something else in the process has begun to collect events, or there can be no more threads.
+pub fn start(config: &Config) -> Result<Flush, StartError> {
     panics::log();
     let level = match config.level {
         Level::Error => LevelFilter::ERROR,
@@ -107,7 +138,8 @@ pub fn start(config: &Config) -> Result<(), TryInitError> {
         Format::Human => true,
         Format::Json => false,
     };
-    let lines = fmt::layer().with_writer(io::stderr);
+    let queue = Queue::before(io::stderr(), LOST.clone())?;
+    let lines = fmt::layer().with_writer(queue.clone());
     let lines = if human {
         lines.with_ansi(has_colours(&io::stderr())).boxed()
     } else {
@@ -120,5 +152,6 @@ pub fn start(config: &Config) -> Result<(), TryInitError> {
     };
     tracing_subscriber::registry()
         .with(lines.with_filter(filter))
-        .try_init()
+        .try_init()?;
+    Ok(Flush(queue))
 }

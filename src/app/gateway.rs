@@ -24,6 +24,7 @@ use crate::{
     panics::{self, Background},
     reload::{self, Reloader},
     systemd::{Manager, inherited::Inherited, notify::State},
+    telemetry,
     upstream::token::{Credentials, Secrets},
 };
 
@@ -76,6 +77,7 @@ impl App {
         let secrets = secrets.into();
         let registry = Registry::new()?;
         panics::count(&registry)?;
+        telemetry::count(&registry)?;
         let background = Background::new(&registry)?;
         let drain = Drain::default();
         let [of_callers, of_operators] = certificates(config, &registry)?;

@@ -13,6 +13,7 @@ use crate::{
     app::{App, StartError},
     config::{self, Config},
     edge::server::tls,
+    memory,
     reload::{Reloader, Trigger},
     systemd::{Environment, Manager, inherited::Inherited},
     telemetry,
@@ -37,8 +38,9 @@ pub struct Args {
 /// Runs until a signal.
 pub(super) async fn run(args: Args) -> Result<(), Failure> {
     let config = config::load(&args.config, std::env::vars_os())?;
-    telemetry::start(&config.log)?;
+    let _flush = telemetry::start(&config.log)?;
     super::forbid_core_dumps()?;
+    memory::compare(&config);
     let folder = config::folder(&args.config);
     // From here on the signal does not end the process.
     let hangup = signal(SignalKind::hangup())?;

@@ -7,7 +7,7 @@
 use std::ops::Range;
 
 /// Characters of a line that are shown at most; longer ones are cut around the caret.
-const WIDTH: usize = 120;
+pub(crate) const WIDTH: usize = 120;
 
 /// A stretch of the file that is a key or a value, as a byte range.
 #[derive(Clone, Debug)]

@@ -19,6 +19,8 @@ use super::{
 pub mod contact;
 pub mod decode;
 pub mod envelope;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 
 /// What upstream's default `limit` is, when none is asked for.
 pub const LIMIT_DEFAULT: u32 = 10;

@@ -44,6 +44,8 @@ use crate::{
 mod accept;
 mod coding;
 mod directives;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 mod path;
 pub mod query;
 

@@ -184,6 +184,9 @@ impl Budget {
         Err(self.exhausted(state, at, now))
     }
 
+    /// What it tells to wait is when its turn would come, and so perhaps more than a minute: a slot is held a little longer
+    /// than upstream's own window, and a minute's calls may be queued already. Whoever came back sooner would be refused once
+    /// more.
     fn exhausted(&self, state: &mut State, at: Instant, now: Instant) -> Error {
         if let Some(metrics) = &state.metrics {
             metrics.exhausted.inc();

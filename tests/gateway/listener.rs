@@ -15,12 +15,12 @@ use crate::{
     support::{Gateway, Raw, Rogue, World, path, soon, until},
 };
 
-fn get(target: &str) -> String {
+pub(crate) fn get(target: &str) -> String {
     format!("GET {target} HTTP/1.1\r\nHost: localhost\r\n\r\n")
 }
 
 /// Descriptors for so many connections, both ends of which are in this process.
-fn allow(connections: u64) {
+pub(crate) fn allow(connections: u64) {
     let needed = 2 * connections + 1_000;
     let limit = getrlimit(Resource::Nofile);
     if limit.current.is_some_and(|current| current < needed) {
@@ -177,20 +177,20 @@ async fn a_kept_connection_gets_one_more_answer_after_the_stop() {
 }
 
 /// A frame of HTTP/2.
-fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+pub(crate) fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
     [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
 }
 
 /// How HTTP/2 begins, with a window of so many bytes for each stream.
-fn preface(window: u32) -> Vec<u8> {
+pub(crate) fn preface(window: u32) -> Vec<u8> {
     let settings = [&[0, 4], &window.to_be_bytes()[..]].concat();
     let magic = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
     [magic, frame(4, 0, 0, &settings)].concat()
 }
 
 /// A GET of the demo's list or of something else.
-fn ask(stream: u32, query: &str, ends: bool) -> Vec<u8> {
+pub(crate) fn ask(stream: u32, query: &str, ends: bool) -> Vec<u8> {
     let path = path(DEMO_STREAM_ID, query);
     let length = u8::try_from(path.len()).unwrap();
     assert!(length < 127);
@@ -224,7 +224,7 @@ async fn flood(to: SocketAddr, begins: Vec<u8>, mut piece: impl FnMut(u32) -> Ve
 }
 
 /// The memory that a process has in use, in MiB.
-fn resident(pid: u32) -> i64 {
+pub(crate) fn resident(pid: u32) -> i64 {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
     let line = status
         .lines()
@@ -235,7 +235,7 @@ fn resident(pid: u32) -> i64 {
 }
 
 /// A running program, and where it listens.
-fn serve(
+pub(crate) fn serve(
     folder: &std::path::Path,
     kore: &Simulator,
     variables: &[(&str, &str)],

@@ -2,7 +2,8 @@
 
 use std::{
     collections::HashSet,
-    io::{BufRead, BufReader},
+    fs::File,
+    io::{BufRead, BufReader, pipe},
     process::{Command, Stdio},
 };
 
@@ -17,8 +18,9 @@ use hyper_util::{
 use serde_json::Value;
 
 use crate::{
+    listener::get,
     program::{Program, addresses, configured, paste},
-    support::{World, fault, path, soon},
+    support::{Raw, World, fault, path, soon, until},
 };
 
 const SECRET: &str = "CANARYSECRETaWVnaHRzZWNyZXRzZWNyZXRzZWNyZXQ=";
@@ -316,5 +318,67 @@ async fn people_get_lines_and_programs_get_json() {
         let line = told(no_colour, format, terminal);
         let told = serde_json::from_str::<Value>(&line).is_ok();
         assert_eq!((told, line.contains('\u{1b}')), (json, coloured), "{line}");
+    }
+}
+
+/// O8. Catches a request that waits until its line is written, a process that ends with its log, and lines that are lost
+/// without a word.
+#[cfg(target_os = "linux")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn requests_are_served_whatever_becomes_of_their_lines() {
+    let kore = Simulator::start(Settings::default()).await.unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let log = "[log]\nformat = \"json\"";
+    let file = configured(
+        folder.path(),
+        &kore.base_url(),
+        &AccountSettings::demo(),
+        log,
+    );
+    // Where nothing is taken: more than wait to be written, the pipe's own included.
+    for (what, requests, least) in [
+        ("blocked", 5_500, 1),
+        ("closed", 200, 200),
+        ("full", 200, 200),
+    ] {
+        let (unread, written) = pipe().unwrap();
+        let (unread, output) = match what {
+            "blocked" => (Some(unread), Stdio::from(written)),
+            // Its reader is gone: each line is an error.
+            "closed" => (None, Stdio::from(written)),
+            _ => (
+                None,
+                File::options()
+                    .write(true)
+                    .open("/dev/full")
+                    .unwrap()
+                    .into(),
+            ),
+        };
+        let mut serve = Program::writing(folder.path(), &["serve", "--config", &file], output);
+        let (traffic, admin) = addresses(&serve.says("callers on "));
+        let socket = |url: &str| url.strip_prefix("http://").unwrap().parse().unwrap();
+        let mut caller = Raw::to(socket(&traffic)).await;
+        let hundred = get("/").repeat(100);
+        for _ in 0..requests / 100 {
+            caller.write(&hundred).await;
+            for _ in 0..100 {
+                assert_eq!(caller.answer().await.status, 404, "{what}");
+            }
+        }
+        let mut operator = Raw::to(socket(&admin)).await;
+        until("what is lost is counted", async || {
+            operator.write(get("/metrics")).await;
+            let metrics = operator.answer().await.ok();
+            let mut lines = metrics.text().lines();
+            let lost =
+                lines.find_map(|line| line.strip_prefix("contacts_gateway_log_lines_lost_total "));
+            lost.unwrap().parse::<usize>().unwrap() >= least
+        })
+        .await;
+        serve.signal("TERM");
+        let (status, _, _) = serve.ends();
+        assert_eq!(status.code(), Some(0), "{what}");
+        drop(unread);
     }
 }

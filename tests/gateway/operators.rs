@@ -7,10 +7,16 @@ use std::{
     sync::Arc,
 };
 
-use contacts_gateway::simulator::{DEMO_ACCOUNT_ID, DEMO_STREAM_ID};
+use contacts_gateway::{
+    edge::caller,
+    simulator::{AccountSettings, DEMO_ACCOUNT_ID, DEMO_STREAM_ID},
+};
 use tokio::sync::Notify;
 
-use crate::support::{Gateway, Raw, Rogue, World, page, path, soon, until};
+use crate::{
+    access::caller,
+    support::{Gateway, Raw, Rogue, World, page, path, soon, until},
+};
 
 /// Hits, misses, slices, lists and refusals.
 async fn exercise(world: &World) {
@@ -189,6 +195,64 @@ async fn nothing_of_a_request_becomes_a_label() {
         assert!(!lower.contains(DEMO_ACCOUNT_ID), "{name}");
         assert!(!lower.contains(DEMO_STREAM_ID), "{name}");
     }
+}
+
+/// O9. Catches series that multiply: with every account and caller that has labels of its own and more, each asked about
+/// streams that nobody has heard of.
+#[tokio::test]
+async fn there_are_two_thousand_series_at_most() {
+    let accounts: Vec<_> = (0..40)
+        .map(|number| AccountSettings::numbered(number).others(5))
+        .collect();
+    let ids: Vec<_> = accounts
+        .iter()
+        .map(|account| account.account_id.clone())
+        .collect();
+    let callers = (0..40).map(|number| {
+        let every: Vec<_> = (0..40)
+            .map(|account| format!("account-{account}"))
+            .collect();
+        let every: Vec<_> = every.iter().map(String::as_str).collect();
+        caller::Config {
+            requests_per_minute: 6_000_000,
+            ..caller(&format!("caller-{number}"), &every)
+        }
+    });
+    let world = World::with(
+        |settings| settings.accounts = accounts,
+        |config| config.callers = callers.collect(),
+    )
+    .await;
+    for share in [
+        "status=500",
+        "status=429",
+        "status=401",
+        "truncate",
+        "status=404",
+    ] {
+        world.kore.fault_share(0.1, crate::support::fault(share));
+    }
+    let ask = async |number: usize| {
+        let query = ["", "?skip=1", "?all=true", "?limit=0"][number % 4];
+        let request = world
+            .gateway
+            .request(&path(&format!("st-{number:x}"), query));
+        let request = request.header("accountId", &ids[number % 40]).header(
+            "authorization",
+            format!("Bearer caller-{}-key", number / 4 % 41),
+        );
+        world.gateway.ask(request).await;
+    };
+    for number in 0..3_000 {
+        ask(number).await;
+    }
+    let metrics = world.gateway.operate("/metrics").await.ok();
+    let series = metrics
+        .text()
+        .lines()
+        .filter(|line| !line.starts_with('#'))
+        .count();
+    assert!((500..=2_000).contains(&series), "{series}");
 }
 
 /// Catches probes that depend on upstream.

@@ -27,16 +27,30 @@ pub(crate) struct Program {
 
 impl Program {
     pub(crate) fn start(folder: &Path, arguments: &[&str], variables: &[(&str, &str)]) -> Self {
+        Self::spawned(folder, arguments, variables, Stdio::piped())
+    }
+
+    /// The same, and standard error goes somewhere else.
+    pub(crate) fn writing(folder: &Path, arguments: &[&str], errors: Stdio) -> Self {
+        Self::spawned(folder, arguments, &[], errors)
+    }
+
+    fn spawned(
+        folder: &Path,
+        arguments: &[&str],
+        variables: &[(&str, &str)],
+        errors: Stdio,
+    ) -> Self {
         let mut child = Command::new(env!("CARGO_BIN_EXE_contacts-gateway"))
             .args(arguments)
             .envs(variables.iter().copied())
             .current_dir(folder)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
+            .stderr(errors)
             .spawn()
             .unwrap();
-        let (stdout, mut stderr) = (child.stdout.take().unwrap(), child.stderr.take().unwrap());
+        let (stdout, stderr) = (child.stdout.take().unwrap(), child.stderr.take());
         let (send, lines) = sync_channel(1_000);
         thread::spawn(move || {
             for line in BufReader::new(stdout).lines() {
@@ -47,7 +61,9 @@ impl Program {
         });
         let errors = thread::spawn(move || {
             let mut text = String::new();
-            stderr.read_to_string(&mut text).unwrap();
+            if let Some(mut stderr) = stderr {
+                stderr.read_to_string(&mut text).unwrap();
+            }
             text
         });
         Self {

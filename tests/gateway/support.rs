@@ -397,7 +397,9 @@ impl Answer {
             seconds => {
                 assert!(RETRYABLE.contains(&code), "{code} has a Retry-After");
                 let seconds: u64 = seconds.parse().unwrap();
-                assert!(seconds >= 1 && (seconds <= 60 || code == "merge_in_progress"));
+                // Of these it is when the turn comes.
+                let honest = ["merge_in_progress", "budget_exhausted"].contains(&code);
+                assert!(seconds >= 1 && (seconds <= 60 || honest));
             }
         }
     }

@@ -209,6 +209,10 @@ fn internal(detail: &'static str) -> Error {
 
 #[cfg(test)]
 pub(super) mod changing;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
+#[cfg(any(test, fuzzing))]
+pub(super) mod model;
 #[cfg(test)]
 mod readers;
 #[cfg(test)]

@@ -175,6 +175,29 @@ async fn the_sixty_first_waits_for_its_slot_or_is_refused_at_once() {
     assert!(started.elapsed() > MINUTE);
 }
 
+/// C18. Catches a wait that is told as a minute although more than a minute's calls are before it: whoever comes back then is
+/// refused once more.
+#[tokio::test(start_paused = true)]
+async fn a_wait_of_more_than_a_minute_is_told_as_what_it_is() {
+    let (limiter, chance) = (Arc::default(), Arc::new(Chance(Mutex::new(1))));
+    let (account, stage) = stage(&ready_at_once(), limiter, chance);
+    let ask = |patience| {
+        stage
+            .clone()
+            .oneshot(fetch(&account, "st-1", Class::Interactive, patience))
+    };
+    let patient = || tokio::spawn(ask(300 * SECOND));
+    let ahead: Vec<_> = (0..130).map(|_| patient()).collect();
+    time::sleep(SECOND).await;
+    let error = ask(30 * SECOND).await.unwrap_err();
+    assert_eq!(error.kind(), Kind::BudgetExhausted);
+    let wait = error.wait().unwrap();
+    assert!((115 * SECOND..=122 * SECOND).contains(&wait), "{wait:?}");
+    time::sleep(wait).await;
+    assert!(ask(30 * SECOND).await.is_ok());
+    drop(ahead);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_queued_fetch_that_is_dropped_costs_nothing() {
     let (limiter, chance) = (Arc::<Limiter>::default(), Arc::new(Chance(Mutex::new(1))));

@@ -6,7 +6,10 @@ use super::*;
 use crate::contacts::{
     testing,
     verdict::Checks,
-    walk::plan::changing::{Change, Upstream, any_change, changing, schedule},
+    walk::plan::{
+        changing::{any_change, changing, schedule},
+        model::{Change, Upstream},
+    },
 };
 
 fn bounds(limit: u32, width: usize) -> Bounds {

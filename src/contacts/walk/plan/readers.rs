@@ -4,7 +4,8 @@ use futures_util::{FutureExt, StreamExt};
 use proptest::prelude::*;
 
 use super::{
-    changing::{Upstream, bounds, changing, ids_of, walk_seen},
+    changing::changing,
+    model::{Upstream, bounds, ids_of, walk_seen},
     *,
 };
 use crate::contacts::{
