@@ -38,6 +38,7 @@ pub struct App {
     serve_admin: BoxFuture<'static, ()>,
     watch_files: BoxFuture<'static, ()>,
     credentials: Arc<Credentials>,
+    registry: Registry,
     stop_traffic: CancellationToken,
     stop_admin: CancellationToken,
     readiness: Readiness,
@@ -121,6 +122,7 @@ impl App {
             serve_admin: operators.serve(operations, stop_admin.clone()).boxed(),
             watch_files: join(watch_secrets, watch_certificates).map(drop).boxed(),
             credentials,
+            registry,
             stop_traffic,
             stop_admin,
             readiness,
@@ -132,6 +134,11 @@ impl App {
     /// The accounts' credentials, to have their secrets read again.
     pub fn credentials(&self) -> &Arc<Credentials> {
         &self.credentials
+    }
+
+    /// What it tells of itself.
+    pub fn metrics(&self) -> &Registry {
+        &self.registry
     }
 
     /// Serves until `stop`, then stops accepting and finishes what is in flight, within the drain's timeout. The admin

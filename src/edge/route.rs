@@ -29,7 +29,7 @@ use crate::{
     contacts::{
         account::{Account, Accounts},
         collection::Collection,
-        collections::Collections,
+        collections::{self, Collections},
         follow::{LinesRequest, Told},
         ids::is_plain,
         list::{List, ListKey},
@@ -197,6 +197,11 @@ impl Resolver {
     /// The accounts that requests may be about.
     pub fn accounts(&self) -> &Accounts {
         &self.accounts
+    }
+
+    /// Has the metrics tell how the collections stand.
+    pub fn show(&self, metrics: &collections::Metrics, now: Instant) {
+        self.collections.show(self.accounts.iter(), metrics, now);
     }
 
     /// The size of a page for which none was said.

@@ -22,7 +22,11 @@ use tower::{Layer, Service, ServiceExt, layer::layer_fn};
 use tracing::warn;
 
 pub use self::metrics::Metrics;
-use self::{metrics::AccountMetrics, queue::Queue, window::Window};
+use self::{
+    metrics::{AccountMetrics, Gauges, Standing},
+    queue::Queue,
+    window::Window,
+};
 use crate::{
     config::Rules,
     contacts::{
@@ -79,8 +83,11 @@ impl Config {
 }
 
 /// The budgets of all accounts.
-#[derive(Debug, Default)]
-pub struct Budgets(HashMap<AccountId, Arc<Budget>>);
+#[derive(Debug)]
+pub struct Budgets {
+    of: HashMap<AccountId, Arc<Budget>>,
+    gauges: Gauges,
+}
 
 impl Budgets {
     /// A budget for each account, of so many calls a minute. Of them, background walks take `refresh_share`, from 0 to 1.
@@ -99,11 +106,22 @@ impl Budgets {
                 }),
                 changed: Notify::new(),
                 queue_max: config.queue_max,
+                label: account.label.clone(),
                 metrics: metrics.of(&account.label),
             };
             (account.id.clone(), Arc::new(budget))
         };
-        Self(accounts.into_iter().map(budget).collect())
+        Self {
+            of: accounts.into_iter().map(budget).collect(),
+            gauges: metrics.standing.clone(),
+        }
+    }
+
+    /// Has the metrics tell how all accounts stand now.
+    pub fn show(&self, now: Instant) {
+        let accounts = self.of.values();
+        let standing = accounts.map(|budget| (&*budget.label, budget.lock().standing(now)));
+        self.gauges.show(standing);
     }
 }
 
@@ -115,7 +133,7 @@ impl Forecast for Budgets {
         calls: Calls,
         now: Instant,
     ) -> Instant {
-        let Some(budget) = self.0.get(&collection.account.id) else {
+        let Some(budget) = self.of.get(&collection.account.id) else {
             return now;
         };
         let (window, rivals) = {
@@ -134,6 +152,8 @@ struct Budget {
     /// What waiting tickets had reckoned with is no longer so.
     changed: Notify,
     queue_max: usize,
+    /// What metrics call the account.
+    label: Box<str>,
     metrics: AccountMetrics,
 }
 
@@ -144,6 +164,16 @@ struct State {
 }
 
 impl State {
+    /// How the account stands.
+    fn standing(&mut self, now: Instant) -> Standing {
+        Standing {
+            left: self.window.open(now),
+            allowance: self.window.allowance(now),
+            taken: self.window.taken(),
+            waiting: self.queue.len(),
+        }
+    }
+
     /// When there may be something to give out, if that is known.
     fn changes_at(&self, now: Instant) -> Option<Instant> {
         let slot = self.window.changes_at(now);
@@ -260,8 +290,6 @@ impl Budget {
                 state.window.give_back();
             }
         }
-        self.metrics.allowance.set(allowance.into());
-        self.metrics.taken.set(state.window.taken().into());
     }
 }
 
@@ -338,7 +366,7 @@ impl<S: FetchPage> Service<Fetch<PageKey>> for Spend<S> {
 
     fn call(&mut self, fetch: Fetch<PageKey>) -> Self::Future {
         let account = &fetch.key.collection.account;
-        let Some(budget) = self.budgets.0.get(&account.id).cloned() else {
+        let Some(budget) = self.budgets.of.get(&account.id).cloned() else {
             let error = Error::new(Kind::Internal, "the account has no budget")
                 .because(&account.name)
                 .unsent();
