@@ -26,11 +26,11 @@ use crate::{
     contacts::{
         account::Accounts,
         cache::{self, entry::Lifetime, forced::Forced, store},
-        collections::Collections,
+        collections::{self, Collections},
         compress,
         copies::Copies,
         drain::Drain,
-        follow, slice,
+        follow, slice, tally,
         walk::{
             self,
             stream::{self, Streams},
@@ -91,6 +91,11 @@ fn traffic(
         .service(Client::new(&config.upstream)?);
     let budgets = live.budgets.clone();
     let upstream = sparingly(attempts, &accounts, credentials, budgets.clone(), registry)?;
+    let (spent, tallied) = (
+        budgets.clone(),
+        Arc::new(tally::Families::new(registry, accounts.iter())?),
+    );
+    registry.before_scrape(move |now| spent.show(now));
 
     let forced = Arc::new(Forced::new(config.cache.forced_per_minute));
     let held_lists = Arc::new(store::Lists::new(lists_bytes, of_lists.clone()));
@@ -118,6 +123,9 @@ fn traffic(
         collections,
     );
     let resolver = Arc::new(resolver);
+    let (known, standing) = (resolver.clone(), collections::Metrics::new(registry)?);
+    let configured = live.accounts.clone();
+    registry.before_scrape(move |now| known.show(&configured.load(), &standing, now));
     let lists = ServiceBuilder::new()
         // One walk for all who ask, and none while its list is fresh. Who cannot wait for it is told how far it is.
         .layer(cache::layer(
@@ -152,15 +160,21 @@ fn traffic(
         upstream.clone(),
     );
     let lines = ServiceBuilder::new()
+        // As for the others below.
+        .layer(tally::layer(tallied.clone()))
         // Above the copies, which it answers from where there is one. Lines are not compressed.
         .layer(follow::layer(streams, of_lists.clone()))
         .service(lists.clone());
     let lists = ServiceBuilder::new()
+        // As for pages.
+        .layer(tally::layer(tallied.clone()))
         // Above the copies, since an encoding is made once for each and kept beside it.
         .layer(compress::layer(held_lists, &of_lists))
         .service(lists);
 
     let pages = ServiceBuilder::new()
+        // Above all that can answer, so that each request for a collection is counted once, by what its caller gets.
+        .layer(tally::layer(tallied))
         // Above the pages' copies: what a list can answer need not be kept twice.
         .layer(slice::layer(of_pages.clone()))
         // Below the slices, which are not kept and so not compressed.
@@ -367,6 +381,10 @@ fn chance() -> f64 {
 mod following;
 #[cfg(test)]
 mod outage;
+#[cfg(test)]
+mod runway;
+#[cfg(test)]
+mod series;
 #[cfg(test)]
 mod spending;
 #[cfg(test)]

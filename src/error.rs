@@ -55,6 +55,27 @@ macro_rules! kinds {
     };
 }
 
+impl Kind {
+    /// Whether a call to upstream can come to it.
+    pub fn ends_an_attempt(self) -> bool {
+        // The others of upstream's are what the gateway makes of several calls, or of none.
+        let of_several = matches!(
+            self,
+            Self::PaginationInconsistent
+                | Self::MergeUnverified
+                | Self::MergeDrifting
+                | Self::UpstreamUnavailable
+        );
+        let of_a_call = self.side() == Side::Upstream && !of_several;
+        of_a_call || matches!(self, Self::StreamNotFound | Self::TokenServiceUnavailable)
+    }
+
+    /// Whether what a page or a list is fetched for can come to it; all others are told before a cache is asked.
+    pub fn ends_a_fetch(self) -> bool {
+        self.side() != Side::Caller || matches!(self, Self::StreamNotFound | Self::MergeTooLarge)
+    }
+}
+
 kinds! {
     BadStream               "bad_stream"                Caller   false "The stream id is not valid";
     BadAccount              "bad_account"               Caller   false "The accountId header is not valid";

@@ -3,9 +3,9 @@
 //! ```text
 //! caller ──HTTP──> edge      server ─> trace ─> respond ─> drain ─> rescue ─> local ─> caller ─> limit ─> route
 //!                                                                                                  │  Request<PageKey> | Request<ListKey>
-//!                  contacts  slice ─> compress ─> cache of pages ──────────────────────────────────┤
-//!                                     compress ─┬> cache of lists ─> walk ─────────────────────────┤
-//!                                     follow ───┘   (what is too large: a stream)                   │
+//!                  contacts  tally ─┬> slice ─> compress ─> cache of pages ────────────────────────┤
+//!                                   ├> compress ─┬> cache of lists ─> walk ────────────────────────┤
+//!                                   └> follow ───┘   (what is too large: a stream)                 │
 //!                                                                                                  │  Fetch<PageKey>
 //!                  upstream      retry ─> gate ─> breaker ─> budget ─> fetch ─> token ─> client ──> Kore.ai
 //! ```
@@ -16,7 +16,7 @@
 //! | Where | What |
 //! | --- | --- |
 //! | [`edge`] | speaks HTTP to callers: [`server`](edge::server) and its [`workers`](edge::workers), [`trace`](edge::trace), [`respond`](edge::respond), [`drain`](edge::drain), [`rescue`](edge::rescue), [`local`](edge::local), [`caller`](edge::caller) and their [`key`](edge::key)s, [`limit`](edge::limit), [`route`](edge::route) |
-//! | [`contacts`] | the domain: [`collection`](contacts::collection), [`page`](contacts::page), [`list`](contacts::list), the [`cache`](contacts::cache) of both, the [`walk`](contacts::walk) that merges and the [`patience`](contacts::patience) of who waits for it, those who [`follow`](contacts::follow) it as [`lines`](contacts::lines), the [`slice`](contacts::slice) that cuts, the copies that [`compress`](contacts::compress) makes smaller |
+//! | [`contacts`] | the domain: [`collection`](contacts::collection), [`page`](contacts::page), [`list`](contacts::list), the [`cache`](contacts::cache) of both, the [`walk`](contacts::walk) that merges and the [`patience`](contacts::patience) of who waits for it, those who [`follow`](contacts::follow) it as [`lines`](contacts::lines), the [`slice`](contacts::slice) that cuts, the copies that [`compress`](contacts::compress) makes smaller, the [`tally`](contacts::tally) of what callers get, and the [`runway`](contacts::runway) that is left to them while upstream fails |
 //! | [`upstream`] | speaks HTTP to Kore.ai: [`retry`](upstream::retry), [`gate`](upstream::token::gate), [`breaker`](upstream::breaker), [`budget`](upstream::budget), [`fetch`](upstream::fetch), [`token`](upstream::token), [`client`](upstream::client) |
 //! | [`admin`] | the second listener: health, metrics, operators' questions, and the [`guard`](admin::guard) before them |
 //! | [`simulator`] | plays Kore.ai: for `demo`, for tests, for benchmarks |

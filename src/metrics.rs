@@ -1,21 +1,28 @@
 //! The registry that every module declares its metrics in, and the text that Prometheus reads.
 //!
 //! Names begin with `contacts_gateway_`, units are base units, labels come from closed sets. Handles are resolved when
-//! the app is built, so that counting on a request's way is one atomic addition.
+//! the app is built, or once for each collection, so that counting on a request's way is one atomic addition. What
+//! changes without an event, as time alone frees a slot, is looked at [before each scrape](Registry::before_scrape).
+//!
+//! The README's table is made of what is declared here, and a test compares the two.
 
 use std::{
     collections::HashMap,
     fmt,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use prometheus::{
-    Encoder, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGaugeVec, Opts,
-    TextEncoder,
+    Encoder, GaugeVec, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
+    IntGaugeVec, Opts, TextEncoder,
     core::{Collector, MetricVec, MetricVecBuilder},
 };
+use tokio::time::Instant;
 
+pub use self::by_kind::ByKind;
 pub use prometheus::{Error, Result};
+
+mod by_kind;
 
 /// Seconds, from a hit's hundred microseconds to a caller's longest wait.
 pub const SECONDS: &[f64] = &[
@@ -24,22 +31,40 @@ pub const SECONDS: &[f64] = &[
 
 /// All metrics of one gateway.
 #[derive(Clone, Debug)]
-pub struct Registry {
+pub struct Registry(Arc<Shared>);
+
+struct Shared {
     registry: prometheus::Registry,
+    families: Mutex<Vec<Family>>,
     /// Those with labels, whose series can go.
-    families: Arc<Mutex<Vec<Box<dyn Family>>>>,
+    labelled: Mutex<Vec<Box<dyn Labelled>>>,
+    refreshing: Mutex<Vec<Refresh>>,
+}
+
+/// Brings up to date what no event has.
+type Refresh = Box<dyn Fn(Instant) + Send>;
+
+/// What a metric says of itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Family {
+    /// After `contacts_gateway_`.
+    pub name: String,
+    pub labels: Vec<String>,
+    pub help: String,
 }
 
 impl Registry {
     /// A registry that knows the process and the build.
     pub fn new() -> Result<Self> {
-        let prefix = Some("contacts_gateway".to_owned());
-        let registry = Self {
-            registry: prometheus::Registry::new_custom(prefix, None)?,
-            families: Arc::default(),
-        };
+        let registry = prometheus::Registry::new_custom(Some("contacts_gateway".to_owned()), None)?;
         let process = prometheus::process_collector::ProcessCollector::for_self();
-        registry.registry.register(Box::new(process))?;
+        registry.register(Box::new(process))?;
+        let registry = Self(Arc::new(Shared {
+            registry,
+            families: Mutex::default(),
+            labelled: Mutex::default(),
+            refreshing: Mutex::default(),
+        }));
         registry
             .gauge(
                 "build_info",
@@ -52,11 +77,16 @@ impl Registry {
     }
 
     pub fn counter(&self, name: &str, help: &str, labels: &[&str]) -> Result<IntCounterVec> {
-        self.family(IntCounterVec::new(Opts::new(name, help), labels)?)
+        self.labelled(IntCounterVec::new(Opts::new(name, help), labels)?)
     }
 
     pub fn gauge(&self, name: &str, help: &str, labels: &[&str]) -> Result<IntGaugeVec> {
-        self.family(IntGaugeVec::new(Opts::new(name, help), labels)?)
+        self.labelled(IntGaugeVec::new(Opts::new(name, help), labels)?)
+    }
+
+    /// A gauge of what may be a fraction, or without end.
+    pub fn float_gauge(&self, name: &str, help: &str, labels: &[&str]) -> Result<GaugeVec> {
+        self.labelled(GaugeVec::new(Opts::new(name, help), labels)?)
     }
 
     /// One that is counted elsewhere, for the whole process.
@@ -66,44 +96,96 @@ impl Registry {
 
     /// A histogram of seconds.
     pub fn seconds(&self, name: &str, help: &str, labels: &[&str]) -> Result<HistogramVec> {
-        let options = HistogramOpts::new(name, help).buckets(SECONDS.to_vec());
-        self.family(HistogramVec::new(options, labels)?)
+        self.histogram(name, help, labels, SECONDS)
+    }
+
+    /// A histogram with buckets of its own, each of which is a series for each set of labels.
+    pub fn histogram(
+        &self,
+        name: &str,
+        help: &str,
+        labels: &[&str],
+        buckets: &[f64],
+    ) -> Result<HistogramVec> {
+        let options = HistogramOpts::new(name, help).buckets(buckets.to_vec());
+        self.labelled(HistogramVec::new(options, labels)?)
+    }
+
+    /// Has something done before each scrape, which waits for it: work with a bound, and nothing that blocks.
+    pub fn before_scrape(&self, refresh: impl Fn(Instant) + Send + 'static) {
+        let mut refreshing = self.refreshing();
+        refreshing.push(Box::new(refresh));
     }
 
     /// The text format, version 0.0.4.
     pub fn render(&self) -> Result<Vec<u8>> {
-        let mut text = Vec::with_capacity(16 * 1024);
-        TextEncoder::new().encode(&self.registry.gather(), &mut text)?;
+        // One scrape at a time, so that none sees what another is about to write.
+        let refreshing = self.refreshing();
+        let now = Instant::now();
+        for refresh in &*refreshing {
+            refresh(now);
+        }
+        let mut text = Vec::with_capacity(64 * 1024);
+        TextEncoder::new().encode(&self.0.registry.gather(), &mut text)?;
         Ok(text)
     }
 
     /// Takes away every series whose `label` has this value. Handles of them count on, unseen.
     pub fn forget(&self, label: &str, value: &str) {
-        let families = self.families.lock().unwrap_or_else(PoisonError::into_inner);
-        for family in &*families {
+        for family in &*self.all_labelled() {
             family.forget(label, value);
         }
     }
 
-    fn family<T: MetricVecBuilder + 'static>(&self, family: MetricVec<T>) -> Result<MetricVec<T>> {
+    /// What was declared, in the order of it, but for the process's own.
+    pub fn families(&self) -> Vec<Family> {
+        let families = self.0.families.lock();
+        families.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn refreshing(&self) -> MutexGuard<'_, Vec<Refresh>> {
+        self.0
+            .refreshing
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn all_labelled(&self) -> MutexGuard<'_, Vec<Box<dyn Labelled>>> {
+        let labelled = self.0.labelled.lock();
+        labelled.unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn labelled<T: MetricVecBuilder + 'static>(
+        &self,
+        family: MetricVec<T>,
+    ) -> Result<MetricVec<T>> {
         let family = self.keep(family)?;
-        let mut families = self.families.lock().unwrap_or_else(PoisonError::into_inner);
-        families.push(Box::new(family.clone()));
+        self.all_labelled().push(Box::new(family.clone()));
         Ok(family)
     }
 
     fn keep<C: Collector + Clone + 'static>(&self, collector: C) -> Result<C> {
-        self.registry.register(Box::new(collector.clone()))?;
+        self.0.registry.register(Box::new(collector.clone()))?;
+        let mut families = self
+            .0
+            .families
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        families.extend(collector.desc().into_iter().map(|family| Family {
+            name: family.fq_name.clone(),
+            labels: family.variable_labels.clone(),
+            help: family.help.clone(),
+        }));
         Ok(collector)
     }
 }
 
 /// Series that differ in their labels.
-trait Family: Send + Sync {
+trait Labelled: Send + Sync {
     fn forget(&self, label: &str, value: &str);
 }
 
-impl<T: MetricVecBuilder> Family for MetricVec<T> {
+impl<T: MetricVecBuilder> Labelled for MetricVec<T> {
     fn forget(&self, label: &str, value: &str) {
         for family in self.collect() {
             for metric in family.get_metric() {
@@ -118,9 +200,26 @@ impl<T: MetricVecBuilder> Family for MetricVec<T> {
     }
 }
 
-impl fmt::Debug for dyn Family {
+/// One of what a gauge counts, for as long as it lives.
+#[derive(Debug)]
+pub struct Counted(IntGauge);
+
+impl Counted {
+    pub fn new(gauge: &IntGauge) -> Self {
+        gauge.inc();
+        Self(gauge.clone())
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
+impl fmt::Debug for Shared {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Family")
+        f.debug_struct("Registry").finish_non_exhaustive()
     }
 }
 

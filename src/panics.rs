@@ -20,7 +20,7 @@ use crate::metrics::{self, Registry};
 
 /// Those of the process: the standard library tells them to one hook for all.
 static COUNT: LazyLock<IntCounter> = LazyLock::new(|| {
-    let help = "Panics, wherever they happened: each is a fault of the gateway's own.";
+    let help = "Faults of the gateway's own, wherever they happened: each costs one request, connection, flight or round of a task.";
     IntCounter::new("panics_total", help).expect("a name that is allowed")
 });
 

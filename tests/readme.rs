@@ -4,12 +4,16 @@
 
 use std::{
     collections::BTreeSet,
+    env, fs,
     io::{BufRead, BufReader},
     path::Path,
     process::{Child, Command, Stdio},
 };
 
-use contacts_gateway::simulator::DEMO_STREAM_ID;
+use contacts_gateway::{
+    app::App, config::Config, contacts::account, metrics::Family, simulator::DEMO_STREAM_ID,
+    upstream::secret::Secret,
+};
 
 const README: &str = include_str!("../README.md");
 const GATEWAY: &str = env!("CARGO_BIN_EXE_contacts-gateway");
@@ -113,35 +117,84 @@ fn the_curl_lines_show_what_they_say() {
     let contacts: serde_json::Value = serde_json::from_slice(&contacts).unwrap();
     assert_eq!(contacts["results"].as_array().unwrap().len(), 1000);
 
-    // The table names every metric there is, and no other.
-    let exported: BTreeSet<_> = metrics
-        .lines()
-        .filter_map(|line| {
-            line.strip_prefix("# TYPE contacts_gateway_")?
-                .split(' ')
-                .next()
-        })
-        .filter(|name| !name.starts_with("process_"))
+    // What is exported is in the table, the process's own aside.
+    let exported = metrics.lines().filter_map(|line| {
+        let declared = line.strip_prefix("# TYPE contacts_gateway_")?;
+        declared.split(' ').next()
+    });
+    for name in exported.filter(|name| !name.starts_with("process_")) {
+        assert!(README.contains(&format!("\n| `{name}` |")), "{name}");
+    }
+}
+
+/// What the table of metrics begins and ends with.
+const METRICS: [&str; 2] = [
+    "| Metric, after `contacts_gateway_` | Labels | Meaning |\n| --- | --- | --- |\n",
+    "| `process_*` | | CPU, memory, descriptors, threads |\n",
+];
+
+/// One row of it.
+fn row(family: &Family) -> String {
+    let labels: Vec<_> = family
+        .labels
+        .iter()
+        .map(|label| format!("`{label}`"))
         .collect();
-    let table = README
-        .split("| Metric, after `contacts_gateway_` |")
-        .nth(1)
-        .unwrap();
-    let named: BTreeSet<_> = table
-        .lines()
-        .skip(2)
-        .take_while(|line| line.starts_with('|'))
-        .flat_map(|line| {
-            line.split('|')
-                .nth(1)
-                .unwrap()
-                .split('`')
-                .skip(1)
-                .step_by(2)
-        })
-        .filter(|name| *name != "process_*")
-        .collect();
-    assert_eq!(named, exported);
+    let labels = match labels.join(", ") {
+        none if none.is_empty() => " ".to_owned(),
+        labels => format!(" {labels} "),
+    };
+    let help = family.help.trim_end_matches('.').replace('|', "\\|");
+    format!("| `{}` |{labels}| {help} |\n", family.name)
+}
+
+/// Every metric that a gateway declares, by name.
+async fn families() -> Vec<Family> {
+    let mut config = Config::default();
+    let here = "127.0.0.1:0".parse().unwrap();
+    (config.listen.address, config.admin.address) = (here, here);
+    config.accounts = vec![account::Config {
+        name: "acme".to_owned(),
+        account_id: "a1".to_owned(),
+        client_id: "cs-1".to_owned(),
+        ..account::Config::default()
+    }];
+    let app = App::bind(&config, vec![Some(Secret::new("secret"))]);
+    let mut families = app.await.unwrap().metrics().families();
+    families.sort_by(|one, other| one.name.cmp(&other.name));
+    families
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a test's own, and no setting of the gateway"
+)]
+fn is_to_be_written() -> bool {
+    env::var_os("UPDATE").is_some()
+}
+
+/// Catches a metric that nobody is told about, and a table that tells something else than `/metrics` does.
+#[tokio::test]
+async fn the_table_of_metrics_is_what_they_say_of_themselves() {
+    let rows: String = families().await.iter().map(row).collect();
+    let [head, foot] = METRICS;
+    let (before, rest) = README.split_once(head).unwrap();
+    let (table, after) = rest.split_once(foot).unwrap();
+    if table == rows {
+        return;
+    }
+    if is_to_be_written() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md");
+        fs::write(path, [before, head, &rows, foot, after].concat()).unwrap();
+        return;
+    }
+    let [told, declared] = [table, &rows].map(|text| text.lines().collect::<BTreeSet<_>>());
+    panic!(
+        "the README's table of metrics is not what the code declares; `UPDATE=1 cargo test --test readme` writes it\n\
+         only in the README: {:#?}\nonly in the code: {:#?}",
+        told.difference(&declared),
+        declared.difference(&told)
+    );
 }
 
 #[test]

@@ -45,6 +45,7 @@ pub struct App {
     watch_files: BoxFuture<'static, ()>,
     credentials: Arc<Credentials>,
     reloader: Arc<Reloader>,
+    registry: Registry,
     stop_traffic: CancellationToken,
     stop_admin: CancellationToken,
     readiness: Readiness,
@@ -156,6 +157,7 @@ impl App {
             watch_files: join(watch_secrets, watch_certificates).map(drop).boxed(),
             credentials,
             reloader,
+            registry,
             stop_traffic,
             stop_admin,
             readiness,
@@ -170,6 +172,11 @@ impl App {
     /// The accounts' credentials, to have their secrets read again.
     pub fn credentials(&self) -> &Arc<Credentials> {
         &self.credentials
+    }
+
+    /// What it tells of itself.
+    pub fn metrics(&self) -> &Registry {
+        &self.registry
     }
 
     /// Tells a service manager how it is from now on.

@@ -40,9 +40,6 @@ pub(super) fn certificates(
     registry: &Registry,
 ) -> Result<[Option<Arc<Certificate>>; 2], StartError> {
     let (of_callers, of_operators) = (&config.listen.tls, &config.admin.tls);
-    if !of_callers.is_on() && !of_operators.is_on() {
-        return Ok([None, None]);
-    }
     let families = tls::Families::new(registry)?;
     let read = |key, tls: &tls::Config, listener| {
         let unusable = |source| StartError::Certificate { key, source };

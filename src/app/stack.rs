@@ -114,7 +114,7 @@ impl Upstream {
 /// Accounts over one upstream.
 pub(super) struct Stack {
     pub(super) upstream: Arc<Upstream>,
-    accounts: Accounts,
+    pub(super) accounts: Accounts,
     budgets: Arc<Budgets>,
     registry: Registry,
 }

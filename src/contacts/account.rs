@@ -7,6 +7,7 @@ use std::{
 
 use arc_swap::ArcSwap;
 use foldhash::quality::RandomState;
+use indexmap::IndexMap;
 
 pub use self::{
     claims::Claims,
@@ -49,8 +50,8 @@ pub const LABELS_MAX: usize = 20;
 #[derive(Debug, PartialEq)]
 enum Streams {
     Open,
-    /// Names by id.
-    Listed(HashMap<StreamId, Box<str>>),
+    /// Names by id, as they are configured.
+    Listed(IndexMap<StreamId, Box<str>>),
 }
 
 impl Streams {
@@ -117,12 +118,17 @@ impl Account {
         names.into_iter().flatten()
     }
 
+    /// A stream's configured name, if it has one.
+    pub fn listed_as(&self, stream: &StreamId) -> Option<&str> {
+        match &self.streams {
+            Streams::Listed(names) => names.get(stream).map(|name| &**name),
+            Streams::Open => None,
+        }
+    }
+
     /// What logs call a stream of this account: its configured name, else its id.
     pub fn stream_name<'a>(&'a self, stream: &'a StreamId) -> &'a str {
-        match &self.streams {
-            Streams::Listed(names) => names.get(stream).map_or(stream.as_str(), |name| name),
-            Streams::Open => stream.as_str(),
-        }
+        self.listed_as(stream).unwrap_or(stream.as_str())
     }
 }
 

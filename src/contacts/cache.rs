@@ -37,6 +37,7 @@ use super::{
     directives::Directives,
     ids::Epoch,
     request::{Class, Fetch, Request, Terms},
+    runway,
     verdict::Handling,
 };
 use crate::{
@@ -371,7 +372,7 @@ where
     async fn fetch(self: Arc<Self>, fetch: Fetch<T::Key>) -> Result<Arc<Entry<T::Value>>> {
         let (key, spent) = (fetch.key.clone(), fetch.spent.clone());
         let outcome = self.inner.clone().oneshot(fetch).await;
-        let now = Instant::now();
+        let (now, runway) = (Instant::now(), &key.collection().runway);
         match outcome {
             Ok(value) => {
                 if value.foreign() > 0 {
@@ -383,10 +384,14 @@ where
                     );
                 }
                 match value.good_for(Handling::Default) {
-                    Ok(()) => self.held.resting.succeeded(&key),
+                    Ok(()) => {
+                        self.held.resting.succeeded(&key);
+                        runway.succeeded();
+                    }
                     // For nearly all who wait it is a failure, so it is remembered as one.
                     Err(error) => {
                         warn!(code = error.kind().code(), "{}", error.detail());
+                        runway.failed();
                         self.held.resting.failed(key.clone(), &error, now);
                     }
                 }
@@ -410,6 +415,9 @@ where
                 }
                 if ends_the_copy(error.kind()) {
                     self.held.store.remove(&key);
+                    runway.ended();
+                } else if runway::is_failure(error.kind()) {
+                    runway.failed();
                 }
                 self.held.resting.failed(key, &error, now);
                 Err(error)

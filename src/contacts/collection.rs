@@ -3,10 +3,11 @@
 use std::{
     fmt,
     hash::{BuildHasher, Hash, Hasher, RandomState},
-    sync::{Arc, LazyLock},
+    sync::{Arc, LazyLock, OnceLock},
 };
 
 use arc_swap::{ArcSwapOption, Guard};
+use tokio::time::Instant;
 
 use super::{
     account::Account,
@@ -15,7 +16,9 @@ use super::{
     ids::{Epoch, StreamId},
     limits::Limits,
     list::List,
+    runway::Runway,
     scope::Scope,
+    tally::Counts,
     walking::Current,
 };
 
@@ -33,6 +36,10 @@ pub struct Collection {
     pub gap: Gap,
     /// The walk that reads its list right now.
     pub walking: Current,
+    /// How long its copies last while upstream fails.
+    pub runway: Runway,
+    /// What its requests are counted by, once there was one.
+    pub counts: OnceLock<Arc<Counts>>,
     /// The merged list that is held right now.
     list: ArcSwapOption<Entry<List>>,
 }
@@ -49,6 +56,8 @@ impl Collection {
             limits: Limits::default(),
             gap: Gap::default(),
             walking: Current::default(),
+            runway: Runway::new(Instant::now()),
+            counts: OnceLock::new(),
             list: ArcSwapOption::empty(),
         }
     }
@@ -127,8 +136,6 @@ mod tests {
 
     use proptest::prelude::*;
 
-    use tokio::time::Instant;
-
     use super::*;
     use crate::contacts::{
         cache::store::{Lists, Pages, Store},
@@ -189,6 +196,8 @@ mod tests {
             limits: Limits::default(),
             gap: Gap::default(),
             walking: Current::default(),
+            runway: Runway::new(Instant::now()),
+            counts: OnceLock::new(),
             list: ArcSwapOption::empty(),
         };
         let (epoch, window) = (Epoch::begin(), Window { skip: 0, limit: 10 });

@@ -7,6 +7,7 @@ use std::{
 };
 
 use foldhash::quality::RandomState;
+use tokio::time::Instant;
 
 use super::{
     account::Account,
@@ -14,6 +15,10 @@ use super::{
     collection::Collection,
     ids::{Epoch, StreamId},
 };
+
+pub use self::metrics::Metrics;
+
+mod metrics;
 
 /// A bounded memory of collections. One whose list is held, or is being read, is found again even when its name was
 /// forgotten.
@@ -83,6 +88,19 @@ impl Collections {
     }
 }
 
+impl Collections {
+    /// Has the metrics tell how the collections of these accounts stand. Looks at all that are remembered.
+    pub fn show<'a>(
+        &self,
+        accounts: impl IntoIterator<Item = &'a Arc<Account>>,
+        metrics: &Metrics,
+        now: Instant,
+    ) {
+        let collections = self.by_name.iter().map(|(_, collection)| collection);
+        metrics.show(accounts, collections, now);
+    }
+}
+
 /// Those whose lists are still being read.
 fn under_way(walking: &Mutex<Vec<Arc<Collection>>>) -> MutexGuard<'_, Vec<Arc<Collection>>> {
     let mut walking = walking.lock().unwrap_or_else(PoisonError::into_inner);
@@ -126,8 +144,6 @@ impl equivalent::Equivalent<Name> for NameRef<'_> {
 
 #[cfg(test)]
 mod tests {
-    use tokio::time::Instant;
-
     use super::*;
     use crate::contacts::{cache::store::Store, list::ListKey, request::Urgency, testing};
 

@@ -10,7 +10,6 @@ use futures_util::{
     FutureExt,
     future::{BoxFuture, Either, Ready, ready},
 };
-use prometheus::IntCounter;
 use tokio::time::Instant;
 use tower::{Layer, Service, layer::layer_fn};
 
@@ -33,14 +32,15 @@ use crate::{
 #[derive(Clone, Debug)]
 pub struct Slice<S> {
     inner: S,
-    sliced: IntCounter,
+    metrics: Arc<Metrics>,
 }
 
 /// Cuts windows from lists before the pages below are asked. Slices count among the pages' metrics.
 pub fn layer<S>(metrics: Metrics) -> impl Layer<S, Service = Slice<S>> {
+    let metrics = Arc::new(metrics);
     layer_fn(move |inner| Slice {
         inner,
-        sliced: metrics.counter(Served::Slice).clone(),
+        metrics: metrics.clone(),
     })
 }
 
@@ -67,18 +67,22 @@ impl<S: ServePage> Service<Request<PageKey>> for Slice<S> {
         };
         let coding = request.terms.coding;
         if list.is_fresh(now) {
-            self.sliced.inc();
+            self.metrics.counter(Served::Slice).inc();
             return Either::Left(ready(Ok(cut(&list, window, coding, Served::Slice, now))));
         }
         // No longer good enough to stand in for upstream, and still better than its failure.
-        let answer = self.inner.call(request);
+        let (answer, metrics) = (self.inner.call(request), self.metrics.clone());
         let after_all = async move {
             match answer.await {
                 Err(error) if !ends_the_copy(error.kind()) && list.is_current() => {
                     let (now, served) = (Instant::now(), Served::Stale(Some(error.kind())));
                     match list.freshness(now) {
                         Freshness::Expired => Err(error),
-                        _ => Ok(cut(&list, window, coding, served, now)),
+                        _ => {
+                            // As a request it was counted below.
+                            metrics.stale(Some(error.kind()));
+                            Ok(cut(&list, window, coding, served, now))
+                        }
                     }
                 }
                 outcome => outcome,

@@ -18,7 +18,11 @@ pub use self::{
     config::{Config, Verify},
     metrics::Metrics,
 };
-use self::{pass::Bounds, plan::Plan, reading::Reading};
+use self::{
+    pass::Bounds,
+    plan::{Plan, Seen},
+    reading::Reading,
+};
 use super::{
     collection::Collection,
     drain::Drain,
@@ -30,6 +34,7 @@ use super::{
 };
 use crate::{
     error::{Error, Kind, Result},
+    metrics::Counted,
     service::{FetchPage, Forecast},
 };
 
@@ -101,15 +106,18 @@ impl<S: FetchPage> Service<Fetch<ListKey>> for Walk<S> {
         let (shared, inner) = (self.shared.clone(), self.inner.clone());
         async move {
             let (started, spent) = (Instant::now(), fetch.spent.clone());
+            let collection = fetch.key.collection.clone();
             let outcome = match shared.walks.try_acquire() {
                 Ok(_walking) => {
-                    let _counted = shared.metrics.under_way();
+                    let _running = Counted::new(&shared.metrics.running);
                     shared.walk(inner, fetch, started).await
                 }
                 Err(_) => Err(busy()),
             };
             spent.add(Phase::Merge, started.elapsed());
-            shared.metrics.count(&outcome, started.elapsed());
+            shared
+                .metrics
+                .count(&collection, &outcome, started.elapsed());
             outcome
         }
         .boxed()
@@ -157,7 +165,7 @@ impl Shared {
         let mut reading = Reading::new(self, &inner, fetch, walking);
         loop {
             reading.read(&mut plan).await?;
-            let repairs = plan.repairs();
+            let before = plan.seen();
             // Hashing a large list takes longer than other requests should wait for this thread.
             let judged = task::spawn_blocking(move || {
                 let judged = plan.judge(Instant::now());
@@ -166,7 +174,7 @@ impl Shared {
             let (read, judged) = judged
                 .await
                 .map_err(|_| Error::new(Kind::Internal, "the merge ended unexpectedly"))?;
-            self.saw(collection, &read, repairs, started);
+            self.saw(collection, &read, before, started);
             plan = read;
             if let Some(list) = judged? {
                 walking.trail.complete(&list, list.ending(Instant::now()));
@@ -180,13 +188,14 @@ impl Shared {
         }
     }
 
-    /// What becomes of a change that the walk has seen: a repair more is counted, and what was read before this walk is
-    /// stale.
-    fn saw(&self, collection: &Collection, plan: &Plan, repairs: u32, started: Instant) {
-        self.metrics
-            .repairs
-            .inc_by((plan.repairs() - repairs).into());
-        if plan.has_drifted()
+    /// What becomes of a change that the walk has seen: it is counted, and so is a repair more, and what was read before
+    /// this walk is stale.
+    fn saw(&self, collection: &Collection, plan: &Plan, before: Seen, started: Instant) {
+        let now = plan.seen();
+        let (changes, repairs) = (&self.metrics.changes, &self.metrics.repairs);
+        changes.inc_by((now.drifted && !before.drifted).into());
+        repairs.inc_by((now.repairs - before.repairs).into());
+        if now.drifted
             && let Some(before) = started.checked_sub(Duration::from_nanos(1))
         {
             collection.scope.outdate(before);

@@ -212,7 +212,7 @@ impl Metrics {
     pub fn new(registry: &Registry) -> metrics::Result<[Self; 2]> {
         let refused = registry.counter(
             "unauthorized_requests_total",
-            "Requests refused for want of a good key, by what was wrong with it.",
+            "Requests without a good key: missing, malformed, ambiguous (two different ones), unknown.",
             &["listener", "reason"],
         )?;
         Ok(["traffic", "admin"].map(|listener| Self {

@@ -149,7 +149,7 @@ impl Metrics {
             "Requests whose answer is not there yet.",
             &[],
         )?;
-        let help = "Requests refused because too many were waiting.";
+        let help = "Requests refused as overloaded, because edge.waiting_max were waiting.";
         let shed = registry.counter("requests_shed_total", help, &[])?;
         Ok(Self {
             waiting: waiting.with_label_values(&[] as &[&str]),

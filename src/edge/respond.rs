@@ -3,6 +3,7 @@
 //! A fresh page costs no formatting but of three numbers: the rest was made when it was stored or stands in the program.
 
 use std::{
+    collections::BTreeSet,
     convert::Infallible,
     pin::Pin,
     task::{Context, Poll, ready},
@@ -51,6 +52,8 @@ pub struct Responded {
     pub resource: Resource,
     /// How it was served, or the code of its error.
     pub word: &'static str,
+    /// The error that it tells.
+    pub problem: Option<Kind>,
     /// The caller's own doing: what it sent need not be repeated anywhere.
     pub refused: bool,
 }
@@ -182,6 +185,7 @@ fn succeed(reply: Reply, conditions: &Conditions, id: &RequestId) -> Responded {
         response,
         resource,
         word: served.map_or("ok", Served::word),
+        problem: None,
         refused: false,
     }
 }
@@ -233,6 +237,11 @@ pub(crate) const fn status(kind: Kind) -> StatusCode {
     }
 }
 
+/// Every status that an error can be told with, each once.
+pub(super) fn statuses() -> BTreeSet<StatusCode> {
+    Kind::ALL.iter().map(|kind| status(*kind)).collect()
+}
+
 /// A problem document (RFC 9457), which callers written against Kore.ai can read as well.
 fn problem(error: &Error, id: &RequestId) -> Value {
     let (kind, status) = (error.kind(), status(error.kind()));
@@ -265,7 +274,10 @@ fn fail(error: &Error, id: &RequestId) -> Responded {
             error.detail()
         );
     }
-    refuse(error, status(error.kind()), PROBLEM, &problem(error, id))
+    Responded {
+        problem: Some(error.kind()),
+        ..refuse(error, status(error.kind()), PROBLEM, &problem(error, id))
+    }
 }
 
 /// What is still being fetched, for a caller that need not wait for it (RFC 7240, section 4.1).
@@ -347,6 +359,7 @@ fn refuse(
         response,
         resource: Resource::Other,
         word: kind.code(),
+        problem: None,
         refused: kind.side() == Side::Caller,
     }
 }

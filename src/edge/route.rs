@@ -27,9 +27,9 @@ use super::{Inbound, Reply, caller::Caller, prefer::Preferences};
 use crate::{
     config::Rules,
     contacts::{
-        account::Account,
+        account::{Account, Accounts},
         collection::Collection,
-        collections::Collections,
+        collections::{self, Collections},
         follow::{LinesRequest, Told},
         ids::is_plain,
         list::{List, ListKey},
@@ -186,6 +186,11 @@ impl Resolver {
             style,
             collections,
         }
+    }
+
+    /// Has the metrics tell how the collections of these accounts stand.
+    pub fn show(&self, accounts: &Accounts, metrics: &collections::Metrics, now: Instant) {
+        self.collections.show(accounts.iter(), metrics, now);
     }
 
     /// The size of a page for which none was said.

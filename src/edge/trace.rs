@@ -16,7 +16,7 @@ use std::{
 use http::{Method, Request, Response, StatusCode, Uri};
 use http_body::Body as _;
 use pin_project_lite::pin_project;
-use prometheus::{Histogram, IntCounter, IntCounterVec};
+use prometheus::{Histogram, HistogramVec, IntCounter, IntCounterVec};
 use tokio::time::Instant;
 use tower::{Layer, Service, layer::layer_fn};
 use tracing::{Level, enabled, info};
@@ -25,11 +25,11 @@ use super::{
     Inbound, Resource,
     body::Body,
     caller::{Caller, Roster},
-    respond::{REQUEST_ID, Responded},
+    respond::{self, REQUEST_ID, Responded},
 };
 use crate::{
     contacts::request::RequestId,
-    metrics::{self, Registry},
+    metrics::{self, ByKind, Registry},
     telemetry::ACCESS,
     traceparent::TraceContext,
 };
@@ -149,7 +149,7 @@ impl<F: Future<Output = Result<Responded, Infallible>>> Future for Tracing<F> {
         let Ok(responded) = ready!(this.inner.poll(cx));
         let took = this.started.elapsed();
         let status = responded.response.status();
-        this.shared.metrics.count(responded.resource, status, took);
+        this.shared.metrics.count(&responded, took);
         if let Some(caller) = this.caller {
             caller.count(status);
         }
@@ -225,44 +225,97 @@ impl Access {
 pub struct Metrics {
     requests: IntCounterVec,
     listener: &'static str,
-    /// The successes by resource, resolved once: nearly every request is one.
+    /// Those answered and those whose copy still holds, by resource, resolved once: nearly every request is one.
     succeeded: [IntCounter; Resource::ALL.len()],
+    unchanged: [IntCounter; Resource::ALL.len()],
     duration: [Histogram; Resource::ALL.len()],
+    problems: Arc<ByKind>,
 }
+
+/// The metrics of both listeners.
+struct Families {
+    requests: IntCounterVec,
+    duration: HistogramVec,
+    problems: IntCounterVec,
+}
+
+impl Families {
+    fn of(&self, listener: &'static str, resources: [Resource; 3]) -> Metrics {
+        let requests = |status: StatusCode| {
+            resources.map(|resource| {
+                let labels = [listener, resource.word(), status.as_str()];
+                self.requests.with_label_values(&labels)
+            })
+        };
+        let duration = |resource: Resource| {
+            let labels = [listener, resource.word()];
+            self.duration.with_label_values(&labels)
+        };
+        let problems = self.problems.clone();
+        // All that callers can be told is there from the start.
+        let expects_all = listener == TRAFFIC;
+        if expects_all {
+            for status in respond::statuses() {
+                let labels = [listener, Resource::Other.word(), status.as_str()];
+                self.requests.with_label_values(&labels);
+            }
+        }
+        Metrics {
+            requests: self.requests.clone(),
+            listener,
+            succeeded: requests(StatusCode::OK),
+            unchanged: requests(StatusCode::NOT_MODIFIED),
+            duration: resources.map(duration),
+            problems: Arc::new(ByKind::new(
+                move |code| problems.with_label_values(&[listener, code]),
+                |_| expects_all,
+            )),
+        }
+    }
+}
+
+const TRAFFIC: &str = "traffic";
 
 impl Metrics {
     /// The metrics of the traffic and of the admin listener.
     pub fn new(registry: &Registry) -> metrics::Result<[Self; 2]> {
-        let requests = registry.counter(
-            "requests_total",
-            "Requests answered, by listener, by what they were about, and by status.",
-            &["listener", "resource", "status"],
-        )?;
-        let duration = registry.seconds(
-            "request_duration_seconds",
-            "From a request's head read to its response's head ready.",
-            &["listener", "resource"],
-        )?;
-        // The admin listener has no pages and no lists, and should not show them as never asked for.
-        let listeners: [(_, [_; 3]); 2] =
-            [("traffic", Resource::ALL), ("admin", [Resource::Other; 3])];
-        Ok(listeners.map(|(listener, resources)| Self {
-            requests: requests.clone(),
-            listener,
-            succeeded: resources
-                .map(|resource| requests.with_label_values(&[listener, resource.word(), "200"])),
-            duration: resources
-                .map(|resource| duration.with_label_values(&[listener, resource.word()])),
-        }))
+        let families = Families {
+            requests: registry.counter(
+                "requests_total",
+                "Requests answered, by what they were about (page, list, or other: errors, and the gateway's own) and by status.",
+                &["listener", "resource", "status"],
+            )?,
+            duration: registry.seconds(
+                "request_duration_seconds",
+                "From a request's head to its response's head.",
+                &["listener", "resource"],
+            )?,
+            problems: registry.counter(
+                "problems_total",
+                "Errors that requests were answered with, by the code in them.",
+                &["listener", "code"],
+            )?,
+        };
+        Ok([
+            families.of(TRAFFIC, Resource::ALL),
+            // It has no pages and no lists, and should not show them as never asked for.
+            families.of("admin", [Resource::Other; 3]),
+        ])
     }
 
-    fn count(&self, resource: Resource, status: StatusCode, took: Duration) {
+    fn count(&self, responded: &Responded, took: Duration) {
+        let (resource, status) = (responded.resource, responded.response.status());
         let place = resource as usize;
-        if status == StatusCode::OK {
-            self.succeeded[place].inc();
-        } else {
-            let labels = [self.listener, resource.word(), status.as_str()];
-            self.requests.with_label_values(&labels).inc();
+        match status {
+            StatusCode::OK => self.succeeded[place].inc(),
+            StatusCode::NOT_MODIFIED => self.unchanged[place].inc(),
+            _ => {
+                let labels = [self.listener, resource.word(), status.as_str()];
+                self.requests.with_label_values(&labels).inc();
+            }
+        }
+        if let Some(kind) = responded.problem {
+            self.problems.of(kind).inc();
         }
         self.duration[place].observe(took.as_secs_f64());
     }
@@ -287,6 +340,7 @@ mod tests {
                 response,
                 resource: Resource::Page,
                 word: "hit",
+                problem: None,
                 refused: false,
             })
         });

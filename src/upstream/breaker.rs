@@ -283,7 +283,7 @@ impl Metrics {
     pub fn new(registry: &Registry) -> metrics::Result<Self> {
         let state = registry.gauge(
             "upstream_breaker_state",
-            "1 for the state that the breaker is in.",
+            "1 for the state that the breaker is in: five failures in a row open it for 5 s, then one call tries (half_open).",
             &["state"],
         )?;
         for word in State::WORDS {
@@ -293,7 +293,7 @@ impl Metrics {
         }
         let refused = registry.counter(
             "upstream_breaker_refused_total",
-            "Calls that were not made because upstream kept failing.",
+            "Calls that were not made because the breaker was open.",
             &[],
         )?;
         Ok(Self {

@@ -21,7 +21,11 @@ use tower::{Layer, Service, ServiceExt, layer::layer_fn};
 use tracing::warn;
 
 pub use self::{accounts::Budgets, metrics::Metrics};
-use self::{metrics::AccountMetrics, queue::Queue, window::Window};
+use self::{
+    metrics::{AccountMetrics, Standing},
+    queue::Queue,
+    window::Window,
+};
 use crate::{
     config::Rules,
     contacts::{
@@ -95,6 +99,16 @@ struct State {
 }
 
 impl State {
+    /// How the account stands.
+    fn standing(&mut self, now: Instant) -> Standing {
+        Standing {
+            left: self.window.open(now),
+            allowance: self.window.allowance(now),
+            taken: self.window.taken(),
+            waiting: self.queue.len(),
+        }
+    }
+
     /// When there may be something to give out, if that is known.
     fn changes_at(&self, now: Instant) -> Option<Instant> {
         let slot = self.window.changes_at(now);
@@ -223,10 +237,6 @@ impl Budget {
                     state.window.give_back();
                 }
             }
-        }
-        if let Some(metrics) = &state.metrics {
-            metrics.allowance.set(allowance.into());
-            metrics.taken.set(state.window.taken().into());
         }
     }
 }

@@ -18,7 +18,7 @@ use http::{
 };
 use http_body::Body;
 use http_body_util::Empty;
-use prometheus::{Histogram, IntCounterVec};
+use prometheus::{Histogram, IntCounter, IntCounterVec, IntGauge};
 use tokio::{
     select,
     sync::{Semaphore, oneshot},
@@ -40,7 +40,7 @@ use crate::{
         spent::Phase,
     },
     error::{Again, Error, Kind, Result},
-    metrics::{self, Registry},
+    metrics::{self, ByKind, Counted, Registry},
     traceparent::TRACEPARENT,
 };
 
@@ -137,6 +137,7 @@ where
                 answered = &mut answer => Some(answered),
             };
             let asked_at = Instant::now();
+            let _running = Counted::new(&shared.metrics.running);
             fetch.spent.add(Phase::Queue, turn - waits_from);
             fetch.spent.add(Phase::Token, asked_at - turn);
             let read = async {
@@ -360,6 +361,9 @@ fn pause(headers: &HeaderMap) -> Option<Duration> {
 #[derive(Clone, Debug)]
 pub struct Metrics {
     attempts: IntCounterVec,
+    ok: IntCounter,
+    failed: Arc<ByKind>,
+    running: IntGauge,
     tenant_mismatches: IntCounterVec,
     duration: Histogram,
 }
@@ -372,12 +376,27 @@ impl Metrics {
     ) -> metrics::Result<Self> {
         let attempts = registry.counter(
             "upstream_attempts_total",
-            "Requests sent to upstream, by account and by what came of them: ok, or the code of the fault.",
+            "Calls to upstream, by account and by what came of them: ok, or the code of the fault. There with the first one.",
             &["account", "outcome"],
+        )?;
+        let outcomes = registry.counter(
+            "upstream_outcomes_total",
+            "Calls to upstream of all accounts, by what came of them: ok, or the code of the fault. There from the start.",
+            &["outcome"],
+        )?;
+        let ok = outcomes.with_label_values(&["ok"]);
+        let failed = ByKind::new(
+            move |code| outcomes.with_label_values(&[code]),
+            Kind::ends_an_attempt,
+        );
+        let running = registry.gauge(
+            "upstream_attempts_running",
+            "Calls to upstream that are under way.",
+            &[],
         )?;
         let tenant_mismatches = registry.counter(
             "upstream_tenant_mismatches_total",
-            "Answers with records that say that they are another account's or stream's.",
+            "Answers with contacts that say that they are another account's or stream's.",
             &["account"],
         )?;
         for account in accounts {
@@ -385,22 +404,26 @@ impl Metrics {
         }
         let duration = registry.seconds(
             "upstream_attempt_duration_seconds",
-            "From a request sent to its page decoded, or to its fault.",
+            "From a call sent to its page decoded, or to its fault.",
             &[],
         )?;
         Ok(Self {
             attempts,
+            ok,
+            failed: Arc::new(failed),
+            running: running.with_label_values::<&str>(&[]),
             tenant_mismatches,
             duration: duration.with_label_values::<&str>(&[]),
         })
     }
 
     fn count(&self, account: &str, outcome: &Result<Page>, took: Duration) {
-        let word = match outcome {
-            Ok(_) => "ok",
+        let (word, total) = match outcome {
+            Ok(_) => ("ok", &self.ok),
             Err(error) if error.is_unsent() => return,
-            Err(error) => error.kind().code(),
+            Err(error) => (error.kind().code(), self.failed.of(error.kind())),
         };
+        total.inc();
         let foreign = match outcome {
             Ok(page) => page.foreign > 0,
             Err(error) => error.kind() == Kind::UpstreamTenantMismatch,

@@ -150,7 +150,7 @@ impl Metrics {
     ) -> metrics::Result<Self> {
         let retries = registry.counter(
             "upstream_retries_total",
-            "Calls made a second time, and whether that helped.",
+            "Calls made a second time, and whether that helped: true or false.",
             &["account", "helped"],
         )?;
         for account in accounts {

@@ -8,14 +8,16 @@ use std::{
 };
 
 use contacts_gateway::{
+    contacts::account::StreamConfig,
     edge::caller,
     simulator::{AccountSettings, DEMO_ACCOUNT_ID, DEMO_STREAM_ID},
 };
+use futures_util::future::join_all;
 use tokio::sync::Notify;
 
 use crate::{
     access::caller,
-    support::{Gateway, Raw, Rogue, World, page, path, soon, until},
+    support::{Gateway, Raw, Rogue, World, configuration, page, path, secrets, soon, until},
 };
 
 /// Hits, misses, slices, lists and refusals.
@@ -40,6 +42,10 @@ async fn the_metrics_pass_promtool() {
         metrics.header("content-type"),
         "text/plain; version=0.0.4; charset=utf-8"
     );
+    passes_promtool(&metrics.body);
+}
+
+fn passes_promtool(metrics: &[u8]) {
     let mut promtool = Command::new("promtool")
         .args(["check", "metrics"])
         .stdin(Stdio::piped())
@@ -48,7 +54,7 @@ async fn the_metrics_pass_promtool() {
         .spawn()
         .expect("promtool is needed (Debian's package prometheus)");
     let mut input = promtool.stdin.take().unwrap();
-    input.write_all(&metrics.body).unwrap();
+    input.write_all(metrics).unwrap();
     drop(input);
     let output = promtool.wait_with_output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
@@ -77,6 +83,14 @@ async fn metric_names_and_labels_are_the_promised_ones() {
     }
     for name in [
         "requests_total",
+        "problems_total",
+        "collection_requests_total",
+        "collection_age_seconds",
+        "collection_lists_total",
+        "stale_runway_seconds",
+        "cache_stale_total",
+        "budget_left_calls",
+        "walk_pages",
         "request_duration_seconds",
         "malformed_requests_total",
         "connections",
@@ -151,6 +165,40 @@ async fn metric_names_and_labels_are_the_promised_ones() {
             4.0,
         ),
         ("cache_entries{cache=\"lists\"}", 1.0),
+        (
+            "problems_total{code=\"upstream_5xx\",listener=\"traffic\"}",
+            2.0,
+        ),
+        ("upstream_outcomes_total{outcome=\"upstream_5xx\"}", 4.0),
+        ("upstream_attempts_running", 0.0),
+        ("walk_pages_sum", 11.0),
+        ("walk_changes_total", 0.0),
+        (
+            "collection_requests_total{account=\"account-0\",result=\"hit\",stream=\"other\"}",
+            3.0,
+        ),
+        (
+            "collection_requests_total{account=\"account-0\",result=\"fetched\",stream=\"other\"}",
+            2.0,
+        ),
+        (
+            "collection_requests_total{account=\"account-0\",result=\"failed\",stream=\"other\"}",
+            2.0,
+        ),
+        (
+            "collection_age_seconds_count{account=\"account-0\",stream=\"other\"}",
+            5.0,
+        ),
+        (
+            "collection_lists_total{account=\"account-0\",stream=\"other\",verdict=\"verified\"}",
+            1.0,
+        ),
+        (
+            "collection_lists_total{account=\"account-0\",stream=\"other\",verdict=\"failed\"}",
+            1.0,
+        ),
+        // Failed, and never a copy: nobody runs out of anything.
+        ("stale_runway_seconds{account=\"account-0\"}", f64::INFINITY),
     ] {
         assert_eq!(count(series).await, expected, "{series}");
     }
@@ -253,6 +301,39 @@ async fn there_are_two_thousand_series_at_most() {
         .filter(|line| !line.starts_with('#'))
         .count();
     assert!((500..=2_000).contains(&series), "{series}");
+}
+
+/// O9, with as many accounts and streams as are told apart and more, over sockets. Catches a series for each id that
+/// somebody makes up, in whatever becomes of it.
+#[tokio::test]
+async fn made_up_streams_stay_within_two_thousand_series() {
+    let accounts: Vec<_> = (1..=25).map(AccountSettings::numbered).collect();
+    // Nobody is there.
+    let mut config = configuration("http://127.0.0.1:9", &accounts);
+    for account in config.accounts.iter_mut().skip(20) {
+        let stream = |number| StreamConfig {
+            name: format!("stream-{number}"),
+            stream_id: format!("st-{number}"),
+        };
+        account.streams = (0..5).map(stream).collect();
+    }
+    let gateway = Gateway::start(&config, secrets(&accounts)).await;
+    for round in 0..40 {
+        let ask = async |number: usize| {
+            let account = &config.accounts[number % 25].account_id;
+            let query = ["", "?all=true", "?skip=10"][number % 3];
+            let target = path(&format!("st-made-up-{round}-{number}"), query);
+            gateway.get_as(account, &target).await.status
+        };
+        let statuses = join_all((0..50).map(ask)).await;
+        assert!(statuses.iter().all(|status| *status >= 400));
+    }
+    let metrics = gateway.operate("/metrics").await.ok();
+    passes_promtool(&metrics.body);
+    let text = metrics.text();
+    assert!(!text.contains("made-up"));
+    let series = text.lines().filter(|line| !line.starts_with('#')).count();
+    assert!(series <= 2_000, "{series}");
 }
 
 /// Catches probes that depend on upstream.

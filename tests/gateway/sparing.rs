@@ -268,7 +268,6 @@ async fn a_stale_list_is_the_answer_until_a_walk_succeeds() {
         ("status=204", "upstream_protocol"),
         ("echo-skip=+1", "upstream_schema"),
         ("stuck", "pagination_inconsistent"),
-        ("no-records", "merge_unverified"),
         ("shift=-1", "merge_drifting"),
         ("twice", "merge_drifting"),
         ("status=401", "upstream_auth_rejected"),

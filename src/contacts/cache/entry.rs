@@ -189,6 +189,11 @@ impl<V> Entry<V> {
         }
     }
 
+    /// From when on it must not be answered any more.
+    pub fn stale_until(&self) -> Instant {
+        self.stale_until
+    }
+
     /// When it became whole.
     pub fn whole_at(&self) -> Instant {
         self.whole_at

@@ -131,6 +131,8 @@ impl<T: Store> Held<T> {
         }
         if !copy.no_store() && self.store.keeps(&key, &copy) {
             copy.keep();
+            let runway = &key.collection().runway;
+            runway.kept(key.epoch(), copy.stale_until());
             self.store.put(key, copy);
         } else {
             // It does not replace the older copy, but outdates it: to go on answering that one, for as long as it may be

@@ -39,6 +39,14 @@ pub(super) struct Plan {
     no_store: bool,
 }
 
+/// What a walk has seen of its list's changes.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Seen {
+    pub(super) drifted: bool,
+    /// How often the list was mended.
+    pub(super) repairs: u32,
+}
+
 impl Plan {
     /// `gap` is what upstream's total is known to be off by.
     pub(super) fn new(bounds: Bounds, verify: Verify, gap: i64, now: Instant) -> Self {
@@ -71,14 +79,12 @@ impl Plan {
         self.pass.shape.is_none()
     }
 
-    /// Whether the list was seen to change.
-    pub(super) fn has_drifted(&self) -> bool {
-        self.pass.drifted
-    }
-
-    /// How often it was mended so far.
-    pub(super) fn repairs(&self) -> u32 {
-        self.pass.repairs
+    /// What was seen of the list's changes so far.
+    pub(super) fn seen(&self) -> Seen {
+        Seen {
+            drifted: self.pass.drifted,
+            repairs: self.pass.repairs,
+        }
     }
 
     /// Asks once more for what has not come.

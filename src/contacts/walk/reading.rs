@@ -113,10 +113,10 @@ impl<'a, S: FetchPage> Reading<'a, S> {
                 if let Some(refused) = refused.take() {
                     collection.limits.refuses(refused, page.limit, now);
                 }
-                let repairs = plan.repairs();
+                let before = plan.seen();
                 let taken = plan.take(ask, page);
                 self.shared
-                    .saw(collection, plan, repairs, self.walking.started);
+                    .saw(collection, plan, before, self.walking.started);
                 plan.lay_out(&self.walking.trail);
                 taken
             }

@@ -8,7 +8,7 @@
 use std::{hash::RandomState, sync::Arc, time::Duration};
 
 use futures_util::{StreamExt, stream, stream::FuturesUnordered};
-use prometheus::{IntCounter, IntCounterVec, IntGauge};
+use prometheus::{IntCounter, IntGauge};
 use tokio::{
     select,
     sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch},
@@ -20,7 +20,7 @@ use tracing::{Instrument, info_span, warn};
 use super::{
     Config, Verify,
     flow::{Bounds, Flow},
-    metrics::counted,
+    metrics::{Outcomes, count_list},
     reading::{Back, finish_calls, page},
     rest::Rest,
 };
@@ -35,7 +35,7 @@ use crate::{
         walking::Progress,
     },
     error::{Error, Kind, Result},
-    metrics::{self, Registry},
+    metrics::{self, Counted, Registry},
     service::FetchPage,
 };
 
@@ -146,7 +146,7 @@ impl From<Error> for Stopped {
 impl<S: FetchPage> Reading<S> {
     async fn run(self, _permit: OwnedSemaphorePermit) {
         let metrics = &self.shared.metrics;
-        let open = counted(&metrics.open);
+        let open = Counted::new(&metrics.open);
         let reading = self.shared.drain.reading(&self.fetch.key.collection);
         let outcome = select! {
             biased;
@@ -154,12 +154,18 @@ impl<S: FetchPage> Reading<S> {
             error = reading.abandoned(self.told.subscribe()) => Err(error.into()),
         };
         drop((reading, open));
-        let word = match &outcome {
-            Ok(ending) => ending.verdict.word(),
-            Err(Stopped::Left) => "left",
-            Err(Stopped::Failed(error)) => error.kind().code(),
+        let verdict = match &outcome {
+            Ok(ending) => Some(Ok(ending.verdict)),
+            Err(Stopped::Left) => None,
+            Err(Stopped::Failed(error)) => Some(Err(error)),
         };
-        metrics.ended.with_label_values(&[word]).inc();
+        match verdict {
+            Some(verdict) => {
+                metrics.ended.count(verdict);
+                count_list(&self.fetch.key.collection, verdict);
+            }
+            None => metrics.left.inc(),
+        }
         let last = match outcome {
             Ok(ending) => Ok(Line::End(ending)),
             Err(Stopped::Left) => return,
@@ -305,7 +311,8 @@ impl<S: FetchPage> Reading<S> {
 #[derive(Clone, Debug)]
 pub struct Metrics {
     open: IntGauge,
-    ended: IntCounterVec,
+    ended: Outcomes,
+    left: IntCounter,
     records: IntCounter,
 }
 
@@ -313,21 +320,23 @@ impl Metrics {
     pub fn new(registry: &Registry) -> metrics::Result<Self> {
         let ended = registry.counter(
             "streams_total",
-            "Lists too large to be kept that were sent as they were read, by verdict, or by the code of what ended them.",
+            "Lists too large to be kept that were sent as they were read, by verdict, by the code of what ended them, or left by their caller.",
             &["outcome"],
         )?;
-        for word in Verdict::ACCEPTED {
-            ended.with_label_values(&[word]);
-        }
         let records = registry.counter(
             "stream_records_total",
-            "Contacts of such lists that were read and taken.",
+            "Contacts of lists too large to be kept that were sent.",
             &[],
         )?;
-        let open = registry.gauge("streams_open", "Such lists that are being sent.", &[])?;
+        let open = registry.gauge(
+            "streams_open",
+            "Lists too large to be kept that are being sent.",
+            &[],
+        )?;
         Ok(Self {
             open: open.with_label_values::<&str>(&[]),
-            ended,
+            left: ended.with_label_values(&["left"]),
+            ended: Outcomes::new(&ended),
             records: records.with_label_values::<&str>(&[]),
         })
     }

@@ -314,7 +314,8 @@ async fn each_page_carries_the_lists_own_collection_epoch_and_urgency() {
 
 #[tokio::test(start_paused = true)]
 async fn walks_are_counted_by_verdict_or_code() {
-    let metrics = metrics();
+    let registry = Registry::new().unwrap();
+    let metrics = Metrics::new(&registry).unwrap();
     let mut failing = Upstream::new(100);
     failing.failing.insert(9, Kind::UpstreamSchema);
     let too_long = Config {
@@ -330,11 +331,19 @@ async fn walks_are_counted_by_verdict_or_code() {
         let stage = over(config, &metrics, &Arc::new(upstream));
         let _ = stage.oneshot(fetch(testing::list_key("st-1"))).await;
     }
-    let counted = |word| metrics.walks.with_label_values(&[word]).get();
-    assert_eq!(counted("verified"), 2);
-    assert_eq!(counted("consistent"), 0);
-    assert_eq!(counted("upstream_schema"), 1);
-    assert_eq!(counted("merge_too_large"), 1);
+    let text = String::from_utf8(registry.render().unwrap()).unwrap();
+    for counted in [
+        "s_total{outcome=\"verified\"} 2",
+        "s_total{outcome=\"consistent\"} 0",
+        "s_total{outcome=\"upstream_schema\"} 1",
+        "s_total{outcome=\"merge_too_large\"} 1",
+        // The list of none is one page.
+        "_pages_bucket{le=\"1\"} 1",
+        "_pages_count 2",
+    ] {
+        let line = format!("contacts_gateway_walk{counted}");
+        assert!(text.lines().any(|one| one == line), "{line}: {text}");
+    }
     assert_eq!(metrics.duration.get_sample_count(), 4);
     // 4 s, 1 s, 2 s and 1 s.
     assert_eq!(metrics.duration.get_sample_sum().round(), 8.0);

@@ -64,7 +64,7 @@ impl Metrics {
         let metrics = Self {
             answered: registry.counter(
                 "caller_requests_total",
-                "Requests of configured callers, by what they came to.",
+                "Requests of configured callers, by what they came to: ok, refused (their own doing), forbidden, throttled (more than their rate), failed. The first 20 have their name, all others are other.",
                 &["caller", "outcome"],
             )?,
         };

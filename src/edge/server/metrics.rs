@@ -79,18 +79,18 @@ impl Metrics {
     pub fn new(registry: &Registry) -> metrics::Result<[Self; 2]> {
         let malformed = registry.counter(
             "malformed_requests_total",
-            "Requests that were no HTTP: answered with a bare status or nothing, and the end of the connection.",
+            "Requests that were no HTTP, and connections that broke HTTP/2's protocol: answered with a bare status or nothing, and closed.",
             &["listener"],
         )?;
         let open = registry.gauge("connections", "Connections open.", &["listener"])?;
         let cut = registry.counter(
             "connections_cut_total",
-            "Connections that the gateway ended, by why.",
+            "Connections that the gateway ended: peer (one address has too many), handshake (of TLS, failed or too slow), first_byte (nothing came), header (it did not end), idle, stall (the answer was not taken), flood (much that asks nothing), resets (requests given up), drain (nothing more came after the goodbye).",
             &["listener", "reason"],
         )?;
         let paused = registry.counter(
             "accept_pauses_total",
-            "Times that no connection was accepted for a while, by why.",
+            "Times that nobody was let in for a while: full (as many connections as may be), or system (no descriptor left).",
             &["listener", "reason"],
         )?;
         Ok(["traffic", "admin"].map(|listener| Self {

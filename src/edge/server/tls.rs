@@ -259,7 +259,7 @@ impl Families {
         Ok(Self {
             expiry: registry.gauge(
                 "tls_certificate_expiry_timestamp_seconds",
-                "When the certificate that a listener shows expires.",
+                "When the certificate that a listener shows expires, in seconds since 1970: less time(), the seconds left.",
                 &["listener"],
             )?,
             reloads: registry.counter(

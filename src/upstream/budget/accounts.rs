@@ -88,6 +88,17 @@ impl Budgets {
         }
     }
 
+    /// Has the metrics tell how all accounts that are configured stand now.
+    pub fn show(&self, now: Instant) {
+        let all = self.all.read().unwrap_or_else(PoisonError::into_inner);
+        let standing = all.values().filter_map(|budget| {
+            let mut state = budget.lock();
+            let standing = state.standing(now);
+            Some((state.metrics.as_ref()?.label.clone(), standing))
+        });
+        self.metrics.standing.show(standing);
+    }
+
     /// That of an account, as long as there is anything to remember of it.
     pub(super) fn of(&self, account: &AccountId) -> Option<Arc<Budget>> {
         let all = self.all.read().unwrap_or_else(PoisonError::into_inner);

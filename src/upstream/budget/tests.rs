@@ -23,6 +23,7 @@ use crate::{
 };
 
 mod day;
+mod standing;
 
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);

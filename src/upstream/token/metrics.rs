@@ -42,8 +42,8 @@ pub struct Metrics {
 pub(super) struct AccountMetrics {
     minted: IntCounter,
     asked: IntCounterVec,
+    refused: IntCounterVec,
     label: Box<str>,
-    refused: [IntCounter; Reason::ALL.len()],
     expires: IntGauge,
     reused: IntGauge,
     once: IntGauge,
@@ -55,32 +55,32 @@ impl Metrics {
         Ok(Self {
             minted: registry.counter(
                 "tokens_minted_total",
-                "Tokens signed for upstream.",
+                "Tokens signed here for upstream.",
                 &["account"],
             )?,
             asked: registry.counter(
                 "token_service_asks_total",
-                "Tokens asked for from the token service, by what came of it.",
+                "Tokens asked for from the token service: ok, unreachable, timeout, tls, broken, redirect, status, too_large, nonsense, expired, or secret (its own cannot be read).",
                 &["account", "outcome"],
             )?,
             refused: registry.counter(
                 "tokens_refused_total",
-                "Tokens that upstream refused, by what it said.",
+                "Tokens that upstream refused, by what it said: jti, replay, lifetime, scope, not_a_jwt, jwe, encryption, or unsaid. There with the first one.",
                 &["account", "reason"],
             )?,
             expires: registry.gauge(
                 "token_expires_timestamp_seconds",
-                "When the last token that was signed or asked for expires, in seconds since 1970.",
+                "When the last token that was signed or asked for expires, in seconds since 1970: less time(), the seconds left.",
                 &["account"],
             )?,
             jti: registry.gauge(
                 "token_jti_mode",
-                "Accounts whose tokens are used again (off) or for one call each (per_request).",
+                "1 for how the account's tokens are used: again and again (off), or for one call each (per_request). Of accounts that share a name, how many.",
                 &["account", "mode"],
             )?,
             health: registry.gauge(
                 "credential_state",
-                "Accounts whose credential is ok, rests because upstream refuses it, or is disabled for want of a secret.",
+                "1 for the state of the account's credential: ok, resting (upstream refuses it), or disabled (it has no secret). Of accounts that share a name, how many.",
                 &["account", "state"],
             )?,
         })
@@ -88,13 +88,12 @@ impl Metrics {
 
     /// The metrics of an account that is healthy and reuses its tokens, until it says otherwise.
     pub(super) fn of(&self, label: &str) -> AccountMetrics {
-        let refused = |reason: Reason| self.refused.with_label_values(&[label, reason.word()]);
         let health = |(_, word)| self.health.with_label_values(&[label, word]);
         let metrics = AccountMetrics {
             minted: self.minted.with_label_values(&[label]),
             asked: self.asked.clone(),
+            refused: self.refused.clone(),
             label: label.into(),
-            refused: Reason::ALL.map(refused),
             expires: self.expires.with_label_values(&[label]),
             reused: self.jti.with_label_values(&[label, "off"]),
             once: self.jti.with_label_values(&[label, "per_request"]),
@@ -144,10 +143,8 @@ impl AccountMetrics {
     }
 
     pub(super) fn refused(&self, reason: Reason) {
-        let at = Reason::ALL.iter().position(|other| *other == reason);
-        if let Some(counter) = at.and_then(|at| self.refused.get(at)) {
-            counter.inc();
-        }
+        let labels = [&*self.label, reason.word()];
+        self.refused.with_label_values(&labels).inc();
     }
 
     /// From now on tokens are for one call each.

@@ -33,6 +33,7 @@ struct Held {
 
 impl Lists {
     pub fn new(bytes_max: u64, metrics: Metrics) -> Self {
+        metrics.bounded(bytes_max);
         Self {
             bytes_max,
             held: Mutex::new(Held {

@@ -89,6 +89,7 @@ impl Pages {
     }
 
     fn held_for(time: Duration, bytes_max: u64, metrics: Metrics) -> Self {
+        metrics.bounded(bytes_max);
         let growing = Growing::default();
         let (counted, grows) = (metrics.clone(), growing.clone());
         let held = moka::sync::Cache::builder()

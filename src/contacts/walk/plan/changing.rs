@@ -79,8 +79,8 @@ proptest! {
         let (outcome, plan) = walk(&mut upstream, bounds, Verify::Seam, (width, seed));
         let calls = u64::from(upstream.calls);
         prop_assert!(calls <= calls_max(&upstream, bounds, 2), "{calls} calls");
-        prop_assert!(plan.repairs() <= repairs);
-        if !plan.has_drifted() && limit.min(clamp) > 1 {
+        prop_assert!(plan.seen().repairs <= repairs);
+        if !plan.seen().drifted && limit.min(clamp) > 1 {
             let limit = u64::from(limit.min(clamp));
             let most = 2 + (upstream.largest as u64).div_ceil(limit - 1);
             prop_assert!(calls <= most, "{calls} calls");
@@ -90,7 +90,7 @@ proptest! {
             // Where a page is two records long, a list that moves by one may look as if it stood still.
             Err(error) => {
                 prop_assert_eq!(error.kind(), Kind::PaginationInconsistent);
-                prop_assert!(plan.has_drifted() || repairs == 0);
+                prop_assert!(plan.seen().drifted || repairs == 0);
                 return Ok(());
             }
         };
@@ -138,13 +138,13 @@ proptest! {
         let (outcome, plan) = walk(&mut upstream, bounds, Verify::Twice, (width, seed));
         prop_assert!(u64::from(upstream.calls) <= calls_max(&upstream, bounds, 3));
         let Ok(list) = outcome else {
-            prop_assert!(plan.has_drifted());
+            prop_assert!(plan.seen().drifted);
             return Ok(());
         };
         let ids = ids_of(&list);
         if list.verdict == Verdict::Drifting {
             // It was mended too often. Of that the two readings say nothing.
-            prop_assert_eq!(plan.repairs(), bounds.repairs_max);
+            prop_assert_eq!(plan.seen().repairs, bounds.repairs_max);
             return Ok(());
         }
         prop_assert!(list.verdict == Verdict::Verified(Checks::Twice), "{}", list.verdict);

@@ -102,7 +102,7 @@ pub fn check(bytes: &[u8]) {
             break Err(error);
         }
     };
-    assert!(plan.repairs() <= bounds.repairs_max);
+    assert!(plan.seen().repairs <= bounds.repairs_max);
     let still = !(done.lied || done.changed);
     let list = match outcome {
         Ok(list) => list,

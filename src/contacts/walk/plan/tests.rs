@@ -156,7 +156,7 @@ fn a_total_that_is_off_is_settled_by_a_second_walk_and_then_known() {
                 "{told}"
             );
             assert_eq!(plan.gap(), said as i64 - there as i64, "{told}");
-            assert!(!plan.has_drifted() && plan.repairs() == 0, "{told}");
+            assert!(!plan.seen().drifted && plan.seen().repairs == 0, "{told}");
             let mut later = Plan::new(bounds, Verify::Seam, plan.gap(), Instant::now());
             let again = run(&mut later, upstream).unwrap();
             assert_eq!(again.verdict, Verdict::Settled, "{told}");
@@ -247,7 +247,7 @@ fn what_never_stands_still_is_drifting() {
         let mut plan = new(bounds);
         let list = run(&mut plan, shrinking).unwrap();
         assert_eq!(list.verdict, Verdict::Drifting);
-        assert_eq!(plan.repairs(), 3);
+        assert_eq!(plan.seen().repairs, 3);
     }
 }
 
@@ -266,8 +266,8 @@ fn a_record_that_slips_between_two_pages_is_found_again() {
         page_of(&ids, window, 20)
     })
     .unwrap();
-    assert_eq!((list.verdict, plan.repairs()), (verified(), 1));
-    assert!(plan.has_drifted());
+    assert_eq!((list.verdict, plan.seen().repairs), (verified(), 1));
+    assert!(plan.seen().drifted);
     let now: Vec<u64> = (0..20).filter(|id| *id != 3).chain([99]).collect();
     assert_eq!(ids_of(&list), now);
     assert_eq!(asked, [0, 9, 18, 0, 9, 0]);
@@ -287,7 +287,7 @@ fn a_repair_goes_from_the_broken_seam_to_where_the_list_stood_still() {
         page_of(&ids, window, ids.len() as u64)
     })
     .unwrap();
-    assert_eq!((list.verdict, plan.repairs()), (verified(), 1));
+    assert_eq!((list.verdict, plan.seen().repairs), (verified(), 1));
     assert_eq!(ids_of(&list), ids);
     // The record went from page 5, while pages 0 to 6 were read. What lies behind the seam fits what is read again.
     assert_eq!(asked, [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 6, 7, 5, 0]);
@@ -306,8 +306,8 @@ fn what_is_appended_costs_no_repair() {
     let list = run(&mut plan, growing).unwrap();
     assert_eq!((list.len(), list.verdict), (31, verified()));
     // The copies from before are outdated all the same.
-    assert!(plan.has_drifted());
-    assert_eq!((plan.repairs(), list.walked.calls), (0, 5));
+    assert!(plan.seen().drifted);
+    assert_eq!((plan.seen().repairs, list.walked.calls), (0, 5));
 }
 
 #[test]
@@ -323,7 +323,7 @@ fn a_first_page_that_changes_behind_the_walk_is_read_once_more() {
         page_of(&ids, window, 19)
     })
     .unwrap();
-    assert_eq!((list.verdict, plan.repairs()), (verified(), 1));
+    assert_eq!((list.verdict, plan.seen().repairs), (verified(), 1));
     assert_eq!((ids_of(&list), calls), (ids, 4));
 }
 
@@ -382,7 +382,7 @@ fn two_gaps_that_differ_settle_nothing() {
     })
     .unwrap();
     assert_eq!((list.len(), list.verdict), (26, Verdict::Settled));
-    assert_eq!((plan.gap(), plan.repairs(), calls), (4, 1, 3 * 4));
+    assert_eq!((plan.gap(), plan.seen().repairs, calls), (4, 1, 3 * 4));
 }
 
 /// Catches an end that is believed although upstream says another total by now.
@@ -434,7 +434,7 @@ fn the_page_size_is_what_comes_and_may_change() {
     })
     .unwrap();
     assert_eq!(
-        (list.len(), list.verdict, plan.repairs()),
+        (list.len(), list.verdict, plan.seen().repairs),
         (100, verified(), 1)
     );
 }
