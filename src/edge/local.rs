@@ -8,6 +8,7 @@ use std::task::{Context, Poll};
 
 use futures_util::future::{Either, Ready, ready};
 use http::{
+    HeaderName,
     header::{HOST, ORIGIN},
     request::Parts,
 };
@@ -15,6 +16,8 @@ use tower::{Layer, Service, layer::layer_fn};
 
 use super::Inbound;
 use crate::error::{Error, Kind, Result};
+
+const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
 /// The stage.
 #[derive(Clone, Debug)]
@@ -50,7 +53,7 @@ impl<S: Service<Inbound, Error = Error>> Service<Inbound> for Local<S> {
 }
 
 fn admit(head: &Parts) -> Result<()> {
-    let site = head.headers.get("sec-fetch-site");
+    let site = head.headers.get(SEC_FETCH_SITE);
     let from_page = site.is_some_and(|site| site != "none" && site != "same-origin");
     if head.headers.contains_key(ORIGIN) || from_page {
         let detail = "requests from web pages are refused where no key is asked for";
