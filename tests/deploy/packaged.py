@@ -154,7 +154,7 @@ def check_manifests(folder):
                 else:
                     kubernetes_validate.validate(manifest, kubernetes_validate.latest_version(), strict=True)
             except (jsonschema.ValidationError, kubernetes_validate.ValidationError, kubernetes_validate.SchemaNotFoundError) as error:
-                raise Failed(f"kubernetes/{name}: {error}") from error
+                raise Failed(f"kubernetes/{name}: {type(error).__name__} {error}") from error
 
     deployment, service = found["deployment.yaml"]["spec"], found["service.yaml"]["spec"]
     pod = deployment["template"]["spec"]
