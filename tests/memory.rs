@@ -330,6 +330,7 @@ fn a_flood_of_lists() {
                 calls: parts.len(),
                 oldest: now,
                 took: Duration::ZERO,
+                gap: 0,
                 foreign: 0,
                 no_store: false,
             };

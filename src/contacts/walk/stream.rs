@@ -20,6 +20,7 @@ use tracing::{Instrument, info_span, warn};
 use super::{
     Config, Verify,
     flow::{Bounds, Flow},
+    metrics::counted,
     reading::{Back, finish_calls, page},
     rest::Rest,
 };
@@ -139,9 +140,9 @@ impl From<Error> for Stopped {
 impl<S: FetchPage> Reading<S> {
     async fn run(self, _permit: OwnedSemaphorePermit) {
         let metrics = &self.shared.metrics;
-        metrics.open.inc();
+        let open = counted(&metrics.open);
         let outcome = self.read_all().await;
-        metrics.open.dec();
+        drop(open);
         let word = match &outcome {
             Ok(ending) => ending.verdict.word(),
             Err(Stopped::Left) => "left",
