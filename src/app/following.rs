@@ -10,6 +10,7 @@ use super::{
 };
 use crate::{
     contacts::{
+        drain::Drain,
         follow::{LinesRequest, Running, Told},
         lines::{Ending, Line},
         list::ListKey,
@@ -35,7 +36,13 @@ fn lines(
     };
     let below = stack.below();
     let metrics = stream::Metrics::new(&Registry::new().unwrap()).unwrap();
-    let streams = Streams::new(config.clone(), false, metrics, below.clone());
+    let streams = Streams::new(
+        config.clone(),
+        false,
+        Drain::default(),
+        metrics,
+        below.clone(),
+    );
     let lists = stack.lists_of(config, LASTING, below);
     let metrics = testing::metrics("lists");
     let lines = ServiceBuilder::new()

@@ -26,6 +26,7 @@ use super::{
 };
 use crate::{
     contacts::{
+        drain::Drain,
         limits,
         lines::{Ending, Line, Lines},
         list::ListKey,
@@ -55,6 +56,7 @@ struct Shared {
     config: Config,
     /// Upstream counts in pages.
     pages: bool,
+    drain: Drain,
     metrics: Metrics,
 }
 
@@ -65,12 +67,14 @@ pub struct Stream {
 }
 
 impl<S: FetchPage> Streams<S> {
-    /// Reads lists through whatever fetches pages. `pages` says that upstream counts in pages.
-    pub fn new(config: Config, pages: bool, metrics: Metrics, inner: S) -> Self {
+    /// Reads lists through whatever fetches pages. `pages` says that upstream counts in pages. When the process ends,
+    /// `drain` ends what is being sent.
+    pub fn new(config: Config, pages: bool, drain: Drain, metrics: Metrics, inner: S) -> Self {
         let shared = Arc::new(Shared {
             streams: Arc::new(Semaphore::new(config.streams_max)),
             config,
             pages,
+            drain,
             metrics,
         });
         Self { shared, inner }
@@ -141,8 +145,13 @@ impl<S: FetchPage> Reading<S> {
     async fn run(self, _permit: OwnedSemaphorePermit) {
         let metrics = &self.shared.metrics;
         let open = counted(&metrics.open);
-        let outcome = self.read_all().await;
-        drop(open);
+        let reading = self.shared.drain.reading(&self.fetch.key.collection);
+        let outcome = select! {
+            biased;
+            outcome = self.read_all() => outcome,
+            error = reading.abandoned(self.told.subscribe()) => Err(error.into()),
+        };
+        drop((reading, open));
         let word = match &outcome {
             Ok(ending) => ending.verdict.word(),
             Err(Stopped::Left) => "left",

@@ -32,7 +32,10 @@ fn streams(config: Config, total: u64, failing: Option<u64>) -> (Streams<impl Fe
         }
     });
     let metrics = Metrics::new(&Registry::new().unwrap()).unwrap();
-    (Streams::new(config, false, metrics, upstream), calls)
+    (
+        Streams::new(config, false, Drain::default(), metrics, upstream),
+        calls,
+    )
 }
 
 fn config(streams_max: usize) -> Config {
