@@ -21,6 +21,7 @@ pub mod demo;
 pub mod doctor;
 pub mod explain;
 pub mod export;
+pub mod health;
 pub mod key;
 pub mod print;
 pub mod purge;
@@ -66,6 +67,8 @@ enum Command {
     Purge(purge::Args),
     /// Have a running gateway read its configuration again
     Reload(reload::Args),
+    /// Ask whether a running gateway is ready, as for a container's health check
+    Health(health::Args),
     /// Make a key for a caller or an operator, and its hash for the configuration
     Key(key::Args),
     /// Print what a shell needs to complete these commands
@@ -89,6 +92,7 @@ impl Cli {
             Command::Serve(args) => wait_for(serve::run(args)),
             Command::Explain(args) => wait_for(explain::run(args)),
             Command::Purge(args) => wait_for(purge::run(args)),
+            Command::Health(args) => wait_for(health::run(args)),
             Command::Simulate(args) => wait_for(async { Ok(simulate::run(*args).await?) }),
         };
         ended(outcome.map(|()| ExitCode::SUCCESS))

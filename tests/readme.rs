@@ -203,7 +203,7 @@ fn the_operators_lines_are_answered() {
     let admin = address(&said, "/metrics");
     let folder = tempfile::tempdir().unwrap();
     let operators = |line: &&str| {
-        ["explain", "purge"]
+        ["explain", "purge", "health"]
             .iter()
             .any(|command| line.starts_with(&format!("contacts-gateway {command} ")))
     };
@@ -220,13 +220,14 @@ fn the_operators_lines_are_answered() {
             shell(&format!("{line} --admin http://{admin}"), folder.path())
         })
         .collect();
-    let [explained, counted, purged, outdated] = &answers[..] else {
+    let [explained, counted, purged, outdated, ready] = &answers[..] else {
         panic!("{answers:?}");
     };
     assert!(explained.contains("\"decision\": \"miss\""), "{explained}");
     assert!(counted.contains("\"pages\": 0"), "{counted}");
     assert!(purged.contains("\"purge\": \"hard\""), "{purged}");
     assert!(outdated.contains("\"purge\": \"soft\""), "{outdated}");
+    assert_eq!(ready, "ready\n");
 }
 
 #[test]
