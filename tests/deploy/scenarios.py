@@ -127,6 +127,7 @@ def scenarios(programs):
         Scenario(HEALTHY, flags=streams, load=everything, settings={"merge": ["records_max = 500"]}),
         Scenario("some calls fail, copies are held", fault("status=503", share=0.5), flags=streams),
         Scenario("every call fails, copies are held", fault("status=503"), flags=streams),
+        Scenario("every call fails, copies run out soon", fault("status=503"), flags=streams, settings={"cache": ['stale_for = "10m"']}),
         Scenario("every call fails, nothing is held", fault("status=503"), flags=streams, warm=nothing),
         Scenario("answers are no pages, copies are held", fault("invalid-json"), flags=streams),
         Scenario("the credential is refused, copies are held", fault("denied=credentials"), flags=streams),
