@@ -24,6 +24,7 @@ use crate::{
         collections::Collections,
         compress,
         copies::Copies,
+        drain::Drain,
         follow, slice,
         walk::{
             self,
@@ -33,6 +34,7 @@ use crate::{
     edge::{
         body::Body,
         caller::{self, Callers},
+        drain,
         key::{self, Keys},
         limit, local, rescue, respond,
         route::{Resolver, Route, query::Style},
@@ -63,7 +65,7 @@ fn traffic(
     credentials: &Arc<Credentials>,
     budgets: Budgets,
     registry: &Registry,
-    background: &Background,
+    (background, drain): (&Background, &Drain),
     (traced, refused): (trace::Metrics, key::Metrics),
 ) -> Result<(impl Traffic, Operate), StartError> {
     let callers = Callers::new(&config.callers, &config.accounts, &accounts, registry)?;
@@ -131,6 +133,7 @@ fn traffic(
             },
             in_pages,
             budgets,
+            drain.clone(),
             walk::Metrics::new(registry)?,
         ))
         .service(upstream.clone());
@@ -138,6 +141,7 @@ fn traffic(
     let streams = Streams::new(
         config.merge.clone(),
         in_pages,
+        drain.clone(),
         stream::Metrics::new(registry)?,
         upstream.clone(),
     );
@@ -166,6 +170,8 @@ fn traffic(
         .layer(trace::layer(number_of_this_start(), callers, traced))
         // Below it everything is an answer or an error; above it everything is HTTP.
         .layer(respond::layer(config.merge.wait_max))
+        // Above all that may wait: at the end of the drain it is told instead of cut.
+        .layer(drain::layer(drain.clone()))
         // A panic below is an error as well, and this request's alone.
         .layer(rescue::layer())
         // Before anything is read: a web page in somebody's browser must not get this far.

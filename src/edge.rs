@@ -13,6 +13,7 @@ use crate::{
 
 pub mod body;
 pub mod caller;
+pub mod drain;
 pub mod key;
 pub mod limit;
 mod lines;

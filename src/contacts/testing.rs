@@ -126,6 +126,7 @@ pub(crate) fn splice(pages: Vec<Page>, oldest: Instant) -> List {
         calls: pages.len(),
         oldest,
         took: Duration::ZERO,
+        gap: 0,
         foreign: 0,
         no_store: false,
     };

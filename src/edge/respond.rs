@@ -23,9 +23,7 @@ use tower::{Layer, Service, layer::layer_fn};
 
 use self::{
     conditions::Conditions,
-    headers::{
-        CACHE_STATUS, MERGE_STATUS, describe, describe_lines, describe_list, describe_running, text,
-    },
+    headers::{CACHE_STATUS, describe, describe_lines, describe_list, describe_running, text},
 };
 use super::{
     Inbound, Reply, Resource,
@@ -122,8 +120,8 @@ impl<F: Future<Output = Result<Reply>>> Future for Responding<F> {
         }
         let response = &mut responded.response;
         let accepted = response.status() == StatusCode::ACCEPTED;
-        let of_a_list = response.headers().contains_key(MERGE_STATUS)
-            || responded.word == Kind::MergeInProgress.code();
+        let of_a_list =
+            responded.resource == Resource::List || responded.word == Kind::MergeInProgress.code();
         if of_a_list && let Some(applied) = this.preferences.applied(*this.wait_max, accepted) {
             response.headers_mut().insert(PREFERENCE_APPLIED, applied);
         }
@@ -168,9 +166,7 @@ fn succeed(reply: Reply, conditions: &Conditions, id: &RequestId) -> Responded {
         }
         Reply::Lines(Told::Running(running)) => {
             describe_running(&mut headers, &running);
-            let id = id.clone();
-            let problem = move |error: &Error| problem(error, &id);
-            Body::Running(Box::new(Running::new(running.lines, problem)))
+            Body::Running(Box::new(Running::new(running.lines, id.clone(), problem)))
         }
         Reply::Text(media_type, text) => {
             headers.insert(CONTENT_TYPE, HeaderValue::from_static(media_type));

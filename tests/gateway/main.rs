@@ -31,6 +31,7 @@ mod patience;
 mod program;
 mod purges;
 mod records;
+mod restarts;
 mod rotation;
 mod signatures;
 mod sparing;
