@@ -7,6 +7,7 @@ the fault; `load` is what callers then do, again and again. A name is the first 
 import concurrent.futures
 import http.server
 import itertools
+import signal
 import socket
 import subprocess
 import threading
@@ -93,6 +94,12 @@ def crowd(gateway, turn):
         connection.close()
 
 
+def reload(gateway):
+    """With a configuration that makes no sense."""
+    gateway.file.write_text(gateway.file.read_text() + "\nnonsense\n")
+    gateway.process.send_signal(signal.SIGHUP)
+
+
 def certificate(programs):
     """A pair of files that expire in a week."""
     pair = programs.folder / "certificate.pem", programs.folder / "key.pem"
@@ -154,6 +161,7 @@ def scenarios(programs):
                  load=lambda gateway, turn: [gateway.ask(f"?skip={100 * (5 * turn + at)}&limit=100") for at in range(5)]),
         Scenario("a certificate expires", flags=streams,
                  settings={"listen.tls": [f'certificate_file = "{shown}"', f'key_file = "{key}"']}),
+        Scenario("a reload that is refused", reload, flags=streams),
         Scenario("it is killed again and again", flags=streams, every=4,
                  load=lambda gateway, turn: gateway.restart() if turn < 5 else None),
         Scenario("it is gone", lambda gateway: gateway.kill(), flags=streams, load=nothing),
