@@ -4,7 +4,7 @@ use std::{
     net::SocketAddr,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicU8, Ordering},
     },
     task::{Context, Poll},
 };
@@ -12,9 +12,16 @@ use std::{
 use futures_util::future::{Ready, ready};
 use http::{Method, Uri};
 use serde::{Deserialize, Serialize};
+use tokio_util::sync::CancellationToken;
 use tower::Service;
 
-use self::operate::Operate;
+use self::{
+    operate::Operate,
+    overview::{
+        Overview,
+        document::{Phase, Status},
+    },
+};
 use crate::{
     config::Rules,
     edge::{
@@ -29,6 +36,8 @@ use crate::{
 
 pub mod guard;
 pub mod operate;
+pub mod overview;
+mod page;
 
 /// `[admin]`: the second listener.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -72,15 +81,30 @@ impl Default for Config {
 /// Whether callers should be sent here: not before the listeners are bound, and not while draining. Upstream's health
 /// has no part in it, since copies are served without upstream.
 #[derive(Clone, Debug, Default)]
-pub struct Readiness(Arc<AtomicBool>);
+pub struct Readiness(Arc<AtomicU8>);
 
 impl Readiness {
+    const STARTING: u8 = 0;
+    const READY: u8 = 1;
+    const DRAINING: u8 = 2;
+
+    /// Whoever is ready no longer drains.
     pub fn set(&self, ready: bool) {
-        self.0.store(ready, Ordering::Relaxed);
+        let phase = if ready { Self::READY } else { Self::DRAINING };
+        self.0.store(phase, Ordering::Relaxed);
     }
 
     pub fn is_ready(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
+        self.phase() == Phase::Serving
+    }
+
+    /// What the gateway does with callers.
+    pub fn phase(&self) -> Phase {
+        match self.0.load(Ordering::Relaxed) {
+            Self::STARTING => Phase::Starting,
+            Self::READY => Phase::Serving,
+            _ => Phase::Draining,
+        }
     }
 }
 
@@ -90,16 +114,28 @@ pub struct Admin {
     registry: Registry,
     readiness: Readiness,
     operate: Operate,
+    overview: Overview,
+    /// Cancelled to begin the end.
+    drain: CancellationToken,
 }
 
 const TEXT: &str = "text/plain; charset=utf-8";
 
 impl Admin {
-    pub fn new(registry: Registry, readiness: Readiness, operate: Operate) -> Self {
+    /// `drain` is cancelled when an operator wants the gateway to stop.
+    pub fn new(
+        registry: Registry,
+        readiness: Readiness,
+        operate: Operate,
+        overview: Overview,
+        drain: CancellationToken,
+    ) -> Self {
         Self {
             registry,
             readiness,
             operate,
+            overview,
+            drain,
         }
     }
 
@@ -114,16 +150,28 @@ impl Admin {
             return Ok(json(&self.operate.explain(inbound)?));
         }
         if inbound.head.uri.path() == "/api/purge" {
-            if inbound.head.method != Method::POST {
-                let detail = "a purge is asked for with POST";
-                return Err(Error::new(Kind::MethodNotAllowed, detail).allowing("POST"));
-            }
+            posted(&inbound, "a purge is asked for with POST")?;
             return Ok(json(&self.operate.purge(inbound.head.uri.query())?));
         }
+        if inbound.head.uri.path() == "/api/drain" {
+            posted(&inbound, "a drain is asked for with POST")?;
+            self.drain.cancel();
+            tracing::info!("an operator asked for the drain");
+            return Ok(json(&serde_json::json!({ "draining": true })));
+        }
         read_only(&inbound)?;
+        if let Some(file) = page::file(inbound.head.uri.path()) {
+            return Ok(Reply::File(file));
+        }
         match inbound.head.uri.path() {
             "/livez" => Ok(Reply::Text(TEXT, "alive\n".into())),
-            "/readyz" if self.readiness.is_ready() => Ok(Reply::Text(TEXT, "ready\n".into())),
+            "/readyz" if self.readiness.is_ready() => {
+                let text = match inbound.head.uri.query() {
+                    Some("verbose") => verbosely(&self.overview.status(Phase::Serving)),
+                    _ => "ready\n".to_owned(),
+                };
+                Ok(Reply::Text(TEXT, text.into()))
+            }
             "/readyz" => Err(Error::new(
                 Kind::Draining,
                 "the gateway is starting or stopping",
@@ -138,11 +186,36 @@ impl Admin {
                     text.into(),
                 ))
             }
+            "/api/status" => {
+                let broken = |error: serde_json::Error| {
+                    Error::new(Kind::Internal, "the status cannot be written").because(error)
+                };
+                let status = self.overview.status(self.readiness.phase());
+                let text = serde_json::to_vec(&status).map_err(broken)?;
+                Ok(Reply::Text("application/json", text.into()))
+            }
             _ => Err(Error::new(
                 Kind::NotFound,
-                "there are /livez, /readyz, /metrics, /api/explain/ and /api/purge",
+                "there are / (the ops page), /livez, /readyz, /metrics, /api/status, /api/explain/, /api/purge and /api/drain",
             )),
         }
+    }
+}
+
+/// Ready, and what has no part in that: whether callers get more than copies.
+fn verbosely(status: &Status) -> String {
+    let mut text = format!("ready\nupstream: {}\n", status.upstream.breaker);
+    for account in &status.accounts.shown {
+        text += &format!("account {}: {}\n", account.name, account.state);
+    }
+    text
+}
+
+/// What changes something is not done by whoever only follows a link.
+fn posted(inbound: &Inbound, detail: &'static str) -> Result<()> {
+    match inbound.head.method {
+        Method::POST => Ok(()),
+        _ => Err(Error::new(Kind::MethodNotAllowed, detail).allowing("POST")),
     }
 }
 
@@ -204,12 +277,22 @@ mod tests {
             Registry::new().unwrap(),
             readiness.clone(),
             operate::tests::operate(),
+            overview::tests::overview(),
+            CancellationToken::new(),
         );
         let get = |path| ask(&admin, http::Request::get(path));
         assert_eq!(get("/livez").unwrap(), "alive\n");
         assert_eq!(get("/readyz"), Err(Kind::Draining));
         readiness.set(true);
-        assert_eq!(get("/readyz?verbose").unwrap(), "ready\n");
+        assert_eq!(get("/readyz").unwrap(), "ready\n");
+        let verbose = "ready\nupstream: closed\naccount acme: disabled\n";
+        assert_eq!(get("/readyz?verbose").unwrap(), verbose);
+        let status: Status = serde_json::from_str(&get("/api/status").unwrap()).unwrap();
+        assert_eq!(status.phase, Phase::Serving);
+        readiness.set(false);
+        assert_eq!(get("/readyz?verbose"), Err(Kind::Draining));
+        let status: Status = serde_json::from_str(&get("/api/status").unwrap()).unwrap();
+        assert_eq!(status.phase, Phase::Draining);
         assert!(
             get("/metrics")
                 .unwrap()

@@ -30,13 +30,20 @@ use futures_util::{
 };
 use http::{Request, Response};
 use hyper::body::Incoming;
-use tokio::time::{self, Instant};
+use tokio::{
+    select,
+    time::{self, Instant},
+};
 use tokio_util::sync::CancellationToken;
 use tower::{Service, ServiceBuilder};
 use tracing::{info, warn};
 
 use crate::{
-    admin::{Admin, Readiness, guard, operate::Operate},
+    admin::{
+        Admin, Readiness, guard,
+        operate::Operate,
+        overview::{Overview, Sources},
+    },
     config::Config,
     contacts::{
         account::{Accounts, Malformed},
@@ -44,7 +51,9 @@ use crate::{
         collections::Collections,
         compress,
         copies::Copies,
-        follow, slice,
+        follow,
+        journal::{self, Journal},
+        slice,
         walk::{
             self,
             stream::{self, Streams},
@@ -86,7 +95,7 @@ fn traffic(
     registry: &Registry,
     background: &Background,
     (traced, refused): (trace::Metrics, key::Metrics),
-) -> Result<(impl Traffic, Operate), StartError> {
+) -> Result<(impl Traffic, Operate, Overview), StartError> {
     let callers = Callers::new(&config.callers, &config.accounts, &accounts, registry)?;
     let anyone = callers.are_none();
     let caches = cache::Families::new(registry)?;
@@ -106,7 +115,19 @@ fn traffic(
         .layer(token::layer(credentials.clone(), SystemTime::now))
         .service(Client::new(&config.upstream)?);
     let budgets = Arc::new(budgets);
-    let upstream = sparingly(attempts, &accounts, credentials, budgets.clone(), registry)?;
+    let breaker = Breaker::new(breaker::Metrics::new(registry)?);
+    let upstream = sparingly(
+        attempts,
+        &accounts,
+        credentials,
+        (budgets.clone(), &breaker),
+        registry,
+    )?;
+    let journal = Arc::new(Journal::default());
+    let upstream = ServiceBuilder::new()
+        // Above the retry: what it cures is nothing that operators must know.
+        .layer(journal::layer(journal.clone()))
+        .service(upstream);
 
     let forced = Arc::new(Forced::new(config.cache.forced_per_minute));
     let held_lists = Arc::new(store::Lists::new(lists_bytes, of_lists.clone()));
@@ -143,6 +164,8 @@ fn traffic(
             chance,
             of_lists.clone(),
         ))
+        // What becomes of a list that could not be made of its pages.
+        .layer(journal::layer(journal.clone()))
         // Reads upstream itself: neither uses nor fills the pages, whose copies may be older than its list.
         .layer(walk::layer(
             walk::Config {
@@ -151,7 +174,7 @@ fn traffic(
                 ..config.merge.clone()
             },
             in_pages,
-            budgets,
+            budgets.clone(),
             walk::Metrics::new(registry)?,
         ))
         .service(upstream.clone());
@@ -190,7 +213,7 @@ fn traffic(
         // A panic below is an error as well, and this request's alone.
         .layer(rescue::layer())
         // Before anything is read: a web page in somebody's browser must not get this far.
-        .layer(local::layer(anyone))
+        .layer(local::layer(anyone, local::Pages::None))
         // Below it nobody is unknown, nor asks more often than agreed.
         .layer(caller::layer(refused))
         // After those who may not ask, so that they take no place from those who wait.
@@ -200,7 +223,15 @@ fn traffic(
         ))
         // The last stage that sees a header. Below it travel a key and terms.
         .service(Route::new(resolver.clone(), pages, lists, lines));
-    Ok((traffic, Operate::new(resolver, copies)))
+    let overview = Overview::new(Sources {
+        registry: registry.clone(),
+        resolver: resolver.clone(),
+        credentials: credentials.clone(),
+        budgets,
+        breaker,
+        journal,
+    });
+    Ok((traffic, Operate::new(resolver, copies), overview))
 }
 
 /// What stands between a flight and its attempts.
@@ -208,10 +239,9 @@ fn sparingly<S: FetchPage>(
     attempts: S,
     accounts: &Accounts,
     credentials: &Arc<Credentials>,
-    budgets: Arc<Budgets>,
+    (budgets, breaker): (Arc<Budgets>, &Arc<Breaker>),
     registry: &Registry,
 ) -> metrics::Result<impl FetchPage + use<S>> {
-    let breaker = Breaker::new(breaker::Metrics::new(registry)?);
     Ok(ServiceBuilder::new()
         // One more try for a flight, none for its waiters; each one goes through all that follows.
         .layer(retry::layer(
@@ -304,7 +334,7 @@ fn operations(
         // No lists here, so nobody waits for one.
         .layer(respond::layer(Duration::ZERO))
         .layer(rescue::layer())
-        .layer(local::layer(tokens.is_empty()))
+        .layer(local::layer(tokens.is_empty(), local::Pages::Own))
         .layer(guard::layer(tokens, refused))
         .service(admin)
 }
@@ -442,6 +472,8 @@ pub struct App {
     credentials: Arc<Credentials>,
     stop_traffic: CancellationToken,
     stop_admin: CancellationToken,
+    /// Cancelled by an operator who asks for the drain.
+    drain: CancellationToken,
     readiness: Readiness,
     drain_timeout: Duration,
     workers: Workers,
@@ -466,7 +498,7 @@ impl App {
         let tokens = config.admin.tokens().ok_or(StartError::Token)?;
         let no_token = tokens.is_empty().then_some("admin.token_sha256");
         let no_callers = config.callers.is_empty().then_some("[[callers]]");
-        let (traffic, operate) = traffic(
+        let (traffic, operate, overview) = traffic(
             config,
             accounts,
             &credentials,
@@ -476,8 +508,19 @@ impl App {
             (by_callers, unknown_callers),
         )?;
         let readiness = Readiness::default();
+        tokio::spawn(background.keep("watch_figures", {
+            let overview = overview.clone();
+            move || overview.clone().watch()
+        }));
+        let drain = CancellationToken::new();
         let operations = operations(
-            Admin::new(registry.clone(), readiness.clone(), operate),
+            Admin::new(
+                registry.clone(),
+                readiness.clone(),
+                operate,
+                overview,
+                drain.clone(),
+            ),
             tokens,
             (by_operators, unknown_operators),
         );
@@ -552,6 +595,7 @@ impl App {
             credentials,
             stop_traffic,
             stop_admin,
+            drain,
             readiness,
             drain_timeout: config.listen.drain_timeout,
             workers,
@@ -563,7 +607,7 @@ impl App {
         &self.credentials
     }
 
-    /// Serves until `stop`, then stops accepting and finishes what is in flight, within the drain's timeout. The admin
+    /// Serves until `stop` or until an operator asks for the drain, then stops accepting and finishes what is in flight, within the drain's timeout. The admin
     /// listener answers to the end.
     pub async fn run(self, stop: impl Future<Output = ()>) {
         let admin = tokio::spawn(self.serve_admin);
@@ -571,7 +615,10 @@ impl App {
         let mut traffic = self.workers.spawn(self.serve_traffic);
         self.readiness.set(true);
         info!(traffic = %self.traffic, admin = %self.admin, "serving");
-        stop.await;
+        select! {
+            () = stop => {}
+            () = self.drain.cancelled() => {}
+        }
         self.readiness.set(false);
         watching.abort();
         info!("draining");

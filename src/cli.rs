@@ -9,6 +9,7 @@ use clap::{Parser, Subcommand};
 use tokio::{
     runtime::Builder,
     signal::unix::{SignalKind, signal},
+    sync::oneshot,
 };
 use tracing::error;
 
@@ -20,11 +21,13 @@ pub mod demo;
 pub mod doctor;
 pub mod explain;
 pub mod export;
+pub mod health;
 pub mod key;
 pub mod print;
 pub mod purge;
 pub mod serve;
 pub mod simulate;
+pub mod status;
 
 /// The exit code of what was asked for wrongly, as clap has it.
 const EXIT_USAGE: u8 = 2;
@@ -61,6 +64,10 @@ enum Command {
     Export(export::Args),
     /// Make copies of a running gateway go
     Purge(purge::Args),
+    /// Show how a running gateway is: accounts, budgets, collections, walks, faults
+    Status(status::Args),
+    /// Ask whether a running gateway serves callers: a probe for containers
+    Health(health::Args),
     /// Make a key for a caller or an operator, and its hash for the configuration
     Key(key::Args),
     /// Play Kore.ai alone, with its limits and faults
@@ -80,6 +87,8 @@ impl Cli {
             Command::Serve(args) => wait_for(serve::run(args)),
             Command::Explain(args) => wait_for(explain::run(args)),
             Command::Purge(args) => wait_for(purge::run(args)),
+            Command::Status(args) => wait_for(status::run(args)),
+            Command::Health(args) => wait_for(health::run(args)),
             Command::Simulate(args) => wait_for(async { Ok(simulate::run(*args).await?) }),
         };
         ended(outcome.map(|()| ExitCode::SUCCESS))
@@ -158,15 +167,20 @@ async fn interrupted() -> io::Result<()> {
     }
 }
 
-/// Completes at the first signal; the second one ends the process at once.
+/// Completes at the first signal; the second one ends the process at once. Also if the first one came when the end had
+/// begun for another reason, and nobody waited for it any more.
 async fn stopped() {
-    if let Err(cause) = interrupted().await {
-        return error!(%cause, "signals cannot be waited for");
-    }
+    let (signalled, first) = oneshot::channel();
     tokio::spawn(async {
+        if let Err(cause) = interrupted().await {
+            return error!(%cause, "signals cannot be waited for");
+        }
+        let _ = signalled.send(());
         if interrupted().await.is_ok() {
             #[expect(clippy::exit, reason = "whoever signals twice wants no more patience")]
             std::process::exit(1);
         }
     });
+    // What is dropped without a signal is the failure above.
+    let _ = first.await;
 }

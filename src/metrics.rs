@@ -5,7 +5,7 @@
 
 use prometheus::{
     Encoder, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGaugeVec, Opts,
-    TextEncoder, core::Collector,
+    TextEncoder, core::Collector, proto::MetricFamily,
 };
 
 pub use prometheus::{Error, Result};
@@ -56,6 +56,11 @@ impl Registry {
     pub fn seconds(&self, name: &str, help: &str, labels: &[&str]) -> Result<HistogramVec> {
         let options = HistogramOpts::new(name, help).buckets(SECONDS.to_vec());
         self.keep(HistogramVec::new(options, labels)?)
+    }
+
+    /// Everything as it stands now, by its full name: what [`render`](Self::render) writes.
+    pub fn gather(&self) -> Vec<MetricFamily> {
+        self.0.gather()
     }
 
     /// The text format, version 0.0.4.

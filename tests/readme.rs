@@ -148,7 +148,7 @@ fn the_operators_lines_are_answered() {
     let admin = address(&said, "/metrics");
     let folder = tempfile::tempdir().unwrap();
     let operators = |line: &&str| {
-        ["explain", "purge"]
+        ["status", "health", "explain", "purge"]
             .iter()
             .any(|command| line.starts_with(&format!("contacts-gateway {command} ")))
     };
@@ -165,9 +165,14 @@ fn the_operators_lines_are_answered() {
             shell(&format!("{line} --admin http://{admin}"), folder.path())
         })
         .collect();
-    let [explained, counted, purged, outdated] = &answers[..] else {
+    let [status, health, explained, counted, purged, outdated] = &answers[..] else {
         panic!("{answers:?}");
     };
+    assert!(
+        status.contains("Serving. Nobody has asked for contacts yet."),
+        "{status}"
+    );
+    assert_eq!(health, "ready\n");
     assert!(explained.contains("\"decision\": \"miss\""), "{explained}");
     assert!(counted.contains("\"pages\": 0"), "{counted}");
     assert!(purged.contains("\"purge\": \"hard\""), "{purged}");

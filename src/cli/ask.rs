@@ -4,7 +4,7 @@ use std::{error::Error, path::PathBuf, time::Duration};
 
 use bytes::Bytes;
 use http::{
-    HeaderValue, Method, Request, Uri,
+    HeaderValue, Method, Request, StatusCode, Uri,
     header::{AUTHORIZATION, CACHE_CONTROL},
     uri,
 };
@@ -56,9 +56,35 @@ pub struct Question<'a> {
     pub cache_control: Option<&'a str>,
 }
 
+impl<'a> Question<'a> {
+    /// One that is about nothing but its target.
+    pub fn get(target: &'a str) -> Self {
+        Self {
+            method: Method::GET,
+            target,
+            account: None,
+            cache_control: None,
+        }
+    }
+}
+
 impl Admin {
     /// The answer's document.
     pub async fn ask(&self, question: Question<'_>) -> Result<Value, AskError> {
+        let (status, body) = self.reach(question, TIMEOUT).await?;
+        let document: Value = serde_json::from_slice(&body).map_err(|error| self.no(error))?;
+        match status.is_success() {
+            true => Ok(document),
+            false => Err(refusal(&document)),
+        }
+    }
+
+    /// The answer as it is, within a time.
+    pub(super) async fn reach(
+        &self,
+        question: Question<'_>,
+        within: Duration,
+    ) -> Result<(StatusCode, Bytes), AskError> {
         let address = || AskError::Address(self.admin.clone());
         let mut parts = uri::Parts::default();
         parts.scheme = Some(uri::Scheme::HTTP);
@@ -83,22 +109,19 @@ impl Admin {
             request = request.header(CACHE_CONTROL, directives);
         }
         let request = request.body(Empty::<Bytes>::new()).map_err(|_| address())?;
-        let (accepted, document) = self.answer(request).await.map_err(|error| {
-            let causes =
-                std::iter::successors(Some(&*error as &dyn Error), |&cause| cause.source());
-            let causes: Vec<_> = causes.map(ToString::to_string).collect();
-            AskError::Unanswered {
-                admin: self.admin.clone(),
-                cause: causes.join(": "),
-            }
-        })?;
-        let said = |key: &str| document[key].as_str().unwrap_or_default().to_owned();
-        match accepted {
-            true => Ok(document),
-            false => Err(AskError::Refused {
-                code: said("code"),
-                detail: said("detail"),
-            }),
+        let answer = time::timeout(within, answer(request)).await;
+        let answer = answer.unwrap_or_else(|late| Err(late.into()));
+        answer.map_err(|error| self.no(error))
+    }
+
+    /// There is no answer, or none that can be read.
+    pub(super) fn no(&self, error: impl Into<Box<dyn Error + Send + Sync>>) -> AskError {
+        let error = error.into();
+        let causes = std::iter::successors(Some(&*error as &dyn Error), |&cause| cause.source());
+        let causes: Vec<_> = causes.map(ToString::to_string).collect();
+        AskError::Unanswered {
+            admin: self.admin.clone(),
+            cause: causes.join(": "),
         }
     }
 
@@ -113,20 +136,25 @@ impl Admin {
         shown.set_sensitive(true);
         Ok(Some(shown))
     }
+}
 
-    async fn answer(
-        &self,
-        request: Request<Empty<Bytes>>,
-    ) -> Result<(bool, Value), Box<dyn Error + Send + Sync>> {
-        let answer = async {
-            let client = Client::builder(TokioExecutor::new()).build_http();
-            let response = client.request(request).await?;
-            let accepted = response.status().is_success();
-            let body = Limited::new(response.into_body(), BYTES_MAX)
-                .collect()
-                .await?;
-            Ok((accepted, serde_json::from_slice(&body.to_bytes())?))
-        };
-        time::timeout(TIMEOUT, answer).await?
+async fn answer(
+    request: Request<Empty<Bytes>>,
+) -> Result<(StatusCode, Bytes), Box<dyn Error + Send + Sync>> {
+    let client = Client::builder(TokioExecutor::new()).build_http();
+    let response = client.request(request).await?;
+    let status = response.status();
+    let body = Limited::new(response.into_body(), BYTES_MAX)
+        .collect()
+        .await?;
+    Ok((status, body.to_bytes()))
+}
+
+/// What a problem document says.
+pub(super) fn refusal(document: &Value) -> AskError {
+    let said = |key: &str| document[key].as_str().unwrap_or_default().to_owned();
+    AskError::Refused {
+        code: said("code"),
+        detail: said("detail"),
     }
 }

@@ -12,6 +12,7 @@ pub use self::{
 use super::{
     ids::{AccountId, ClientId, Epoch, StreamId},
     scope::Scope,
+    seen::Answers,
 };
 use crate::error::{Error, Kind, Result};
 
@@ -33,6 +34,8 @@ pub struct Account {
     pub scope: Arc<Scope>,
     /// Those of its collections, as long as somebody holds them.
     scopes: Mutex<HashMap<StreamId, Weak<Scope>>>,
+    /// How upstream answers for it.
+    pub upstream: Answers,
     streams: Streams,
 }
 
@@ -67,6 +70,7 @@ impl Account {
             epoch: Epoch::begin(),
             scope: Arc::default(),
             scopes: Mutex::default(),
+            upstream: Answers::default(),
             streams: if streams.is_empty() {
                 Streams::Open
             } else {
@@ -107,12 +111,17 @@ impl Account {
         names.into_iter().flatten()
     }
 
+    /// The configured name of a stream, if it has one.
+    pub fn named(&self, stream: &StreamId) -> Option<&str> {
+        match &self.streams {
+            Streams::Listed(names) => names.get(stream).map(|name| &**name),
+            Streams::Open => None,
+        }
+    }
+
     /// What logs call a stream of this account: its configured name, else its id.
     pub fn stream_name<'a>(&'a self, stream: &'a StreamId) -> &'a str {
-        match &self.streams {
-            Streams::Listed(names) => names.get(stream).map_or(stream.as_str(), |name| name),
-            Streams::Open => stream.as_str(),
-        }
+        self.named(stream).unwrap_or(stream.as_str())
     }
 }
 

@@ -16,6 +16,7 @@ use super::{
     limits::Limits,
     list::List,
     scope::Scope,
+    seen::Seen,
     walking::Current,
 };
 
@@ -33,6 +34,8 @@ pub struct Collection {
     pub gap: Gap,
     /// The walk that reads its list right now.
     pub walking: Current,
+    /// How often it is asked for, and how upstream answers.
+    pub seen: Seen,
     /// The merged list that is held right now.
     list: ArcSwapOption<Entry<List>>,
 }
@@ -49,6 +52,7 @@ impl Collection {
             limits: Limits::default(),
             gap: Gap::default(),
             walking: Current::default(),
+            seen: Seen::default(),
             list: ArcSwapOption::empty(),
         }
     }
@@ -183,6 +187,7 @@ mod tests {
             limits: Limits::default(),
             gap: Gap::default(),
             walking: Current::default(),
+            seen: Seen::default(),
             list: ArcSwapOption::empty(),
         };
         let (epoch, window) = (Epoch::begin(), Window { skip: 0, limit: 10 });

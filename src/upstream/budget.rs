@@ -107,6 +107,38 @@ impl Budgets {
     }
 }
 
+/// How one account's budget stands, for whoever looks into it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Standing {
+    /// Calls a minute that there may be, as learned from refusals.
+    pub allowance: u32,
+    /// The same as configured, for this gateway's part.
+    pub configured: u32,
+    /// Those of the last minute, with those under way.
+    pub taken: u32,
+    /// Calls that wait for their turn.
+    pub waiting: usize,
+    /// How long upstream wants no call at all, if it does.
+    pub paused: Option<Duration>,
+}
+
+impl Budgets {
+    /// How an account's budget stands; `None` if there is no such account.
+    pub fn standing(&self, account: &Account, now: Instant) -> Option<Standing> {
+        let mut state = self.0.get(&account.id)?.lock();
+        // What is free again has not been noticed if nobody asked since.
+        state.window.open(now);
+        let State { window, queue } = &*state;
+        Some(Standing {
+            allowance: window.allowance(now),
+            configured: window.most(),
+            taken: window.taken(),
+            waiting: queue.len(),
+            paused: window.paused(now).map(|until| until - now),
+        })
+    }
+}
+
 impl Forecast for Budgets {
     fn ends_at(
         &self,

@@ -230,6 +230,17 @@ impl Credentials {
         Ok(condition)
     }
 
+    /// How an account's credential stands right now; `None` if there is no such account.
+    pub fn standing(&self, account: &Account, now: Instant) -> Option<Standing> {
+        let mut standing = self.by_account.get(&account.id)?.standing(now);
+        // They are being looked at this moment, which may take as long as a disk does.
+        if let Ok(watched) = self.watched.try_lock() {
+            let places = watched.iter().find(|watched| watched.is_of(account));
+            standing.complaints = places.map(Watched::complaints).unwrap_or_default();
+        }
+        Some(standing)
+    }
+
     fn of(&self, account: &Account) -> Result<&Arc<Credential>> {
         self.by_account.get(&account.id).ok_or_else(|| {
             Error::new(Kind::Internal, "the account has no credential")
@@ -250,6 +261,37 @@ pub struct Condition {
     pub refused: Option<Reason>,
     /// Whether it is the account's second secret that signs.
     pub second: bool,
+}
+
+/// How one credential stands, for operators.
+#[derive(Clone, Debug, Default)]
+pub struct Standing {
+    /// There is no secret that can be used.
+    pub disabled: bool,
+    /// What is wrong with where its secrets are. Names places, never contents.
+    pub complaints: Vec<String>,
+    /// Whether upstream has ever taken a token of it.
+    pub worked: bool,
+    /// Why it rests as a whole, and for how long, if upstream refuses it.
+    pub resting: Option<(Reason, Duration)>,
+    /// Streams that upstream refuses it for, with why, and how long they rest.
+    pub refused: Vec<(StreamId, Reason, Duration)>,
+    /// How its tokens are come by.
+    pub tokens: Tokens,
+    /// When the token that its calls share expires, if there is one.
+    pub expires: Option<SystemTime>,
+}
+
+/// How tokens are come by.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Tokens {
+    /// Signed here, and used again.
+    #[default]
+    Shared,
+    /// One for each call.
+    Once,
+    /// Asked for from the token service.
+    Service,
 }
 
 /// The stage.

@@ -18,6 +18,11 @@ pub(crate) fn operate() -> Operate {
     operate_where(route::Config::default())
 }
 
+/// Over an account without a secret, whose collections are remembered.
+pub(crate) fn resolver() -> Arc<Resolver> {
+    operate().resolver
+}
+
 fn operate_where(edge: route::Config) -> Operate {
     let config = account::Config {
         name: "acme".to_owned(),
