@@ -1,52 +1,29 @@
 //! The list: how a request goes, outermost first. The only file that knows the order.
 //!
-//! # What `workers` means
-//!
-//! One runtime of so many threads serves callers; the thread that started the process accepts nothing but probes. The
-//! other way, a runtime for each thread and connections handed out in turn, was built and measured beside it. On two
-//! cores, medians of five rounds, CPU for each cached page as a ratio to a bare hyper server in the same run:
-//!
-//! | | 1 worker | 2 workers | p99, 1 and 2 workers |
-//! | --- | --- | --- | --- |
-//! | a runtime for each thread | 1.21 | 1.24 | 2.3 ms, 4.5 ms |
-//! | one runtime | 1.25 | 1.19 | 1.5 ms, 1.7 ms |
-//!
-//! The cost is the same within the noise of 5 %. The tail is not: where a thread is held up (here the load generator
-//! shared the second core), its connections wait for it unless another may take them. And nothing needs to be handed
-//! over. (`tests/load/run --rounds 5 --seconds 4 --workers 1,2`)
+//! Its listeners, its start and its drain are beside it.
 
 use std::{
     convert::Infallible,
     hash::{BuildHasher, RandomState},
-    io,
-    net::SocketAddr,
     sync::Arc,
     time::{Duration, SystemTime},
 };
 
-use futures_util::{
-    FutureExt,
-    future::{BoxFuture, join, join_all},
-};
 use http::{Request, Response};
 use hyper::body::Incoming;
-use tokio::{
-    select,
-    time::{self, Instant},
-};
-use tokio_util::sync::CancellationToken;
+use tokio::time::Instant;
 use tower::{Service, ServiceBuilder};
-use tracing::{info, warn};
 
+pub use self::{gateway::App, start::StartError};
 use crate::{
     admin::{
-        Admin, Readiness, guard,
+        Admin, guard,
         operate::Operate,
         overview::{Overview, Sources},
     },
     config::Config,
     contacts::{
-        account::{Accounts, Malformed},
+        account::Accounts,
         cache::{self, entry::Lifetime, forced::Forced, store},
         collections::Collections,
         compress,
@@ -65,15 +42,10 @@ use crate::{
         key::{self, Keys},
         limit, local, rescue, respond,
         route::{Resolver, Route, query::Style},
-        server::{
-            self, Server,
-            tls::{self, Certificate, TlsProblem},
-        },
         trace,
-        workers::Workers,
     },
     metrics::{self, Registry},
-    panics::{self, Background},
+    panics::Background,
     service::FetchPage,
     upstream::{
         self, Paging,
@@ -85,6 +57,10 @@ use crate::{
         witness::Witness,
     },
 };
+
+mod gateway;
+mod listeners;
+mod start;
 
 /// What callers reach: a request to a response, whatever happens. And what operators can ask about it.
 fn traffic(
@@ -365,276 +341,6 @@ fn number_of_this_start() -> u32 {
 /// A number from 0 to 1, for what should not happen all at once.
 fn chance() -> f64 {
     f64::from(number_of_this_start()) / f64::from(u32::MAX)
-}
-
-/// Connections to the admin listener at once.
-const ADMIN_CONNECTIONS_MAX: usize = 100;
-
-/// How long the admin listener's own connections are waited for at the very end.
-const ADMIN_DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
-
-/// What the admin listener's connections are held to: the same as callers', but for their number. When it stops, nobody
-/// has to be waited for who asks nothing.
-fn limits_of_operators(of_callers: server::Limits) -> server::Limits {
-    server::Limits {
-        connections_max: ADMIN_CONNECTIONS_MAX,
-        peer_connections_max: ADMIN_CONNECTIONS_MAX,
-        deadlines: server::Deadlines {
-            drain_idle: Duration::ZERO,
-            ..of_callers.deadlines
-        },
-        ..of_callers
-    }
-}
-
-/// What each listener shows, of callers and of operators, where it speaks TLS. Read here, blocking.
-#[expect(
-    clippy::type_complexity,
-    reason = "two of the same, told apart by their order"
-)]
-fn certificates(
-    config: &Config,
-    registry: &Registry,
-) -> Result<(Option<Arc<Certificate>>, Option<Arc<Certificate>>), StartError> {
-    let (of_callers, of_operators) = (&config.listen.tls, &config.admin.tls);
-    if !of_callers.is_on() && !of_operators.is_on() {
-        return Ok((None, None));
-    }
-    let families = tls::Families::new(registry)?;
-    let read = |key, tls: &tls::Config, listener| {
-        let unusable = |source| StartError::Certificate { key, source };
-        let certificate = tls
-            .is_on()
-            .then(|| Certificate::new(tls.clone(), listener, &families));
-        certificate.transpose().map_err(unusable)
-    };
-    let of_callers = read("listen.tls", of_callers, "traffic")?;
-    Ok((of_callers, read("admin.tls", of_operators, "admin")?))
-}
-
-/// Why the gateway did not start.
-#[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    #[error("cannot listen on {address} ({key}): {}", told(.source))]
-    Listen {
-        key: &'static str,
-        address: SocketAddr,
-        source: io::Error,
-    },
-    #[error(
-        "{key} is {address}, and only loopback addresses (127.0.0.1, [::1]) are allowed without {without}"
-    )]
-    NotLoopback {
-        key: &'static str,
-        address: SocketAddr,
-        /// What would have to be configured.
-        without: &'static str,
-    },
-    #[error("admin.token_sha256 holds something else than the SHA-256 of a token")]
-    Token,
-    #[error(transparent)]
-    Callers(#[from] caller::Unusable),
-    #[error("{key}: {source}")]
-    Certificate {
-        key: &'static str,
-        source: TlsProblem,
-    },
-    #[error(transparent)]
-    Account(#[from] Malformed),
-    #[error("the operating system's certificates cannot be loaded: {0}")]
-    Tls(#[from] rustls::Error),
-    #[error("the metrics contradict each other: {0}")]
-    Metrics(#[from] metrics::Error),
-    #[error("the worker threads cannot be started: {0}")]
-    Workers(io::Error),
-}
-
-/// What an operator can do about a socket that cannot be bound.
-fn told(error: &io::Error) -> String {
-    match error.kind() {
-        io::ErrorKind::AddrInUse => {
-            "another program listens there; stop it, or choose another port (0 takes a free one)"
-                .to_owned()
-        }
-        _ => error.to_string(),
-    }
-}
-
-/// A gateway whose listeners are bound, and which answers nobody yet.
-pub struct App {
-    /// Where callers connect.
-    pub traffic: SocketAddr,
-    /// Where operators, probes and Prometheus connect.
-    pub admin: SocketAddr,
-    serve_traffic: BoxFuture<'static, ()>,
-    serve_admin: BoxFuture<'static, ()>,
-    watch_files: BoxFuture<'static, ()>,
-    credentials: Arc<Credentials>,
-    stop_traffic: CancellationToken,
-    stop_admin: CancellationToken,
-    /// Cancelled by an operator who asks for the drain.
-    drain: CancellationToken,
-    readiness: Readiness,
-    drain_timeout: Duration,
-    workers: Workers,
-}
-
-impl App {
-    /// Builds the gateway and binds its listeners. `secrets` are those of `config.accounts`, in their order, and are read
-    /// here, blocking; an account without one starts disabled. With a token service, only its own is looked at.
-    ///
-    /// # Errors
-    /// If a listener's address is taken, or the system lacks something that is needed.
-    pub async fn bind(config: &Config, secrets: impl Into<Secrets>) -> Result<Self, StartError> {
-        let secrets = secrets.into();
-        let registry = Registry::new()?;
-        panics::count(&registry)?;
-        let background = Background::new(&registry)?;
-        let accounts = Arc::new(Accounts::new(&config.accounts)?);
-        let credentials = credentials(config, &accounts, secrets, &registry)?;
-        let budgets = budgets(config, &accounts, &registry)?;
-        let [by_callers, by_operators] = trace::Metrics::new(&registry)?;
-        let [unknown_callers, unknown_operators] = key::Metrics::new(&registry)?;
-        let tokens = config.admin.tokens().ok_or(StartError::Token)?;
-        let no_token = tokens.is_empty().then_some("admin.token_sha256");
-        let no_callers = config.callers.is_empty().then_some("[[callers]]");
-        let (traffic, operate, overview) = traffic(
-            config,
-            accounts,
-            &credentials,
-            budgets,
-            &registry,
-            &background,
-            (by_callers, unknown_callers),
-        )?;
-        let readiness = Readiness::default();
-        tokio::spawn(background.keep("watch_figures", {
-            let overview = overview.clone();
-            move || overview.clone().watch()
-        }));
-        let drain = CancellationToken::new();
-        let operations = operations(
-            Admin::new(
-                registry.clone(),
-                readiness.clone(),
-                operate,
-                overview,
-                drain.clone(),
-            ),
-            tokens,
-            (by_operators, unknown_operators),
-        );
-
-        let (of_callers, of_operators) = certificates(config, &registry)?;
-        let listen = async |key,
-                            address: SocketAddr,
-                            lacking,
-                            limits,
-                            tls: Option<&Arc<Certificate>>,
-                            metrics| {
-            let unbound = |source| StartError::Listen {
-                key,
-                address,
-                source,
-            };
-            // Checked here and not only in the configuration, since not everybody comes through a file.
-            if let Some(without) = lacking
-                && !address.ip().to_canonical().is_loopback()
-            {
-                return Err(StartError::NotLoopback {
-                    key,
-                    address,
-                    without,
-                });
-            }
-            let server = Server::bind(address, limits, metrics).await;
-            let acceptor = tls.map(Certificate::acceptor).transpose()?;
-            let server = server.map_err(unbound)?.over(acceptor);
-            let address = server.address().map_err(unbound)?;
-            Ok::<_, StartError>((server, address))
-        };
-        let [from_callers, from_operators] = server::Metrics::new(&registry)?;
-        let (callers, traffic_at) = listen(
-            "listen.address",
-            config.listen.address,
-            no_callers,
-            config.listen.limits(),
-            of_callers.as_ref(),
-            from_callers,
-        )
-        .await?;
-        let (operators, admin_at) = listen(
-            "admin.address",
-            config.admin.address,
-            no_token,
-            limits_of_operators(config.listen.limits()),
-            of_operators.as_ref(),
-            from_operators,
-        )
-        .await?;
-        let watched = [of_callers, of_operators].into_iter().flatten();
-        let watch_certificates = watched.map(|certificate| {
-            let every = config.token.secret_poll;
-            background.keep("watch_certificates", move || {
-                certificate.clone().watch(every)
-            })
-        });
-        let watch_certificates = join_all(watch_certificates);
-        let watch_secrets = background.keep("watch_secrets", {
-            let (credentials, every) = (credentials.clone(), config.token.secret_poll);
-            move || credentials.clone().watch(every)
-        });
-        let workers = Workers::start(config.listen.workers).map_err(StartError::Workers)?;
-        let (stop_traffic, stop_admin) = (CancellationToken::new(), CancellationToken::new());
-        Ok(Self {
-            traffic: traffic_at,
-            admin: admin_at,
-            serve_traffic: callers.serve(traffic, stop_traffic.clone()).boxed(),
-            serve_admin: operators.serve(operations, stop_admin.clone()).boxed(),
-            watch_files: join(watch_secrets, watch_certificates).map(drop).boxed(),
-            credentials,
-            stop_traffic,
-            stop_admin,
-            drain,
-            readiness,
-            drain_timeout: config.listen.drain_timeout,
-            workers,
-        })
-    }
-
-    /// The accounts' credentials, to have their secrets read again.
-    pub fn credentials(&self) -> &Arc<Credentials> {
-        &self.credentials
-    }
-
-    /// Serves until `stop` or until an operator asks for the drain, then stops accepting and finishes what is in flight, within the drain's timeout. The admin
-    /// listener answers to the end.
-    pub async fn run(self, stop: impl Future<Output = ()>) {
-        let admin = tokio::spawn(self.serve_admin);
-        let watching = tokio::spawn(self.watch_files);
-        let mut traffic = self.workers.spawn(self.serve_traffic);
-        self.readiness.set(true);
-        info!(traffic = %self.traffic, admin = %self.admin, "serving");
-        select! {
-            () = stop => {}
-            () = self.drain.cancelled() => {}
-        }
-        self.readiness.set(false);
-        watching.abort();
-        info!("draining");
-        self.stop_traffic.cancel();
-        if time::timeout(self.drain_timeout, &mut traffic)
-            .await
-            .is_err()
-        {
-            traffic.abort();
-            warn!(timeout = ?self.drain_timeout, "requests in flight were abandoned at the end of the drain");
-        }
-        self.stop_admin.cancel();
-        // Idle probes need not be waited for.
-        let _ = time::timeout(ADMIN_DRAIN_TIMEOUT, admin).await;
-        info!("stopped");
-    }
 }
 
 #[cfg(test)]

@@ -16,9 +16,9 @@
 //! | Where | What |
 //! | --- | --- |
 //! | [`edge`] | speaks HTTP to callers: [`server`](edge::server) and its [`workers`](edge::workers), [`trace`](edge::trace), [`respond`](edge::respond), [`rescue`](edge::rescue), [`local`](edge::local), [`caller`](edge::caller) and their [`key`](edge::key)s, [`limit`](edge::limit), [`route`](edge::route) |
-//! | [`contacts`] | the domain: [`collection`](contacts::collection), [`page`](contacts::page), [`list`](contacts::list), the [`cache`](contacts::cache) of both, the [`walk`](contacts::walk) that merges and the [`patience`](contacts::patience) of who waits for it, those who [`follow`](contacts::follow) it as [`lines`](contacts::lines), the [`slice`](contacts::slice) that cuts, the copies that [`compress`](contacts::compress) makes smaller |
+//! | [`contacts`] | the domain: [`collection`](contacts::collection), [`page`](contacts::page), [`list`](contacts::list), the [`cache`](contacts::cache) of both, the [`walk`](contacts::walk) that merges and the [`patience`](contacts::patience) of who waits for it, those who [`follow`](contacts::follow) it as [`lines`](contacts::lines), the [`slice`](contacts::slice) that cuts, the copies that [`compress`](contacts::compress) makes smaller, the [`journal`](contacts::journal) of what went wrong |
 //! | [`upstream`] | speaks HTTP to Kore.ai: [`retry`](upstream::retry), [`gate`](upstream::token::gate), [`breaker`](upstream::breaker), [`budget`](upstream::budget), [`fetch`](upstream::fetch), [`token`](upstream::token), [`client`](upstream::client) |
-//! | [`admin`] | the second listener: health, metrics, operators' questions, and the [`guard`](admin::guard) before them |
+//! | [`admin`] | the second listener: health, metrics, operators' questions, the [`overview`](admin::overview) that `status` and the ops page draw, and the [`guard`](admin::guard) before them |
 //! | [`simulator`] | plays Kore.ai: for `demo`, for tests, for benchmarks |
 //! | [`cli`], [`config`], [`telemetry`] | from arguments, files and environment to a running process |
 //! | [`error`], [`served`], [`service`], [`metrics`], [`identity`], [`minute`], [`panics`] | vocabulary: imported by all, imports no stage |

@@ -1,6 +1,7 @@
 //! Who has a list line by line, over the stack as it is built.
 
 use futures_util::StreamExt;
+use tokio::time;
 use tower::ServiceExt;
 
 use super::{

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 
 use tokio::task::JoinSet;
+use tokio::time;
 use tower::ServiceExt;
 
 use super::{

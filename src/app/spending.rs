@@ -1,5 +1,6 @@
 //! Who spends an account's calls, and on what, over the stack as it is built.
 
+use tokio::time;
 use tower::ServiceExt;
 
 use super::{

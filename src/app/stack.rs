@@ -2,6 +2,8 @@
 
 use std::{cell::Cell, sync::Mutex};
 
+use futures_util::FutureExt;
+use tokio::time;
 use tower::service_fn;
 
 use super::*;

@@ -1,6 +1,7 @@
 //! Who waits for a list, for how long, and what becomes of its walk, over the stack as it is built.
 
 use tokio::task::JoinSet;
+use tokio::time;
 use tower::ServiceExt;
 
 use super::{

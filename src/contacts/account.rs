@@ -5,6 +5,8 @@ use std::{
     sync::{Arc, Mutex, PoisonError, Weak},
 };
 
+use foldhash::quality::RandomState;
+
 pub use self::{
     claims::Claims,
     config::{Algorithm, Config, Jti, StreamConfig},
@@ -129,9 +131,9 @@ impl Account {
 #[derive(Debug, Default)]
 pub struct Accounts {
     all: Vec<Arc<Account>>,
-    by_id: HashMap<AccountId, Arc<Account>>,
+    by_id: HashMap<AccountId, Arc<Account>, RandomState>,
     /// Streams that exactly one account lists.
-    by_stream: HashMap<StreamId, Arc<Account>>,
+    by_stream: HashMap<StreamId, Arc<Account>, RandomState>,
 }
 
 /// What a request that names no account is told, where it may be about several.

@@ -140,7 +140,7 @@ pub trait Key: Clone + Eq + Hash + fmt::Debug + Send + Sync + 'static {
     }
 }
 
-/// The stage. Clones share everything and cost one reference, since each request has one.
+/// The stage. Clones share everything and cost one reference, since each connection has one.
 pub struct Cache<T: Store, S>(Arc<Shared<T, S>>);
 
 struct Shared<T: Store, S> {
@@ -322,7 +322,7 @@ where
 
     /// What the log calls the flight that a request starts.
     fn span(&self, request: &Request<T::Key>) -> Span {
-        info_span!("flight", request = request.terms.id.as_str(), key = ?request.key)
+        info_span!("flight", request = %request.terms.id, key = ?request.key)
     }
 
     /// Waits for the key's flight, and starts it if there is none. `forced` is the fresh copy that would not do.

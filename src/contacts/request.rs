@@ -1,8 +1,11 @@
 //! What travels between the stages: a caller's [`Request`] above the cache, a flight's [`Fetch`] below it.
 
-use std::sync::{
-    Arc, Mutex, PoisonError,
-    atomic::{AtomicBool, AtomicUsize, Ordering},
+use std::{
+    fmt,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
 };
 
 use bytes::Bytes;
@@ -185,7 +188,17 @@ impl Urgency {
 
 /// What a request is called in `X-Request-Id`, logs and problem documents: 1 to 64 of `[A-Za-z0-9-]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RequestId(Bytes);
+pub struct RequestId(Id);
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Id {
+    Own(Bytes),
+    /// Written out where it is told, so that it travels as two numbers.
+    Ours {
+        start: u32,
+        count: u64,
+    },
+}
 
 impl RequestId {
     pub const LENGTH_MAX: usize = 64;
@@ -196,12 +209,21 @@ impl RequestId {
             && text
                 .iter()
                 .all(|byte| byte.is_ascii_alphanumeric() || *byte == b'-');
-        well_formed.then(|| Self(Bytes::copy_from_slice(text)))
+        well_formed.then(|| Self(Id::Own(Bytes::copy_from_slice(text))))
     }
 
-    /// One of ours: `start` tells processes apart, `count` the requests of one process.
+    /// One of ours: `start` tells processes apart, `count` the requests of one process, up to 2^48 of them.
     pub fn number(start: u32, count: u64) -> Self {
+        Self(Id::Ours { start, count })
+    }
+
+    /// Its text.
+    pub fn to_bytes(&self) -> Bytes {
         const HEX: &[u8; 16] = b"0123456789abcdef";
+        let (start, count) = match &self.0 {
+            Id::Own(text) => return text.clone(),
+            Id::Ours { start, count } => (start, count),
+        };
         let mut text = [b'-'; 8 + 1 + 12];
         for (place, byte) in text[..8].iter_mut().enumerate() {
             *byte = HEX[(start >> (28 - 4 * place)) as usize & 0xf];
@@ -209,16 +231,14 @@ impl RequestId {
         for (place, byte) in text[9..].iter_mut().enumerate() {
             *byte = HEX[(count >> (44 - 4 * place)) as usize & 0xf];
         }
-        Self(Bytes::copy_from_slice(&text))
+        Bytes::copy_from_slice(&text)
     }
+}
 
-    pub fn as_str(&self) -> &str {
+impl fmt::Display for RequestId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // Both constructors admit ASCII alone.
-        std::str::from_utf8(&self.0).unwrap_or_default()
-    }
-
-    pub fn as_bytes(&self) -> &Bytes {
-        &self.0
+        f.write_str(str::from_utf8(&self.to_bytes()).unwrap_or_default())
     }
 }
 
@@ -279,13 +299,13 @@ mod tests {
     #[test]
     fn request_ids() {
         for good in ["a", "A-1", &"x".repeat(64)] {
-            assert_eq!(RequestId::parse(good.as_bytes()).unwrap().as_str(), good);
+            assert_eq!(RequestId::parse(good.as_bytes()).unwrap().to_string(), good);
         }
         for bad in ["", "a b", "a\"", "é", "a\n", &"x".repeat(65)] {
             assert_eq!(RequestId::parse(bad.as_bytes()), None, "{bad:?}");
         }
         assert_eq!(
-            RequestId::number(0xdead_beef, 0x1_0000_000a).as_str(),
+            RequestId::number(0xdead_beef, 0x1_0000_000a).to_string(),
             "deadbeef-00010000000a"
         );
     }

@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 
 use futures_util::future::{Either, Ready, ready};
 use http::{
-    Uri,
+    HeaderName, Uri,
     header::{HOST, ORIGIN},
     request::Parts,
 };
@@ -16,6 +16,8 @@ use tower::{Layer, Service, layer::layer_fn};
 
 use super::Inbound;
 use crate::error::{Error, Kind, Result};
+
+const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
 /// The stage.
 #[derive(Clone, Debug)]
@@ -64,11 +66,16 @@ impl<S: Service<Inbound, Error = Error>> Service<Inbound> for Local<S> {
     }
 }
 
+/// Whether a browser says that another site's page asks.
+fn says_another_site(head: &Parts) -> bool {
+    let site = head.headers.get(SEC_FETCH_SITE);
+    site.is_some_and(|site| site != "none" && site != "same-origin")
+}
+
 /// Whether a request comes from no web page, or from one of this very listener's. Only hosts and ports are compared: which
 /// scheme a page was loaded with is known to whatever ends TLS in front of the gateway.
 pub fn is_of_this_origin(head: &Parts) -> bool {
-    let site = head.headers.get("sec-fetch-site");
-    if site.is_some_and(|site| site != "none" && site != "same-origin") {
+    if says_another_site(head) {
         return false;
     }
     let mut origins = head.headers.get_all(ORIGIN).iter();
@@ -91,8 +98,11 @@ pub fn is_of_this_origin(head: &Parts) -> bool {
 }
 
 fn admit(head: &Parts, pages: Pages) -> Result<()> {
-    let of_a_page = head.headers.contains_key(ORIGIN) && pages == Pages::None;
-    if of_a_page || !is_of_this_origin(head) {
+    let of_a_page = match pages {
+        Pages::None => head.headers.contains_key(ORIGIN) || says_another_site(head),
+        Pages::Own => !is_of_this_origin(head),
+    };
+    if of_a_page {
         let detail = "requests from web pages are refused where no key is asked for";
         return Err(Error::new(Kind::Forbidden, detail));
     }

@@ -40,8 +40,7 @@ impl<S: Service<Inbound, Error = Error>> Service<Inbound> for Rescue<S> {
     }
 
     fn call(&mut self, inbound: Inbound) -> Self::Future {
-        // A service is as good after a panic as before: it is cloned for each request, and what the clones share is
-        // behind locks and atomics.
+        // A service is as good after a panic as before: what its requests share is behind locks and atomics.
         let called = catch_unwind(AssertUnwindSafe(|| self.inner.call(inbound)));
         Rescuing {
             inner: called

@@ -39,7 +39,7 @@ use crate::{
     served::Served,
 };
 
-const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 const PROBLEM: HeaderValue = HeaderValue::from_static("application/problem+json");
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
@@ -117,7 +117,7 @@ impl<F: Future<Output = Result<Reply>>> Future for Responding<F> {
                 _ => fail(&error, this.id),
             },
         };
-        if let Ok(id) = HeaderValue::from_maybe_shared(this.id.as_bytes().clone()) {
+        if let Ok(id) = HeaderValue::from_maybe_shared(this.id.to_bytes()) {
             responded.response.headers_mut().insert(REQUEST_ID, id);
         }
         let response = &mut responded.response;
@@ -248,7 +248,7 @@ fn problem(error: &Error, id: &RequestId) -> Value {
         "status": status.as_u16(),
         "detail": error.detail(),
         "code": kind.code(),
-        "request_id": id.as_str(),
+        "request_id": id.to_string(),
         "retryable": kind.retryable(),
         "errors": [{ "msg": error.detail(), "code": status.as_u16() }],
     });
@@ -270,7 +270,7 @@ fn accept(error: &Error, underway: Underway, id: &RequestId) -> Responded {
         "status": StatusCode::ACCEPTED.as_u16(),
         "detail": error.detail(),
         "code": kind.code(),
-        "request_id": id.as_str(),
+        "request_id": id.to_string(),
     });
     tell(underway, &mut told);
     refuse(error, StatusCode::ACCEPTED, JSON, &told)

@@ -14,7 +14,7 @@ use futures_util::{
     TryFutureExt,
     future::{Either, MapOk, Ready, ready},
 };
-use http::{HeaderMap, Method, request::Parts};
+use http::{HeaderMap, HeaderName, Method, request::Parts};
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 use tower::Service;
@@ -329,10 +329,12 @@ impl Resolver {
     }
 }
 
+const ACCOUNT_ID: HeaderName = HeaderName::from_static("accountid");
+
 /// The id of the account that a request names, if it names one.
 fn named_account(headers: &HeaderMap) -> Result<Option<&str>> {
     let bad = |detail: &'static str| Error::new(Kind::BadAccount, detail);
-    let mut named = headers.get_all("accountid").iter();
+    let mut named = headers.get_all(ACCOUNT_ID).iter();
     match (named.next(), named.next()) {
         (None, _) => Ok(None),
         (Some(_), Some(_)) => Err(bad("the accountId header is there twice")),

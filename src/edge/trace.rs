@@ -25,7 +25,7 @@ use super::{
     Inbound, Resource,
     body::Body,
     caller::{Asker, Callers},
-    respond::Responded,
+    respond::{REQUEST_ID, Responded},
 };
 use crate::{
     contacts::request::RequestId,
@@ -87,7 +87,7 @@ where
         let asker = self.shared.callers.identify(&mut head.headers);
         let own = head
             .headers
-            .get("x-request-id")
+            .get(REQUEST_ID)
             .and_then(|id| RequestId::parse(id.as_bytes()));
         let id = own.unwrap_or_else(|| {
             let count = self.shared.count.fetch_add(1, Ordering::Relaxed);
@@ -165,7 +165,7 @@ impl Access {
         };
         info!(
             target: ACCESS,
-            request = self.id.as_str(),
+            request = %self.id,
             caller,
             method,
             path = target,
@@ -238,7 +238,7 @@ mod tests {
         let [metrics, _] = Metrics::new(&Registry::new().unwrap()).unwrap();
         let inner = service_fn(async |inbound: Inbound| {
             let mut response = Response::new(Body::Empty);
-            let id = inbound.id.as_str().parse().unwrap();
+            let id = inbound.id.to_string().parse().unwrap();
             response.headers_mut().insert("x-request-id", id);
             Ok(Responded {
                 response,

@@ -88,8 +88,8 @@ impl<S: FetchPage> Streams<S> {
         })?;
         let (pages, taken) = mpsc::channel(1);
         let (told, progress) = watch::channel(Progress::default());
-        let id = request.terms.id.as_str();
-        let span = info_span!("stream", request = id, key = ?request.key);
+        let id = &request.terms.id;
+        let span = info_span!("stream", request = %id, key = ?request.key);
         let reading = Reading {
             shared: self.shared.clone(),
             inner: self.inner.clone(),

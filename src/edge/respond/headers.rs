@@ -1,8 +1,8 @@
 //! What an answer from the cache says of itself: where it came from, how old it is, and what of it the caller may have.
 
-use std::fmt::Write;
+use std::io::{Cursor, Write};
 
-use bytes::BytesMut;
+use bytes::Bytes;
 use http::{
     HeaderMap, HeaderName, HeaderValue,
     header::{AGE, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, ETAG, VARY},
@@ -56,11 +56,11 @@ pub(super) fn describe<V: Content>(
         headers.insert(CONTENT_ENCODING, GZIP);
     }
     headers.insert(CONTENT_TYPE, JSON);
-    headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
+    headers.insert(CONTENT_LENGTH, text(format_args!("{length}")));
     if let Ok(etag) = HeaderValue::from_maybe_shared(etag.as_bytes().clone()) {
         headers.insert(ETAG, etag);
     }
-    headers.insert(AGE, HeaderValue::from(answer.age.as_secs()));
+    headers.insert(AGE, text(format_args!("{}", answer.age.as_secs())));
     headers.insert(CACHE_CONTROL, PRIVATE);
     headers.insert(CACHE_STATUS, cache_status(answer));
     headers.insert(VARY, VARY_BY);
@@ -169,9 +169,17 @@ fn merge_status(answer: &Answer<List>) -> HeaderValue {
     ))
 }
 
+/// A text that was put together. It is written before memory is asked for, so that it takes one block of its own length:
+/// `Bytes` with room to spare take another to count their clones.
 pub(super) fn text(arguments: std::fmt::Arguments<'_>) -> HeaderValue {
-    let mut text = BytesMut::with_capacity(64);
-    // Memory takes whatever is written to it, and nothing but ASCII is.
-    let _ = text.write_fmt(arguments);
-    HeaderValue::from_maybe_shared(text.freeze()).unwrap_or(HeaderValue::from_static(""))
+    let mut short = Cursor::new([0; 96]);
+    let text = match short.write_fmt(arguments) {
+        Ok(()) => {
+            let length = usize::try_from(short.position()).unwrap_or_default();
+            Bytes::copy_from_slice(&short.get_ref()[..length])
+        }
+        Err(_) => Bytes::from(arguments.to_string()),
+    };
+    // Nothing but ASCII is.
+    HeaderValue::from_maybe_shared(text).unwrap_or(HeaderValue::from_static(""))
 }

@@ -416,6 +416,6 @@ async fn pages_and_lists_are_asked_each_on_its_terms() {
     assert_eq!(told, [page, bulk("list"), bulk("lines")]);
     for (_, terms) in &*asked {
         assert_eq!(terms.deadline, Instant::now() + Duration::from_secs(7));
-        assert_eq!(terms.id.as_str(), "req-1");
+        assert_eq!(terms.id.to_string(), "req-1");
     }
 }

@@ -16,7 +16,6 @@ use hyper::body::Incoming;
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::conn::auto,
-    service::TowerToHyperService,
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -81,15 +80,18 @@ where
     B: Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
 {
     let builder = builder(limits);
-    let service = TowerToHyperService::new(Noted::new(service, pulse.clone()));
+    let service = Noted::new(service, pulse.clone());
     let mut connection = pin!(builder.serve_connection(TokioIo::new(socket), service));
     let mut stopped = pin!(stop.cancelled());
     let mut timer = pin!(time::sleep(limits.deadlines.first_byte));
-    let mut said_goodbye = false;
+    let (mut stopping, mut said_goodbye) = (false, false);
     poll_fn(|cx| {
+        let mut now = Instant::now();
+        pulse.polled(now);
         // The stop first, so that an answer which becomes ready after it says that it is the last one here.
-        if !pulse.is_stopping() && stopped.as_mut().poll(cx).is_ready() {
-            pulse.stop(Instant::now());
+        if !stopping && stopped.as_mut().poll(cx).is_ready() {
+            stopping = true;
+            pulse.stop(now);
         }
         loop {
             if let Poll::Ready(ended) = connection.as_mut().poll(cx) {
@@ -97,7 +99,7 @@ where
             }
             // HTTP/2 can say which request is the last. An idle connection of HTTP/1 is closed by hyper instead, and a
             // request that is on its way would be lost: there the next answer says it.
-            if !said_goodbye && pulse.is_stopping() && pulse.is_http2() {
+            if stopping && !said_goodbye && pulse.is_http2() {
                 said_goodbye = true;
                 connection.as_mut().graceful_shutdown();
                 continue;
@@ -105,14 +107,17 @@ where
             let Some((due, why)) = pulse.due(&limits.deadlines, limits.http2_resets_max) else {
                 return Poll::Pending;
             };
-            if due > Instant::now() {
+            if due > now {
                 // Moved only to an earlier time. One that fires too early is set again.
                 if due < timer.deadline() || timer.is_elapsed() {
                     timer.as_mut().reset(due);
                 }
                 ready!(timer.as_mut().poll(cx));
-            } else if why == Cut::Idle && pulse.is_http2() && !pulse.is_stopping() {
-                pulse.stop(Instant::now());
+                now = Instant::now();
+                pulse.polled(now);
+            } else if why == Cut::Idle && !stopping && pulse.is_http2() {
+                stopping = true;
+                pulse.stop(now);
             } else {
                 return Poll::Ready(Err(Ended::Cut(why)));
             }

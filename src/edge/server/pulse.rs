@@ -4,10 +4,14 @@
 //! wrapper would never be looked at for a peer that has gone quiet. Here the wrapper ([`socket`](super::socket)) and the
 //! requests ([`requests`](super::requests)) only note what happens; the connection's own task asks [`Pulse::due`] after
 //! each poll and keeps one timer, which is moved only when the deadline comes nearer. A request on a busy connection so
-//! costs a few uncontended locks and readings of the clock, and no timer of its own.
+//! costs a few uncontended locks, and neither a timer nor, over HTTP/1.1, a reading of the clock of its own: what happens
+//! within one poll of the connection happens when that poll began ([`Pulse::now`]).
 
 use std::{
-    sync::{Mutex, PoisonError},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -37,7 +41,12 @@ pub(super) const UNASKED_MAX: usize = 512 * 1024;
 
 /// One connection's state, shared by its socket, its requests and its task.
 #[derive(Debug)]
-pub(super) struct Pulse(Mutex<State>);
+pub(super) struct Pulse {
+    state: Mutex<State>,
+    begun: Instant,
+    /// When the connection's task was last polled, in nanoseconds since then.
+    polled: AtomicU64,
+}
 
 #[derive(Debug)]
 struct State {
@@ -66,7 +75,22 @@ struct State {
 
 impl Pulse {
     pub(super) fn new(now: Instant) -> Self {
-        Self(Mutex::new(State::new(now)))
+        Self {
+            state: Mutex::new(State::new(now)),
+            begun: now,
+            polled: AtomicU64::new(0),
+        }
+    }
+
+    /// The connection's task is polled.
+    pub(super) fn polled(&self, now: Instant) {
+        let since = u64::try_from((now - self.begun).as_nanos()).unwrap_or(u64::MAX);
+        self.polled.store(since, Ordering::Relaxed);
+    }
+
+    /// When the connection's task was last polled: the time, for whatever is polled by it.
+    pub(super) fn now(&self) -> Instant {
+        self.begun + Duration::from_nanos(self.polled.load(Ordering::Relaxed))
     }
 
     /// Forgets what was before: a TLS handshake is over.
@@ -164,7 +188,7 @@ impl Pulse {
     }
 
     fn with<T>(&self, then: impl FnOnce(&mut State) -> T) -> T {
-        then(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+        then(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 

@@ -1,11 +1,12 @@
 //! Each request of a connection is noted: that it was asked, that its answer goes on, that it is over.
 
 use std::{
+    cell::RefCell,
     convert::Infallible,
     mem,
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll, ready},
+    task::{Context, Poll, Waker, ready},
 };
 
 use bytes::Bytes;
@@ -22,20 +23,24 @@ use super::pulse::Pulse;
 /// the frames that h2 makes of it.
 const PIECE: usize = 16 * 1024;
 
-/// A service whose requests feed a pulse.
-#[derive(Clone, Debug)]
+/// A service whose requests feed a pulse. It must be always ready: what cannot be served is an answer as well.
+///
+/// Hyper calls a service by reference, one request after the other. So there is one for each connection and none for each
+/// request, whose copy would touch a dozen reference counts that all connections share.
+#[derive(Debug)]
 pub(super) struct Noted<S> {
-    inner: S,
+    inner: RefCell<S>,
     pulse: Arc<Pulse>,
 }
 
 impl<S> Noted<S> {
     pub(super) fn new(inner: S, pulse: Arc<Pulse>) -> Self {
+        let inner = RefCell::new(inner);
         Self { inner, pulse }
     }
 }
 
-impl<S, R, B> Service<Request<R>> for Noted<S>
+impl<S, R, B> hyper::service::Service<Request<R>> for Noted<S>
 where
     S: Service<Request<R>, Response = Response<B>, Error = Infallible>,
     B: Body<Data = Bytes>,
@@ -44,13 +49,12 @@ where
     type Error = Infallible;
     type Future = Answering<S::Future>;
 
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        self.inner.poll_ready(cx)
-    }
-
-    fn call(&mut self, request: Request<R>) -> Self::Future {
+    fn call(&self, request: Request<R>) -> Self::Future {
         let http2 = request.version() == Version::HTTP_2;
         self.pulse.asked(http2);
+        let mut inner = self.inner.borrow_mut();
+        let ready = inner.poll_ready(&mut Context::from_waker(Waker::noop()));
+        debug_assert!(ready.is_ready(), "what a listener serves is always ready");
         Answering {
             running: Some(Running {
                 pulse: self.pulse.clone(),
@@ -58,7 +62,7 @@ where
                 owed: false,
                 whole: false,
             }),
-            inner: self.inner.call(request),
+            inner: inner.call(request),
         }
     }
 }
@@ -77,8 +81,19 @@ struct Running {
 impl Running {
     /// A piece of its answer is there.
     fn owe(&mut self) {
-        self.pulse.owes(!self.owed, Instant::now());
-        self.owed = true;
+        // Over HTTP/1.1 it is the socket's to say what was taken.
+        if self.http2 || !self.owed {
+            self.pulse.owes(!self.owed, self.now());
+            self.owed = true;
+        }
+    }
+
+    /// HTTP/2's requests have tasks of their own, beside the connection's.
+    fn now(&self) -> Instant {
+        match self.http2 {
+            true => Instant::now(),
+            false => self.pulse.now(),
+        }
     }
 
     /// The next piece is not there yet.
@@ -92,7 +107,7 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        self.pulse.ended(self.owed, self.whole, Instant::now());
+        self.pulse.ended(self.owed, self.whole, self.now());
     }
 }
 

@@ -7,10 +7,7 @@ use std::{
     task::{Context, Poll},
 };
 
-use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
-    time::Instant,
-};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::pulse::Pulse;
 
@@ -28,9 +25,9 @@ impl<I> Socket<I> {
 
     fn noted(&self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         match &written {
-            Poll::Ready(Ok(bytes)) if *bytes > 0 => self.pulse.wrote(Instant::now()),
+            Poll::Ready(Ok(bytes)) if *bytes > 0 => self.pulse.wrote(self.pulse.now()),
             Poll::Ready(_) => {}
-            Poll::Pending => self.pulse.full(Instant::now()),
+            Poll::Pending => self.pulse.full(self.pulse.now()),
         }
         written
     }
@@ -46,7 +43,7 @@ impl<I: AsyncRead + Unpin> AsyncRead for Socket<I> {
         let read = Pin::new(&mut self.inner).poll_read(cx, buffer);
         let bytes = buffer.filled().len() - before;
         if bytes > 0 {
-            self.pulse.read(bytes, Instant::now());
+            self.pulse.read(bytes, self.pulse.now());
         }
         read
     }

@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use foldhash::quality::RandomState;
 use moka::{Expiry, notification::RemovalCause};
 use tokio::time::Instant;
 
@@ -24,7 +25,7 @@ use crate::contacts::{
 /// Pages, at most so many bytes of them.
 pub struct Pages {
     bytes_max: u64,
-    held: moka::sync::Cache<PageKey, Weighed<Page>>,
+    held: moka::sync::Cache<PageKey, Weighed<Page>, RandomState>,
     /// One change at a time, so that a page which is weighed again never takes the place of a newer one, nor comes back.
     /// Pages change as often as upstream is asked, which is seldom.
     changing: Mutex<()>,
@@ -105,7 +106,7 @@ impl Pages {
             });
         Self {
             bytes_max,
-            held: held.build(),
+            held: held.build_with_hasher(RandomState::default()),
             changing: Mutex::default(),
             growing,
             metrics,

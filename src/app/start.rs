@@ -1,0 +1,57 @@
+//! Why the gateway did not start.
+
+use std::{io, net::SocketAddr};
+
+use crate::{
+    contacts::account::Malformed,
+    edge::{caller, server::tls::TlsProblem},
+    metrics,
+};
+
+/// Why the gateway did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error("cannot listen on {address} ({key}): {}", told(.source))]
+    Listen {
+        key: &'static str,
+        address: SocketAddr,
+        source: io::Error,
+    },
+    #[error(
+        "{key} is {address}, and only loopback addresses (127.0.0.1, [::1]) are allowed without {without}"
+    )]
+    NotLoopback {
+        key: &'static str,
+        address: SocketAddr,
+        /// What would have to be configured.
+        without: &'static str,
+    },
+    #[error("admin.token_sha256 holds something else than the SHA-256 of a token")]
+    Token,
+    #[error(transparent)]
+    Callers(#[from] caller::Unusable),
+    #[error("{key}: {source}")]
+    Certificate {
+        key: &'static str,
+        source: TlsProblem,
+    },
+    #[error(transparent)]
+    Account(#[from] Malformed),
+    #[error("the operating system's certificates cannot be loaded: {0}")]
+    Tls(#[from] rustls::Error),
+    #[error("the metrics contradict each other: {0}")]
+    Metrics(#[from] metrics::Error),
+    #[error("the worker threads cannot be started: {0}")]
+    Workers(io::Error),
+}
+
+/// What an operator can do about a socket that cannot be bound.
+fn told(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => {
+            "another program listens there; stop it, or choose another port (0 takes a free one)"
+                .to_owned()
+        }
+        _ => error.to_string(),
+    }
+}
