@@ -1,7 +1,7 @@
 use super::*;
 use crate::{
     admin::operate,
-    contacts::{request::Urgency, testing, walking::Progress},
+    contacts::{collection, request::Urgency, testing, walking::Progress},
     error::Kind,
     upstream::{breaker, budget, secret, token},
 };
@@ -74,7 +74,7 @@ async fn of_many_collections_the_busiest_are_shown() {
     held[79].seen.waited();
     overview.look_in(EVERY);
     let Few { total, shown } = overview.status(Phase::Serving).collections;
-    assert_eq!((total, shown.len()), (80, COLLECTIONS_MAX));
+    assert_eq!((total, shown.len()), (80, collections::COLLECTIONS_MAX));
     let [first, .., last] = &shown[..] else {
         panic!("{shown:?}");
     };

@@ -1,6 +1,6 @@
 // What changes something: purge, reload, drain. Each says what came of it.
 
-import { h, number } from "/page/show.js";
+import { h, many } from "/page/show.js";
 
 const by = (id) => document.getElementById(id);
 
@@ -52,7 +52,7 @@ function purge(ask) {
     if (by("purge-soft").checked) query.set("soft", "true");
     return query;
   };
-  const counted = ({ pages, lists }) => `${number(pages)} ${pages === 1 ? "page" : "pages"} and ${number(lists)} ${lists === 1 ? "list" : "lists"}`;
+  const counted = ({ pages, lists }) => `${many(pages, "page")} and ${many(lists, "list")}`;
   const forget = () => {
     const stream = by("purge-stream");
     stream.disabled = by("purge-account").value === "";

@@ -13,6 +13,7 @@ export function h(name, attributes = {}, ...children) {
 const whole = new Intl.NumberFormat("en");
 
 export const number = (value) => whole.format(value);
+export const many = (count, what) => `${number(count)} ${what}${count === 1 ? "" : "s"}`;
 export const share = (ratio) => (ratio === null ? "–" : `${(100 * ratio).toFixed(ratio < 1 && ratio > 0.9995 ? 2 : 1)} %`);
 export const rate = (value) => (value < 100 ? value.toFixed(1) : number(Math.round(value)));
 export const milliseconds = (value) => {
@@ -113,7 +114,7 @@ export function figures({ totals, history }) {
     figure("figure-calls", "Calls to upstream", number(totals.calls), `${number(totals.calls - totals.calls_ok)} of them failed`),
     figure("figure-failed", "Failed", number(totals.failed), `and ${number(totals.refused)} refused`),
     figure("figure-waiting", "Waiting now", number(totals.waiting), `${number(totals.connections)} connections`),
-    figure("figure-copies", "Copies", bytes(totals.cache_bytes), `${number(totals.pages)} pages, ${number(totals.lists)} lists`));
+    figure("figure-copies", "Copies", bytes(totals.cache_bytes), `${many(totals.pages, "page")}, ${many(totals.lists, "list")}`));
 }
 
 export function accounts({ total, shown }) {
