@@ -21,6 +21,7 @@ use self::{
         Overview,
         document::{Phase, Status},
     },
+    route::Route,
 };
 use crate::{
     config::Rules,
@@ -35,9 +36,11 @@ use crate::{
 };
 
 pub mod guard;
+pub mod openapi;
 pub mod operate;
 pub mod overview;
 mod page;
+mod route;
 
 /// `[admin]`: the second listener.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -120,6 +123,7 @@ pub struct Admin {
 }
 
 const TEXT: &str = "text/plain; charset=utf-8";
+const JSON: &str = "application/json";
 
 impl Admin {
     /// `drain` is cancelled when an operator wants the gateway to stop.
@@ -144,39 +148,32 @@ impl Admin {
             let detail = "a request to the admin listener has no body";
             return Err(Error::new(Kind::BodyNotAllowed, detail));
         }
-        if let Some(target) = below(&inbound.head.uri, "/api/explain") {
-            read_only(&inbound)?;
-            inbound.head.uri = target;
-            return Ok(json(&self.operate.explain(inbound)?));
-        }
-        if inbound.head.uri.path() == "/api/purge" {
-            posted(&inbound, "a purge is asked for with POST")?;
-            return Ok(json(&self.operate.purge(inbound.head.uri.query())?));
-        }
-        if inbound.head.uri.path() == "/api/drain" {
-            posted(&inbound, "a drain is asked for with POST")?;
-            self.drain.cancel();
-            tracing::info!("an operator asked for the drain");
-            return Ok(json(&serde_json::json!({ "draining": true })));
-        }
-        read_only(&inbound)?;
-        if let Some(file) = page::file(inbound.head.uri.path()) {
+        let path = inbound.head.uri.path();
+        let read = [Method::GET, Method::HEAD].contains(&inbound.head.method);
+        if let Some(file) = page::file(path).filter(|_| read) {
             return Ok(Reply::File(file));
         }
-        match inbound.head.uri.path() {
-            "/livez" => Ok(Reply::Text(TEXT, "alive\n".into())),
-            "/readyz" if self.readiness.is_ready() => {
+        match Route::of(&inbound.head.method, path)? {
+            Route::Livez => Ok(Reply::Text(TEXT, "alive\n".into())),
+            Route::Readyz if self.readiness.is_ready() => {
                 let text = match inbound.head.uri.query() {
                     Some("verbose") => verbosely(&self.overview.status(Phase::Serving)),
                     _ => "ready\n".to_owned(),
                 };
                 Ok(Reply::Text(TEXT, text.into()))
             }
-            "/readyz" => Err(Error::new(
+            Route::Readyz => Err(Error::new(
                 Kind::Draining,
                 "the gateway is starting or stopping",
             )),
-            "/metrics" => {
+            Route::Document => Ok(Reply::Text(JSON, openapi::OPERATORS.into())),
+            Route::CallersDocument => Ok(Reply::Text(JSON, openapi::CALLERS.into())),
+            Route::Explain => {
+                inbound.head.uri = below(&inbound.head.uri, Route::Explain.path())?;
+                Ok(json(&self.operate.explain(inbound)?))
+            }
+            Route::Purge => Ok(json(&self.operate.purge(inbound.head.uri.query())?)),
+            Route::Metrics => {
                 let broken = |error| {
                     Error::new(Kind::Internal, "the metrics cannot be written").because(error)
                 };
@@ -186,18 +183,19 @@ impl Admin {
                     text.into(),
                 ))
             }
-            "/api/status" => {
+            Route::Status => {
                 let broken = |error: serde_json::Error| {
                     Error::new(Kind::Internal, "the status cannot be written").because(error)
                 };
                 let status = self.overview.status(self.readiness.phase());
                 let text = serde_json::to_vec(&status).map_err(broken)?;
-                Ok(Reply::Text("application/json", text.into()))
+                Ok(Reply::Text(JSON, text.into()))
             }
-            _ => Err(Error::new(
-                Kind::NotFound,
-                "there are / (the ops page), /livez, /readyz, /metrics, /api/status, /api/explain/, /api/purge and /api/drain",
-            )),
+            Route::Drain => {
+                self.drain.cancel();
+                tracing::info!("an operator asked for the drain");
+                Ok(json(&serde_json::json!({ "draining": true })))
+            }
         }
     }
 }
@@ -211,30 +209,15 @@ fn verbosely(status: &Status) -> String {
     text
 }
 
-/// What changes something is not done by whoever only follows a link.
-fn posted(inbound: &Inbound, detail: &'static str) -> Result<()> {
-    match inbound.head.method {
-        Method::POST => Ok(()),
-        _ => Err(Error::new(Kind::MethodNotAllowed, detail).allowing("POST")),
-    }
-}
-
-fn read_only(inbound: &Inbound) -> Result<()> {
-    if inbound.head.method != Method::GET && inbound.head.method != Method::HEAD {
-        let detail = "this is read with GET or HEAD";
-        return Err(Error::new(Kind::MethodNotAllowed, detail));
-    }
-    Ok(())
-}
-
 /// What follows a prefix of the path, as a target of its own.
-fn below(uri: &Uri, prefix: &str) -> Option<Uri> {
-    let target = uri.path_and_query()?.as_str().strip_prefix(prefix)?;
-    target.starts_with('/').then(|| target.parse().ok())?
+fn below(uri: &Uri, prefix: &str) -> Result<Uri> {
+    let target = uri.path_and_query().map(|target| target.as_str());
+    let target = target.and_then(|target| target.strip_prefix(prefix)?.parse().ok());
+    target.ok_or_else(|| Error::new(Kind::NotFound, "there is no request to be explained"))
 }
 
 fn json(document: &serde_json::Value) -> Reply {
-    Reply::Text("application/json", format!("{document:#}\n").into())
+    Reply::Text(JSON, format!("{document:#}\n").into())
 }
 
 impl Service<Inbound> for Admin {
@@ -261,6 +244,7 @@ mod tests {
             head: request.body(()).unwrap().into_parts().0,
             has_body: false,
             id: RequestId::number(0, 0),
+            trace: None,
             asker: Asker::Anyone,
         };
         match admin.answer(inbound) {

@@ -28,6 +28,7 @@ use crate::{
         collections::Collections,
         compress,
         copies::Copies,
+        drain::Drain,
         follow,
         journal::{self, Journal},
         slice,
@@ -39,6 +40,7 @@ use crate::{
     edge::{
         body::Body,
         caller::{self, Callers},
+        drain,
         key::{self, Keys},
         limit, local, rescue, respond,
         route::{Resolver, Route, query::Style},
@@ -69,11 +71,12 @@ fn traffic(
     credentials: &Arc<Credentials>,
     budgets: Budgets,
     registry: &Registry,
-    background: &Background,
+    (background, drain): (&Background, &Drain),
     (traced, refused): (trace::Metrics, key::Metrics),
 ) -> Result<(impl Traffic, Operate, Overview), StartError> {
     let callers = Callers::new(&config.callers, &config.accounts, &accounts, registry)?;
     let anyone = callers.are_none();
+    let by_name = callers.by_name();
     let caches = cache::Families::new(registry)?;
     let (of_pages, of_lists) = (caches.of("pages"), caches.of("lists"));
     let lists_bytes = config.cache.lists_max_bytes.as_u64();
@@ -151,6 +154,7 @@ fn traffic(
             },
             in_pages,
             budgets.clone(),
+            drain.clone(),
             walk::Metrics::new(registry)?,
         ))
         .service(upstream.clone());
@@ -158,6 +162,7 @@ fn traffic(
     let streams = Streams::new(
         config.merge.clone(),
         in_pages,
+        drain.clone(),
         stream::Metrics::new(registry)?,
         upstream.clone(),
     );
@@ -183,9 +188,16 @@ fn traffic(
 
     let traffic = ServiceBuilder::new()
         // Outermost, so that every request has a name, a count and a line, refused ones included.
-        .layer(trace::layer(number_of_this_start(), callers, traced))
+        .layer(trace::layer(
+            number_of_this_start(),
+            config.log.access_share,
+            callers,
+            traced,
+        ))
         // Below it everything is an answer or an error; above it everything is HTTP.
         .layer(respond::layer(config.merge.wait_max))
+        // Above all that may wait: at the end of the drain it is told instead of cut.
+        .layer(drain::layer(drain.clone()))
         // A panic below is an error as well, and this request's alone.
         .layer(rescue::layer())
         // Before anything is read: a web page in somebody's browser must not get this far.
@@ -207,7 +219,7 @@ fn traffic(
         breaker,
         journal,
     });
-    Ok((traffic, Operate::new(resolver, copies), overview))
+    Ok((traffic, Operate::new(resolver, copies, by_name), overview))
 }
 
 /// What stands between a flight and its attempts.
@@ -296,6 +308,7 @@ pub(crate) fn budgets(
 
 /// What operators reach, through the same edge.
 fn operations(
+    access_share: f64,
     admin: Admin,
     tokens: Keys<()>,
     (traced, refused): (trace::Metrics, key::Metrics),
@@ -304,6 +317,7 @@ fn operations(
         // Operators are no callers: whoever is let through may ask about everything.
         .layer(trace::layer(
             number_of_this_start(),
+            access_share,
             Callers::default(),
             traced,
         ))

@@ -17,6 +17,7 @@ use crate::{app::StartError, config::Problems};
 
 pub mod ask;
 pub mod check;
+pub mod completions;
 pub mod demo;
 pub mod doctor;
 pub mod explain;
@@ -25,6 +26,7 @@ pub mod health;
 pub mod key;
 pub mod print;
 pub mod purge;
+mod reach;
 pub mod serve;
 pub mod simulate;
 pub mod status;
@@ -70,6 +72,8 @@ enum Command {
     Health(health::Args),
     /// Make a key for a caller or an operator, and its hash for the configuration
     Key(key::Args),
+    /// Print what a shell needs to complete these commands
+    Completions(completions::Args),
     /// Play Kore.ai alone, with its limits and faults
     Simulate(Box<simulate::Args>),
 }
@@ -83,6 +87,7 @@ impl Cli {
             Command::Export(args) => return ended(wait_for(export::run(args))),
             Command::Config(command) => print::run(&command),
             Command::Key(args) => key::run(&args),
+            Command::Completions(args) => completions::run(args),
             Command::Demo(args) => wait_for(demo::run(args)),
             Command::Serve(args) => wait_for(serve::run(args)),
             Command::Explain(args) => wait_for(explain::run(args)),
@@ -183,4 +188,36 @@ async fn stopped() {
     });
     // What is dropped without a signal is the failure above.
     let _ = first.await;
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::{Command, CommandFactory};
+
+    use super::*;
+
+    /// All commands that do something, with their words.
+    fn leaves(command: &Command, words: &str, found: &mut Vec<(String, Command)>) {
+        if !command.has_subcommands() {
+            found.push((words.to_owned(), command.clone()));
+        }
+        for below in command.get_subcommands() {
+            leaves(below, &format!("{words} {}", below.get_name()), found);
+        }
+    }
+
+    /// Catches a command whose help shows none, and an example that is of another command.
+    #[test]
+    fn every_help_has_examples() {
+        Cli::command().debug_assert();
+        let mut found = Vec::new();
+        leaves(&Cli::command(), "contacts-gateway", &mut found);
+        assert!(found.len() > 9);
+        for (words, mut command) in found {
+            let help = command.render_long_help().to_string();
+            let examples = help.split("Examples:").nth(1);
+            let examples = examples.unwrap_or_else(|| panic!("{words} shows none"));
+            assert!(examples.contains(&words), "{words}: {examples}");
+        }
+    }
 }

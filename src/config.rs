@@ -84,6 +84,7 @@ impl Config {
         rules.section("budget", |rules| self.budget.check(rules));
         rules.section("cache", |rules| self.cache.check(rules));
         rules.section("merge", |rules| self.merge.check(rules));
+        rules.section("log", |rules| self.log.check(rules));
         for (index, account) in self.accounts.iter().enumerate() {
             let signs = self.token.source == upstream::token::TokenSource::Sign;
             rules.section(&format!("accounts[{index}]"), |rules| {

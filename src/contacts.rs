@@ -7,6 +7,7 @@ pub mod collections;
 pub mod compress;
 pub mod copies;
 pub mod directives;
+pub mod drain;
 pub mod etag;
 pub mod follow;
 pub mod gap;

@@ -10,10 +10,12 @@ pub use self::file::File;
 use crate::{
     contacts::{follow::Told, list::List, page::Page, request::RequestId},
     served::{Answer, Served},
+    traceparent::TraceContext,
 };
 
 pub mod body;
 pub mod caller;
+pub mod drain;
 mod file;
 pub mod key;
 pub mod limit;
@@ -34,6 +36,8 @@ pub struct Inbound {
     /// There is a body, which no request here may have.
     pub has_body: bool,
     pub id: RequestId,
+    /// The caller's own trace, which it is a part of.
+    pub trace: Option<TraceContext>,
     /// Who asks: perhaps somebody unknown, until the [`caller`] stage.
     pub asker: Asker,
 }

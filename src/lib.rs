@@ -1,7 +1,7 @@
 //! A caching reverse proxy in front of Kore.ai's contacts API, as a tower service stack.
 //!
 //! ```text
-//! caller ──HTTP──> edge      server ─> trace ─> respond ─> rescue ─> local ─> caller ─> limit ─> route
+//! caller ──HTTP──> edge      server ─> trace ─> respond ─> drain ─> rescue ─> local ─> caller ─> limit ─> route
 //!                                                                                                  │  Request<PageKey> | Request<ListKey>
 //!                  contacts  slice ─> compress ─> cache of pages ──────────────────────────────────┤
 //!                                     compress ─┬> cache of lists ─> walk ─────────────────────────┤
@@ -15,13 +15,13 @@
 //!
 //! | Where | What |
 //! | --- | --- |
-//! | [`edge`] | speaks HTTP to callers: [`server`](edge::server) and its [`workers`](edge::workers), [`trace`](edge::trace), [`respond`](edge::respond), [`rescue`](edge::rescue), [`local`](edge::local), [`caller`](edge::caller) and their [`key`](edge::key)s, [`limit`](edge::limit), [`route`](edge::route) |
+//! | [`edge`] | speaks HTTP to callers: [`server`](edge::server) and its [`workers`](edge::workers), [`trace`](edge::trace), [`respond`](edge::respond), [`drain`](edge::drain), [`rescue`](edge::rescue), [`local`](edge::local), [`caller`](edge::caller) and their [`key`](edge::key)s, [`limit`](edge::limit), [`route`](edge::route) |
 //! | [`contacts`] | the domain: [`collection`](contacts::collection), [`page`](contacts::page), [`list`](contacts::list), the [`cache`](contacts::cache) of both, the [`walk`](contacts::walk) that merges and the [`patience`](contacts::patience) of who waits for it, those who [`follow`](contacts::follow) it as [`lines`](contacts::lines), the [`slice`](contacts::slice) that cuts, the copies that [`compress`](contacts::compress) makes smaller, the [`journal`](contacts::journal) of what went wrong |
 //! | [`upstream`] | speaks HTTP to Kore.ai: [`retry`](upstream::retry), [`gate`](upstream::token::gate), [`breaker`](upstream::breaker), [`budget`](upstream::budget), [`fetch`](upstream::fetch), [`token`](upstream::token), [`client`](upstream::client) |
 //! | [`admin`] | the second listener: health, metrics, operators' questions, the [`overview`](admin::overview) that `status` and the ops page draw, and the [`guard`](admin::guard) before them |
 //! | [`simulator`] | plays Kore.ai: for `demo`, for tests, for benchmarks |
-//! | [`cli`], [`config`], [`telemetry`] | from arguments, files and environment to a running process |
-//! | [`error`], [`served`], [`service`], [`metrics`], [`identity`], [`minute`], [`panics`] | vocabulary: imported by all, imports no stage |
+//! | [`cli`], [`config`], [`telemetry`], [`systemd`] | from arguments, files, environment and inherited sockets to a running process |
+//! | [`error`], [`served`], [`service`], [`metrics`], [`identity`], [`minute`], [`panics`], [`traceparent`] | vocabulary: imported by all, imports no stage |
 //!
 //! A stage is one file: why, types, service, tests. It knows the vocabulary and its own children; `edge` and `upstream`
 //! never import each other, `contacts` imports neither. Decisions are pure functions that take `now`
@@ -42,5 +42,7 @@ pub mod panics;
 pub mod served;
 pub mod service;
 pub mod simulator;
+pub mod systemd;
 pub mod telemetry;
+pub mod traceparent;
 pub mod upstream;

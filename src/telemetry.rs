@@ -1,6 +1,9 @@
 //! Events go to standard error: for people on a terminal, as JSON otherwise.
 
-use std::io::{self, IsTerminal};
+use std::{
+    env,
+    io::{self, IsTerminal},
+};
 
 use serde::{Deserialize, Serialize};
 use tracing_subscriber::{
@@ -11,7 +14,7 @@ use tracing_subscriber::{
     util::{SubscriberInitExt, TryInitError},
 };
 
-use crate::panics;
+use crate::{config::Rules, panics};
 
 /// What access lines are filtered by.
 pub const ACCESS: &str = "access";
@@ -26,6 +29,15 @@ pub struct Config {
     pub format: Format,
     /// One line for each request that a caller made.
     pub access: bool,
+    /// The share of these lines that is written; 0 to 1. Those of answers from 500 on always are.
+    pub access_share: f64,
+}
+
+impl Config {
+    /// States which rules are broken.
+    pub fn check(&self, rules: &mut Rules) {
+        rules.range("access_share", self.access_share, 0.0..=1.0);
+    }
 }
 
 /// The importance of an event.
@@ -54,8 +66,16 @@ impl Default for Config {
             level: Level::Info,
             format: Format::Auto,
             access: true,
+            access_share: 1.0,
         }
     }
+}
+
+/// Whether what is written to a stream may have colours: a terminal's, unless somebody would rather have none
+/// (<https://no-color.org>).
+pub fn has_colours(stream: &impl IsTerminal) -> bool {
+    let unwanted = env::vars_os().any(|(name, value)| name == "NO_COLOR" && !value.is_empty());
+    stream.is_terminal() && !unwanted
 }
 
 /// Begins to write events to standard error.
@@ -89,7 +109,7 @@ pub fn start(config: &Config) -> Result<(), TryInitError> {
     };
     let lines = fmt::layer().with_writer(io::stderr);
     let lines = if human {
-        lines.with_ansi(io::stderr().is_terminal()).boxed()
+        lines.with_ansi(has_colours(&io::stderr())).boxed()
     } else {
         lines
             .json()

@@ -33,6 +33,7 @@ use contacts_gateway::{
         collection::Collection,
         compress,
         directives::Directives,
+        drain::Drain,
         etag::ETag,
         ids::{AccountId, ClientId, StreamId},
         lines::Line,
@@ -249,6 +250,7 @@ fn wanting_gzip(number: u64) -> Request<PageKey> {
             respond_async: false,
             in_pieces: false,
             id: RequestId::number(0, number),
+            trace: None,
         },
     }
 }
@@ -330,6 +332,7 @@ fn a_flood_of_lists() {
                 calls: parts.len(),
                 oldest: now,
                 took: Duration::ZERO,
+                gap: 0,
                 foreign: 0,
                 no_store: false,
             };
@@ -382,7 +385,13 @@ fn a_million_contacts_as_lines() {
             ..walk::Config::default()
         };
         let metrics = stream::Metrics::new(&registry).unwrap();
-        let streams = Streams::new(config, false, metrics, service_fn(page_of_contacts));
+        let streams = Streams::new(
+            config,
+            false,
+            Drain::default(),
+            metrics,
+            service_fn(page_of_contacts),
+        );
         let runtime = runtime::Builder::new_multi_thread()
             .worker_threads(2)
             .enable_time()

@@ -9,6 +9,8 @@ use std::{
     process::{Child, Command, Stdio},
 };
 
+use contacts_gateway::simulator::DEMO_STREAM_ID;
+
 const README: &str = include_str!("../README.md");
 const GATEWAY: &str = env!("CARGO_BIN_EXE_contacts-gateway");
 
@@ -177,6 +179,38 @@ fn the_operators_lines_are_answered() {
     assert!(counted.contains("\"pages\": 0"), "{counted}");
     assert!(purged.contains("\"purge\": \"hard\""), "{purged}");
     assert!(outdated.contains("\"purge\": \"soft\""), "{outdated}");
+}
+
+#[test]
+fn the_export_lines_write_the_whole_list() {
+    let (_running, said) = demo();
+    let traffic = address(&said, "skip=0");
+    let folder = tempfile::tempdir().unwrap();
+    let answers: Vec<_> = blocks("sh")
+        .into_iter()
+        .flat_map(str::lines)
+        .filter(|line| line.starts_with("contacts-gateway export "))
+        .map(|line| {
+            let line = line
+                .split(" #")
+                .next()
+                .unwrap()
+                .replace("--stream st-1", &format!("--stream {DEMO_STREAM_ID}"))
+                .replace(
+                    "contacts-gateway export",
+                    &format!("{GATEWAY} export --url http://{traffic}"),
+                );
+            shell(&format!("set -o pipefail; {line}"), folder.path())
+        })
+        .collect();
+    let [nothing, counted] = &answers[..] else {
+        panic!("{answers:?}");
+    };
+    assert_eq!((nothing.as_str(), counted.trim()), ("", "1000"));
+    let mut table = csv::Reader::from_path(folder.path().join("contacts.csv")).unwrap();
+    let columns = table.headers().unwrap().clone();
+    assert!(columns.iter().any(|name| name == "cellPhone.phoneNumber"));
+    assert_eq!(table.records().map(Result::unwrap).count(), 1000);
 }
 
 #[test]

@@ -1,7 +1,8 @@
 //! What operators ask about copies: why an answer is what it is, and that copies go.
 
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 
+use http::HeaderName;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
@@ -15,32 +16,49 @@ use crate::{
     },
     edge::{
         Inbound,
-        route::{Resolved, Resolver},
+        caller::{Asker, Caller},
+        route::{Resolved, Resolver, query::decimal},
     },
     error::{Error, Kind, Result},
 };
+
+/// Names the caller in whose place an explanation is asked for.
+pub const EXPLAIN_AS: HeaderName = HeaderName::from_static("explain-as");
 
 /// Both, over the same copies that callers are answered with.
 #[derive(Clone)]
 pub struct Operate {
     resolver: Arc<Resolver>,
     copies: Arc<Copies>,
+    callers: Arc<HashMap<Box<str>, Arc<Caller>>>,
 }
 
 impl Operate {
-    pub fn new(resolver: Arc<Resolver>, copies: Copies) -> Self {
+    pub fn new(
+        resolver: Arc<Resolver>,
+        copies: Copies,
+        callers: HashMap<Box<str>, Arc<Caller>>,
+    ) -> Self {
         Self {
             resolver,
             copies: Arc::new(copies),
+            callers: Arc::new(callers),
         }
     }
 
-    /// Why a caller's request would be answered as it would be now. Nobody is asked for it, and nothing changes.
+    /// Why a caller's request would be answered as it would be now. Nobody is asked for it, and nothing changes. It is
+    /// asked as anyone, or as the caller that [`EXPLAIN_AS`] names; its rate is left alone.
     ///
     /// # Errors
-    /// Those that the caller would get for the request itself.
-    pub fn explain(&self, inbound: Inbound) -> Result<Value> {
+    /// Those that the caller would get for the request itself; [`Kind::BadParameter`] if there is no such caller.
+    pub fn explain(&self, mut inbound: Inbound) -> Result<Value> {
         let now = Instant::now();
+        if let Some(name) = inbound.head.headers.remove(EXPLAIN_AS) {
+            let caller = name.to_str().ok().and_then(|name| self.callers.get(name));
+            let unknown = || Error::new(Kind::BadParameter, "no caller of this name is configured");
+            inbound.asker = Asker::Known(caller.ok_or_else(unknown)?.clone());
+        }
+        let caller = inbound.asker.name().map(str::to_owned);
         let (mut document, explanation) = match self.resolver.resolve(inbound, now)? {
             Resolved::Page(request) => {
                 let PageKey {
@@ -83,6 +101,9 @@ impl Operate {
             last_failure,
             in_flight,
         } = explanation;
+        if let Some(caller) = caller {
+            document["caller"] = json!(caller);
+        }
         document["decision"] = json!(outcome.code());
         document["because"] = json!(outcome.text());
         document["copy"] = copy.as_ref().map_or(Value::Null, copy_document);
@@ -215,10 +236,15 @@ impl Wanted {
                 "dry_run" => wanted.dry_run = flag()?,
                 "account" => wanted.account = text()?,
                 "stream" => wanted.stream = text()?,
-                "skip" => wanted.skip = Some(value.parse().map_err(|_| bad("skip is a number"))?),
+                "skip" => {
+                    let skip = decimal(value).filter(|skip| *skip <= Window::SKIP_MAX);
+                    wanted.skip = Some(skip.ok_or_else(|| bad("skip is a plain number"))?);
+                }
                 "limit" => {
-                    let limit = value.parse().ok().filter(|limit| *limit > 0);
-                    wanted.limit = Some(limit.ok_or_else(|| bad("limit is a number from 1"))?);
+                    let limit = decimal(value).and_then(|limit| u32::try_from(limit).ok());
+                    let limit = limit.filter(|limit| *limit > 0);
+                    let bad = || bad("limit is a plain number from 1");
+                    wanted.limit = Some(limit.ok_or_else(bad)?);
                 }
                 _ => {
                     return Err(bad(

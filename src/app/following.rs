@@ -10,12 +10,15 @@ use super::{
 };
 use crate::{
     contacts::{
+        drain::Drain,
         follow::{LinesRequest, Running, Told},
         lines::{Ending, Line},
         list::ListKey,
+        request::Request,
         testing,
     },
     error::{Error, Kind},
+    served::{Forward, Served},
     service::ServeLines,
 };
 
@@ -33,7 +36,13 @@ fn lines(
     };
     let below = stack.below();
     let metrics = stream::Metrics::new(&Registry::new().unwrap()).unwrap();
-    let streams = Streams::new(config.clone(), false, metrics, below.clone());
+    let streams = Streams::new(
+        config.clone(),
+        false,
+        Drain::default(),
+        metrics,
+        below.clone(),
+    );
     let lists = stack.lists_of(config, LASTING, below);
     let metrics = testing::metrics("lists");
     let lines = ServiceBuilder::new()
@@ -43,7 +52,14 @@ fn lines(
 }
 
 async fn ask(lines: &impl ServeLines, key: &ListKey, progress: bool) -> Result<Told, Error> {
-    let mut list = bulk(key.clone());
+    ask_for(lines, bulk(key.clone()), progress).await
+}
+
+async fn ask_for(
+    lines: &impl ServeLines,
+    mut list: Request<ListKey>,
+    progress: bool,
+) -> Result<Told, Error> {
     list.terms.in_pieces = true;
     let request = LinesRequest { list, progress };
     lines.clone().oneshot(request).await
@@ -151,5 +167,30 @@ async fn news_begin_with_the_first_page() {
             Line::Contacts(_) => assert!((2..=3).contains(&told), "{told}"),
             Line::End(ending) => break assert_eq!(ending.records, 1000),
         }
+    }
+}
+
+/// Catches lines that say they are not a copy's for another reason than they are.
+#[tokio::test(start_paused = true)]
+async fn lines_say_why_they_are_no_copys() {
+    let stack = Stack::of(&[("acme", 600)], &whole(), 1000);
+    let (lines, _) = lines(&stack, 200_000);
+    let key = stack.list("acme", "st-1");
+    let first = running(&lines, &key).await;
+    assert_eq!(first.served(), Served::Fetched(Forward::Miss));
+    all(first).await.1.unwrap();
+    // Beyond the floor of a list that was just read.
+    time::sleep(MINUTE).await;
+    assert!(matches!(ask(&lines, &key, false).await, Ok(Told::Kept(_))));
+    for (joined, expected) in [
+        (false, Served::Fetched(Forward::Request)),
+        (true, Served::Joined(Forward::Request)),
+    ] {
+        let mut forced = bulk(key.clone());
+        forced.terms.directives.no_cache = true;
+        let Ok(Told::Running(running)) = ask_for(&lines, forced, false).await else {
+            panic!("joined: {joined}: it is read anew");
+        };
+        assert_eq!(running.served(), expected);
     }
 }

@@ -6,7 +6,10 @@ use futures_util::{
     FutureExt,
     future::{BoxFuture, join, join_all},
 };
-use tokio::{select, time};
+use tokio::{
+    select,
+    time::{self, Instant},
+};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -18,12 +21,16 @@ use super::{
 use crate::{
     admin::{Admin, Readiness},
     config::Config,
-    contacts::account::Accounts,
+    contacts::{account::Accounts, drain::Drain},
     edge::{key, server, trace, workers::Workers},
     metrics::Registry,
     panics::{self, Background},
+    systemd::{Manager, inherited::Inherited, notify::State},
     upstream::token::{Credentials, Secrets},
 };
+
+/// Of the drain, what is left for telling those who still wait that they wait in vain; at most a quarter of it.
+const LAST_WORDS: Duration = Duration::from_secs(2);
 
 /// How long the admin listener's own connections are waited for at the very end.
 const ADMIN_DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
@@ -41,9 +48,12 @@ pub struct App {
     stop_traffic: CancellationToken,
     stop_admin: CancellationToken,
     /// Cancelled by an operator who asks for the drain.
-    drain: CancellationToken,
+    asked_to_drain: CancellationToken,
     readiness: Readiness,
+    drain: Drain,
+    drain_delay: Duration,
     drain_timeout: Duration,
+    manager: Manager,
     workers: Workers,
 }
 
@@ -54,10 +64,23 @@ impl App {
     /// # Errors
     /// If a listener's address is taken, or the system lacks something that is needed.
     pub async fn bind(config: &Config, secrets: impl Into<Secrets>) -> Result<Self, StartError> {
+        Self::bind_or_inherit(config, secrets, Inherited::default()).await
+    }
+
+    /// The same on sockets that were handed over, and that outlive this gateway.
+    ///
+    /// # Errors
+    /// As well if such a socket is not where the configuration says.
+    pub async fn bind_or_inherit(
+        config: &Config,
+        secrets: impl Into<Secrets>,
+        inherited: Inherited,
+    ) -> Result<Self, StartError> {
         let secrets = secrets.into();
         let registry = Registry::new()?;
         panics::count(&registry)?;
         let background = Background::new(&registry)?;
+        let drain = Drain::default();
         let accounts = Arc::new(Accounts::new(&config.accounts)?);
         let credentials = credentials(config, &accounts, secrets, &registry)?;
         let budgets = budgets(config, &accounts, &registry)?;
@@ -72,7 +95,7 @@ impl App {
             &credentials,
             budgets,
             &registry,
-            &background,
+            (&background, &drain),
             (by_callers, unknown_callers),
         )?;
         let readiness = Readiness::default();
@@ -80,14 +103,15 @@ impl App {
             let overview = overview.clone();
             move || overview.clone().watch()
         }));
-        let drain = CancellationToken::new();
+        let asked_to_drain = CancellationToken::new();
         let operations = operations(
+            config.log.access_share,
             Admin::new(
                 registry.clone(),
                 readiness.clone(),
                 operate,
                 overview,
-                drain.clone(),
+                asked_to_drain.clone(),
             ),
             tokens,
             (by_operators, unknown_operators),
@@ -97,7 +121,7 @@ impl App {
         let [from_callers, from_operators] = server::Metrics::new(&registry)?;
         let (callers, traffic_at) = listen(
             "listen.address",
-            config.listen.address,
+            (config.listen.address, inherited.traffic),
             no_callers,
             config.listen.limits(),
             of_callers.as_ref(),
@@ -106,7 +130,7 @@ impl App {
         .await?;
         let (operators, admin_at) = listen(
             "admin.address",
-            config.admin.address,
+            (config.admin.address, inherited.admin),
             no_token,
             limits_of_operators(config.listen.limits()),
             of_operators.as_ref(),
@@ -136,9 +160,12 @@ impl App {
             credentials,
             stop_traffic,
             stop_admin,
-            drain,
+            asked_to_drain,
             readiness,
+            drain,
+            drain_delay: config.listen.drain_delay,
             drain_timeout: config.listen.drain_timeout,
+            manager: Manager::default(),
             workers,
         })
     }
@@ -148,21 +175,40 @@ impl App {
         &self.credentials
     }
 
+    /// Tells a service manager how it is from now on.
+    #[must_use]
+    pub fn managed_by(self, manager: Manager) -> Self {
+        Self { manager, ..self }
+    }
+
     /// Serves until `stop`, or until an operator asks for the drain. Then it stops accepting and finishes what is in flight,
     /// within the drain's timeout. The admin listener answers to the end.
     pub async fn run(self, stop: impl Future<Output = ()>) {
-        let admin = tokio::spawn(self.serve_admin);
+        let manager = self.manager;
+        let mut watchdog = manager.watchdog();
+        let admin = tokio::spawn(watchdog.watch("admin", self.serve_admin));
         let watching = tokio::spawn(self.watch_files);
-        let mut traffic = self.workers.spawn(self.serve_traffic);
+        let mut traffic = self
+            .workers
+            .spawn(watchdog.watch("traffic", self.serve_traffic));
+        let reassuring = manager.reassure(watchdog);
         self.readiness.set(true);
         info!(traffic = %self.traffic, admin = %self.admin, "serving");
+        let serving = format!("serving callers on {}", self.traffic);
+        manager.tell(&State::Ready(&serving));
         select! {
             () = stop => {}
-            () = self.drain.cancelled() => {}
+            () = self.asked_to_drain.cancelled() => {}
         }
+        // First of all, so that nobody is sent here any more; then they are given the time to see it.
         self.readiness.set(false);
+        manager.tell(&State::Stopping("draining"));
+        info!(delay = ?self.drain_delay, timeout = ?self.drain_timeout, "draining");
+        time::sleep(self.drain_delay).await;
         watching.abort();
-        info!("draining");
+        let words = LAST_WORDS.min(self.drain_timeout / 4);
+        self.drain
+            .begin(Instant::now() + self.drain_timeout - words);
         self.stop_traffic.cancel();
         if time::timeout(self.drain_timeout, &mut traffic)
             .await
@@ -171,6 +217,12 @@ impl App {
             traffic.abort();
             warn!(timeout = ?self.drain_timeout, "requests in flight were abandoned at the end of the drain");
         }
+        let abandoned = self.drain.abandoned();
+        if !abandoned.is_empty() {
+            let lists = abandoned.len();
+            warn!(lists, collections = %abandoned, "lists were being read, and are abandoned: whoever asks next has them read anew");
+        }
+        reassuring.abort();
         self.stop_admin.cancel();
         // Idle probes need not be waited for.
         let _ = time::timeout(ADMIN_DRAIN_TIMEOUT, admin).await;

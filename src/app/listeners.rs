@@ -1,6 +1,10 @@
 //! The two listeners: their sockets, their certificates, and what their connections are held to.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    net::{SocketAddr, TcpListener},
+    sync::Arc,
+    time::Duration,
+};
 
 use super::StartError;
 use crate::{
@@ -10,6 +14,7 @@ use crate::{
         tls::{self, Certificate},
     },
     metrics::Registry,
+    systemd::inherited::agrees,
 };
 
 /// Connections to the admin listener at once.
@@ -50,11 +55,11 @@ pub(super) fn certificates(
     Ok([of_callers, read("admin.tls", of_operators, "admin")?])
 }
 
-/// Binds the listener for `limits` that `key` names; `lacking` is what would have to be configured for another address
+/// Binds the listener for `limits` that `key` names, or takes the socket that was handed over for it; `lacking` is what would have to be configured for another address
 /// than loopback, if it is not.
 pub(super) async fn listen(
     key: &'static str,
-    address: SocketAddr,
+    (address, inherited): (SocketAddr, Option<TcpListener>),
     lacking: Option<&'static str>,
     limits: server::Limits,
     tls: Option<&Arc<Certificate>>,
@@ -75,9 +80,17 @@ pub(super) async fn listen(
             without,
         });
     }
-    let server = Server::bind(address, limits, metrics).await;
+    let is_inherited = inherited.is_some();
+    let server = match inherited {
+        Some(listener) => Server::inherit(listener, limits, metrics),
+        None => Server::bind(address, limits, metrics).await,
+    };
     let acceptor = tls.map(Certificate::acceptor).transpose()?;
     let server = server.map_err(unbound)?.over(acceptor);
-    let address = server.address().map_err(unbound)?;
-    Ok((server, address))
+    let at = server.address().map_err(unbound)?;
+    // So that what was checked of the one holds for the other.
+    if is_inherited && !agrees(address, at) {
+        return Err(StartError::Elsewhere { key, address, at });
+    }
+    Ok((server, at))
 }

@@ -11,6 +11,7 @@ use crate::{
     contacts::{
         account,
         collection::Collection,
+        drain::Drain,
         ids::StreamId,
         list::ListKey,
         page::{Page, PageKey, Window},
@@ -241,7 +242,13 @@ impl Stack {
         let walks = walk::Metrics::new(&Registry::new().unwrap()).unwrap();
         ServiceBuilder::new()
             .layer(cache::layer(held, forced(), lifetime, dice, metrics))
-            .layer(walk::layer(config, false, self.budgets.clone(), walks))
+            .layer(walk::layer(
+                config,
+                false,
+                self.budgets.clone(),
+                Drain::default(),
+                walks,
+            ))
             .service(below)
     }
 }

@@ -6,6 +6,7 @@ use crate::{
     contacts::account::Malformed,
     edge::{caller, server::tls::TlsProblem},
     metrics,
+    systemd::inherited::InheritError,
 };
 
 /// Why the gateway did not start.
@@ -26,6 +27,16 @@ pub enum StartError {
         /// What would have to be configured.
         without: &'static str,
     },
+    #[error(
+        "{key} is {address}, but the socket that was handed over for it listens at {at}: make them the same"
+    )]
+    Elsewhere {
+        key: &'static str,
+        address: SocketAddr,
+        at: SocketAddr,
+    },
+    #[error(transparent)]
+    Inherited(#[from] InheritError),
     #[error("admin.token_sha256 holds something else than the SHA-256 of a token")]
     Token,
     #[error(transparent)]

@@ -9,11 +9,14 @@ use http::{
     uri,
 };
 use http_body_util::{BodyExt, Empty, Limited};
-use hyper_util::{client::legacy::Client, rt::TokioExecutor};
 use serde_json::Value;
 use tokio::time;
 
-use crate::upstream::secret::{Secret, SecretProblem};
+use super::reach::{GatewayClient, Trust, TrustError};
+use crate::{
+    admin::operate::EXPLAIN_AS,
+    upstream::secret::{Secret, SecretProblem},
+};
 
 /// How long an answer may take.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -30,15 +33,21 @@ pub struct Admin {
     /// A file that holds the operators' token, where the gateway asks for one.
     #[arg(long, value_name = "FILE")]
     pub token_file: Option<PathBuf>,
+    #[command(flatten)]
+    pub trust: Trust,
 }
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum AskError {
-    #[error("{0} is no address of an admin listener: use one as in http://127.0.0.1:8081")]
+    #[error(
+        "{0} is no address of an admin listener: use one as in http://127.0.0.1:8081 or https://gateway.internal:8081"
+    )]
     Address(Uri),
     #[error("no gateway answers at {admin}: {cause}")]
     Unanswered { admin: Uri, cause: String },
+    #[error(transparent)]
+    Trust(#[from] TrustError),
     #[error(transparent)]
     Token(#[from] SecretProblem),
     #[error("the operators' token cannot stand in a header")]
@@ -54,6 +63,8 @@ pub struct Question<'a> {
     pub target: &'a str,
     pub account: Option<&'a str>,
     pub cache_control: Option<&'a str>,
+    /// The caller that is asked about.
+    pub caller: Option<&'a str>,
 }
 
 impl<'a> Question<'a> {
@@ -64,6 +75,7 @@ impl<'a> Question<'a> {
             target,
             account: None,
             cache_control: None,
+            caller: None,
         }
     }
 }
@@ -87,17 +99,16 @@ impl Admin {
     ) -> Result<(StatusCode, Bytes), AskError> {
         let address = || AskError::Address(self.admin.clone());
         let mut parts = uri::Parts::default();
-        parts.scheme = Some(uri::Scheme::HTTP);
+        let scheme = self.admin.scheme().cloned().unwrap_or(uri::Scheme::HTTP);
+        let known = [uri::Scheme::HTTP, uri::Scheme::HTTPS].contains(&scheme);
+        parts.scheme = Some(scheme);
         parts.authority = self.admin.authority().cloned();
         parts.path_and_query = question.target.parse().ok();
-        let plain = self
-            .admin
-            .scheme()
-            .is_none_or(|scheme| *scheme == uri::Scheme::HTTP);
         let target = Uri::from_parts(parts)
             .ok()
-            .filter(|_| plain)
+            .filter(|_| known)
             .ok_or_else(address)?;
+        let client = self.trust.client(&target)?;
         let mut request = Request::builder().method(question.method).uri(target);
         if let Some(token) = self.token()? {
             request = request.header(AUTHORIZATION, token);
@@ -108,8 +119,11 @@ impl Admin {
         if let Some(directives) = question.cache_control {
             request = request.header(CACHE_CONTROL, directives);
         }
+        if let Some(caller) = question.caller {
+            request = request.header(EXPLAIN_AS, caller);
+        }
         let request = request.body(Empty::<Bytes>::new()).map_err(|_| address())?;
-        let answer = time::timeout(within, answer(request)).await;
+        let answer = time::timeout(within, answer(&client, request)).await;
         let answer = answer.unwrap_or_else(|late| Err(late.into()));
         answer.map_err(|error| self.no(error))
     }
@@ -139,9 +153,9 @@ impl Admin {
 }
 
 async fn answer(
+    client: &GatewayClient,
     request: Request<Empty<Bytes>>,
 ) -> Result<(StatusCode, Bytes), Box<dyn Error + Send + Sync>> {
-    let client = Client::builder(TokioExecutor::new()).build_http();
     let response = client.request(request).await?;
     let status = response.status();
     let body = Limited::new(response.into_body(), BYTES_MAX)

@@ -15,8 +15,16 @@ use crate::config::{self, Config, Problems};
 /// The exit code of a configuration with problems: `EX_CONFIG` of sysexits.
 pub const EXIT_CONFIG: u8 = 78;
 
+const EXAMPLES: &str = "\
+Examples:
+  contacts-gateway check --config gateway.toml
+      everything that is wrong with it, with line and caret; exit code 78 if anything is
+  contacts-gateway check --config gateway.toml && systemctl restart contacts-gateway
+      before what is running is stopped for it";
+
 /// Loads a configuration with its secrets, opens nothing, and reports every problem.
 #[derive(Clone, Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
 pub struct Args {
     /// The configuration file.
     #[arg(long, value_name = "FILE")]

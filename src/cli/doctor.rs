@@ -100,10 +100,7 @@ pub(super) async fn run(args: Args) -> Result<ExitCode, Failure> {
         .filter_map(|account| plan::streams(account, args.stream.as_deref()).ok())
         .map(|streams| plan::calls_max(&config, streams.len()))
         .collect();
-    let no_colour = env
-        .iter()
-        .any(|(name, value)| name == "NO_COLOR" && !value.is_empty());
-    let mut show = Show::new(args.json, !no_colour);
+    let mut show = Show::new(args.json);
     let running = is_running(admin).await;
     show.announce(&announcement(&plans, running.then_some(admin)));
 

@@ -14,6 +14,7 @@ const EXAMPLES: &str = "\
 Examples:
   contacts-gateway explain 'http://127.0.0.1:8080/agentassist/api/v1/public/st-1/contacts?skip=20'
   contacts-gateway explain --account 65f7d49a5dd06e2cefa00000 '/agentassist/api/v1/public/st-1/contacts?all=true'
+  contacts-gateway explain --as crm --admin https://gateway.internal:8081 --token-file token '/agentassist/api/v1/public/st-1/contacts'
   contacts-gateway explain --cache-control no-cache '/agentassist/api/v1/public/st-1/contacts'";
 
 /// Asks why a request would be answered as it would be now: nobody is asked for it, and nothing changes.
@@ -29,6 +30,9 @@ pub struct Args {
     /// The request's Cache-Control header.
     #[arg(long, value_name = "DIRECTIVES")]
     pub cache_control: Option<String>,
+    /// Ask as one of the configured callers would, by its name: would it be let in?
+    #[arg(long = "as", value_name = "CALLER")]
+    pub caller: Option<String>,
     #[command(flatten)]
     pub admin: Admin,
 }
@@ -52,6 +56,7 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
         target: &format!("/api/explain{target}"),
         account: args.account.as_deref(),
         cache_control: args.cache_control.as_deref(),
+        caller: args.caller.as_deref(),
     };
     let document = args.admin.ask(question).await?;
     writeln!(io::stdout(), "{document:#}")?;

@@ -101,7 +101,9 @@ impl Args {
                 Accept::Default => None,
             },
         };
-        let response = self.begin(&Source::new(list, wishes)?, show).await?;
+        let response = self
+            .begin(&Source::new(list, &self.trust, wishes)?, show)
+            .await?;
         let total = response.body().size_hint().exact();
         show.reading(total, Instant::now());
         let columns = (format == Format::Csv).then(Columns::default);

@@ -20,7 +20,9 @@ Examples:
   contacts-gateway purge --account acme --stream st-1 --skip 20 --limit 10
       one page, and the whole list that it might be cut from
   contacts-gateway purge --all --soft
-      everything is stale: fetched anew when asked for, and answered while that fails";
+      everything is stale: fetched anew when asked for, and answered while that fails
+  contacts-gateway purge --all --admin https://gateway.internal:8081 --ca-file authority.pem --token-file token
+      over TLS, where the gateway's certificate is from an authority of one's own";
 
 /// Makes copies go: hard, or with --soft stale.
 #[derive(Clone, Debug, clap::Args)]
@@ -89,6 +91,7 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
         target: &args.target(),
         account: None,
         cache_control: None,
+        caller: None,
     };
     let document = args.admin.ask(question).await?;
     writeln!(io::stdout(), "{document:#}")?;

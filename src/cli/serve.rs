@@ -6,7 +6,14 @@ use std::{
 };
 
 use super::Failure;
-use crate::{app::App, config, edge::server::tls, telemetry, upstream::token::Secrets};
+use crate::{
+    app::{App, StartError},
+    config,
+    edge::server::tls,
+    systemd::{Environment, Manager, inherited::Inherited},
+    telemetry,
+    upstream::token::Secrets,
+};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -33,7 +40,10 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
         accounts: config::secrets(&config, folder, std::env::vars_os()),
         service: config::service_secret(&config, folder, std::env::vars_os()),
     };
-    let app = App::bind(&config, secrets).await?;
+    let environment = Environment::of(std::env::vars_os());
+    let inherited = Inherited::of(&environment).map_err(StartError::from)?;
+    let app = App::bind_or_inherit(&config, secrets, inherited).await?;
+    let app = app.managed_by(Manager::of(&environment));
     // The log may be set to say less; where to connect is what one wants to know of port 0.
     let (traffic, admin) = (app.traffic, app.admin);
     let _ = writeln!(

@@ -346,6 +346,7 @@ mod tests {
                 line.contains("_timeout ")
                     || line.contains("fresh_for ")
                     || line.contains("stale_for ")
+                    || line.starts_with("listen.drain_delay ")
                     || line.starts_with("merge.walk_max ")
                     || line.starts_with("merge.wait_max ")
                     || ["lifetime", "backdate", "secret_poll"]

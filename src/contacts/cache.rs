@@ -322,7 +322,8 @@ where
 
     /// What the log calls the flight that a request starts.
     fn span(&self, request: &Request<T::Key>) -> Span {
-        info_span!("flight", request = %request.terms.id, key = ?request.key)
+        let Terms { id, trace, .. } = &request.terms;
+        info_span!("flight", request = %id, trace = trace.map(display), key = ?request.key)
     }
 
     /// Waits for the key's flight, and starts it if there is none. `forced` is the fresh copy that would not do.

@@ -3,7 +3,7 @@
 
 use std::{
     hash::{Hash, Hasher},
-    sync::Arc,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use foldhash::quality::RandomState;
@@ -15,22 +15,34 @@ use super::{
     ids::{Epoch, StreamId},
 };
 
-/// A bounded memory of collections. One whose list is held is found again even when its name was forgotten.
+/// A bounded memory of collections. One whose list is held, or is being read, is found again even when its name was
+/// forgotten.
 #[derive(Debug)]
 pub struct Collections {
     // Names are callers' to choose: the hash is keyed, like the standard one, at a fraction of its cost.
     by_name: moka::sync::Cache<Name, Arc<Collection>, RandomState>,
     lists: Arc<Lists>,
+    /// Whose names were forgotten while their lists are read: at most as many as there are walks.
+    walking: Arc<Mutex<Vec<Arc<Collection>>>>,
 }
 
 impl Collections {
     /// Remembers at most so many names.
     pub fn new(names_max: u64, lists: Arc<Lists>) -> Self {
+        let walking = Arc::<Mutex<Vec<Arc<Collection>>>>::default();
+        let forgotten = walking.clone();
+        let forget = move |_, collection: Arc<Collection>, _| {
+            if collection.walking.is_under_way() {
+                under_way(&forgotten).push(collection);
+            }
+        };
+        let by_name = moka::sync::Cache::builder()
+            .max_capacity(names_max)
+            .eviction_listener(forget);
         Self {
-            by_name: moka::sync::Cache::builder()
-                .max_capacity(names_max)
-                .build_with_hasher(RandomState::default()),
+            by_name: by_name.build_with_hasher(RandomState::default()),
             lists,
+            walking,
         }
     }
 
@@ -63,12 +75,24 @@ impl Collections {
         let own = || {
             let collection = Collection::new(account.clone(), stream);
             let held = self.lists.collection(&collection);
-            held.unwrap_or_else(|| Arc::new(collection))
+            let walking = || {
+                let walking = under_way(&self.walking);
+                walking.iter().find(|own| ***own == collection).cloned()
+            };
+            held.or_else(walking)
+                .unwrap_or_else(|| Arc::new(collection))
         };
         // Two that come first at once must get the same one: what is learned and published on it is for both. So not
         // `or_insert`, which looks first and then inserts.
         Some(self.by_name.entry(name).or_insert_with(own).into_value())
     }
+}
+
+/// Those whose lists are still being read.
+fn under_way(walking: &Mutex<Vec<Arc<Collection>>>) -> MutexGuard<'_, Vec<Arc<Collection>>> {
+    let mut walking = walking.lock().unwrap_or_else(PoisonError::into_inner);
+    walking.retain(|collection| collection.walking.is_under_way());
+    walking
 }
 
 /// A collection's name. An account's epoch is its own and never used again, so it tells accounts apart.
@@ -110,7 +134,7 @@ mod tests {
     use tokio::time::Instant;
 
     use super::*;
-    use crate::contacts::{cache::store::Store, list::ListKey, testing};
+    use crate::contacts::{cache::store::Store, list::ListKey, request::Urgency, testing};
 
     #[test]
     fn a_collection_whose_list_is_held_is_found_again() {
@@ -142,5 +166,26 @@ mod tests {
             &other
         ));
         assert!(collections.get(&account, "no id").is_none());
+    }
+
+    /// Catches a walk that whoever comes later cannot follow.
+    #[test]
+    fn a_collection_whose_list_is_being_read_is_found_again() {
+        let lists = Arc::new(Lists::new(1 << 20, testing::metrics("lists")));
+        let collections = Collections::new(16, lists);
+        let account = testing::account("acme");
+        let first = collections.get(&account, "st-read").unwrap();
+        let urgency = Urgency::of(&testing::request(()).terms);
+        let walk = first.walking.begin(first.epoch(), urgency, Instant::now());
+        let forget = || {
+            collections.by_name.invalidate_all();
+            collections.by_name.run_pending_tasks();
+            collections.get(&account, "st-read").unwrap()
+        };
+        assert!(Arc::ptr_eq(&forget(), &first));
+        assert!(Arc::ptr_eq(&forget(), &first));
+        drop(walk);
+        assert!(!Arc::ptr_eq(&forget(), &first));
+        assert!(under_way(&collections.walking).is_empty());
     }
 }

@@ -22,7 +22,10 @@ use tokio::{
 use tower::{Layer, Service, layer::layer_fn};
 
 use super::{
-    cache::Metrics,
+    cache::{
+        Metrics,
+        decision::{Decision, decide},
+    },
     ids::Epoch,
     lines::{Line, Lines, telling},
     list::{List, ListKey},
@@ -119,10 +122,7 @@ impl<L: ServeList, S: FetchPage> Service<LinesRequest> for Follow<L, S> {
         let walks = collection.walking.watch();
         let is_ours = |walking: &Arc<Walking>| walking.epoch == epoch;
         let joined = walks.borrow().as_ref().is_some_and(is_ours);
-        let forward = match &*collection.list() {
-            Some(_) => Forward::Stale,
-            None => Forward::Miss,
-        };
+        let forward = forward(&list);
         let handling = list.terms.handling;
         let served = Served::Fetched(forward);
         let answering = self.lists.call(list.clone());
@@ -157,6 +157,18 @@ impl<L: ServeList, S: FetchPage> Service<LinesRequest> for Follow<L, S> {
             Ok(Told::Running(running))
         }
         .boxed()
+    }
+}
+
+/// Why a request is not answered from the copy, where it is not.
+fn forward(list: &Request<ListKey>) -> Forward {
+    let now = Instant::now();
+    let copy = list.key.collection.list();
+    let standing = copy.as_ref().map(|copy| copy.standing(now));
+    match decide(standing.as_ref(), &list.terms.directives) {
+        Decision::Fetch { forward, .. } => forward,
+        // Then it is gone before it is looked for.
+        Decision::Serve | Decision::Revalidate | Decision::Refuse => Forward::Miss,
     }
 }
 

@@ -50,6 +50,8 @@ pub struct Ending {
     pub records: u64,
     /// Upstream calls, the checking ones included.
     pub calls: usize,
+    /// What upstream says less what it sent, in records.
+    pub gap: i64,
     /// How old its oldest page was when the list was whole.
     pub oldest: Duration,
 }
@@ -198,6 +200,7 @@ mod tests {
             pages: 1,
             records: 0,
             calls: 1,
+            gap: 0,
             oldest: Duration::ZERO,
         })
     }

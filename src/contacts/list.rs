@@ -87,6 +87,8 @@ pub struct Walked {
     pub oldest: Instant,
     /// From the first call to the last answer.
     pub took: Duration,
+    /// What upstream says less what it sent, in records.
+    pub gap: i64,
     /// How many records, those read twice included, say that they are another account's or stream's.
     pub foreign: usize,
     /// Upstream says of one of its pages that it must not be kept.
@@ -193,6 +195,7 @@ impl List {
             pages: self.walked.pages,
             records: self.len() as u64,
             calls: self.walked.calls,
+            gap: self.walked.gap,
             oldest: whole_at.saturating_duration_since(self.walked.oldest),
         }
     }

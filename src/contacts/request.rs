@@ -16,6 +16,7 @@ use tokio::{
 };
 
 use super::{directives::Directives, spent::Spent, verdict::Handling};
+use crate::traceparent::TraceContext;
 
 /// What one caller asks for. The key alone decides what is looked up; the terms are never compared or hashed.
 #[derive(Clone, Debug)]
@@ -43,6 +44,8 @@ pub struct Terms {
     pub in_pieces: bool,
     /// What the logs call the request.
     pub id: RequestId,
+    /// The caller's own trace.
+    pub trace: Option<TraceContext>,
 }
 
 /// What one flight fetches, for however many callers wait for it.
@@ -52,6 +55,8 @@ pub struct Fetch<K> {
     pub urgency: Arc<Urgency>,
     /// What the flight spends its time on.
     pub spent: Arc<Spent>,
+    /// The trace of the caller whose request began the flight.
+    pub trace: Option<TraceContext>,
     /// On a connection of its own, because the one before it failed.
     pub afresh: bool,
 }
@@ -260,6 +265,7 @@ mod tests {
             respond_async: false,
             in_pieces: false,
             id: RequestId::number(0, 0),
+            trace: None,
         };
         let urgency = Urgency::of(&terms(Class::Bulk, 10));
         urgency.raise(&terms(Class::Background, 20));
@@ -281,6 +287,7 @@ mod tests {
             respond_async: false,
             in_pieces: false,
             id: RequestId::number(0, 0),
+            trace: None,
         };
         let whole = Urgency::of(&terms(Class::Background));
         let (one, other) = (whole.part(), whole.part());

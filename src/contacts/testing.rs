@@ -71,6 +71,7 @@ pub(crate) fn request<K>(key: K) -> Request<K> {
             respond_async: false,
             in_pieces: false,
             id: RequestId::number(0, 0),
+            trace: None,
         },
     }
 }
@@ -126,6 +127,7 @@ pub(crate) fn splice(pages: Vec<Page>, oldest: Instant) -> List {
         calls: pages.len(),
         oldest,
         took: Duration::ZERO,
+        gap: 0,
         foreign: 0,
         no_store: false,
     };
@@ -166,6 +168,7 @@ pub(crate) fn fetch<K>(key: K) -> Fetch<K> {
         key,
         urgency: Urgency::of(&terms),
         spent: Arc::default(),
+        trace: terms.trace,
         afresh: false,
     }
 }

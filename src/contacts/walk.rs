@@ -11,7 +11,7 @@ use std::{
 };
 
 use futures_util::{FutureExt, future::BoxFuture};
-use tokio::{sync::Semaphore, task, time::Instant};
+use tokio::{select, sync::Semaphore, task, time::Instant};
 use tower::{Layer, Service, layer::layer_fn};
 
 pub use self::{
@@ -21,6 +21,7 @@ pub use self::{
 use self::{pass::Bounds, plan::Plan, reading::Reading};
 use super::{
     collection::Collection,
+    drain::Drain,
     list::{List, ListKey},
     request::Fetch,
     spent::Phase,
@@ -59,15 +60,17 @@ struct Shared {
     forecast: Arc<dyn Forecast>,
     /// Upstream counts in pages.
     pages: bool,
+    drain: Drain,
     metrics: Metrics,
 }
 
 /// Reads lists through whatever fetches pages. `pages` says that upstream counts in pages, and `forecast` how long what is
-/// still to come will take.
+/// still to come will take. When the process ends, `drain` ends what would come too late.
 pub fn layer<S>(
     config: Config,
     pages: bool,
     forecast: Arc<dyn Forecast>,
+    drain: Drain,
     metrics: Metrics,
 ) -> impl Layer<S, Service = Walk<S>> {
     let shared = Arc::new(Shared {
@@ -75,6 +78,7 @@ pub fn layer<S>(
         config,
         forecast,
         pages,
+        drain,
         metrics,
     });
     layer_fn(move |inner| Walk {
@@ -122,7 +126,12 @@ impl Shared {
         let collection = &fetch.key.collection;
         let urgency = fetch.urgency.clone();
         let walking = collection.walking.begin(fetch.key.epoch, urgency, started);
-        let outcome = self.merge(inner, &fetch, &walking, started).await;
+        let reading = self.drain.reading(collection);
+        let outcome = select! {
+            biased;
+            outcome = self.merge(inner, &fetch, &walking, started) => outcome,
+            error = reading.abandoned(walking.watch()) => Err(error),
+        };
         walking.end(outcome.as_ref().map(|_| ()).map_err(Error::clone));
         outcome
     }

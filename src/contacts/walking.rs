@@ -99,6 +99,11 @@ impl Current {
         self.slot().subscribe()
     }
 
+    /// Whether there is one.
+    pub fn is_under_way(&self) -> bool {
+        self.0.get().is_some_and(|slot| slot.borrow().is_some())
+    }
+
     /// Makes a walk known until what is returned is dropped. The last one to begin is the one that is known: one of an
     /// older epoch is waited for by nobody who comes now.
     pub fn begin(&self, epoch: Epoch, urgency: Arc<Urgency>, now: Instant) -> Begun<'_> {

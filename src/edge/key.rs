@@ -175,6 +175,11 @@ impl<T> Keys<T> {
         self.known.is_empty()
     }
 
+    /// Whose keys they are; whoever has several is told several times.
+    pub fn owners(&self) -> impl Iterator<Item = &T> {
+        self.known.iter().map(|(_, owner)| owner)
+    }
+
     /// Whose key a request shows.
     ///
     /// All digests that begin with the same eight bytes as the shown key's are compared with it, in constant time. Where

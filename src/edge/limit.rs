@@ -177,6 +177,7 @@ mod tests {
             head: http::Request::get(path).body(()).unwrap().into_parts().0,
             has_body: false,
             id: RequestId::number(0, 0),
+            trace: None,
             asker: Asker::Anyone,
         }
     }

@@ -21,15 +21,19 @@ use bytes::Bytes;
 use futures_util::StreamExt;
 use serde_json::Value;
 use tokio::time::{self, Instant, Sleep};
+use tracing::info;
 
 use crate::{
     contacts::{
         cache::entry::Entry,
         lines::{self, Ending, Line, Lines, Run},
         list::List,
+        request::RequestId,
+        verdict::Verdict,
         walking::Progress,
     },
     error::{Error, Kind},
+    telemetry::ACCESS,
 };
 
 /// So many bytes make a frame, and the record that goes beyond.
@@ -81,11 +85,18 @@ impl Kept {
     }
 }
 
-/// The lines of a list that is still being read.
+/// The lines of a list that is still being read. When it is dropped the access log is told how it ended, since its first
+/// line could not know.
 pub struct Running {
     state: State,
     /// What an error comes to in a problem document.
-    problem: Box<dyn Fn(&Error) -> Value + Send + Sync>,
+    problem: fn(&Error, &RequestId) -> Value,
+    id: RequestId,
+    /// The verdict, or the code of what broke it off.
+    ended: Option<&'static str>,
+    /// That were handed to the connection.
+    bytes: u64,
+    began: Instant,
 }
 
 enum State {
@@ -102,15 +113,28 @@ enum State {
 impl Running {
     pub(super) fn new(
         lines: Lines,
-        problem: impl Fn(&Error) -> Value + Send + Sync + 'static,
+        id: RequestId,
+        problem: fn(&Error, &RequestId) -> Value,
     ) -> Self {
         Self {
             state: State::Open { lines, run: None },
-            problem: Box::new(problem),
+            problem,
+            id,
+            ended: None,
+            bytes: 0,
+            began: Instant::now(),
         }
     }
 
     pub(super) fn poll_next(&mut self, cx: &mut Context<'_>) -> Frame {
+        let frame = ready!(self.poll_frame(cx));
+        if let Some(Ok(frame)) = &frame {
+            self.bytes += frame.len() as u64;
+        }
+        Poll::Ready(frame)
+    }
+
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Frame {
         loop {
             let (lines, run) = match &mut self.state {
                 State::Open { lines, run } => (lines, run),
@@ -136,6 +160,7 @@ impl Running {
                 Some(Ok(Line::Progress(progress))) => progress_line(&progress),
                 Some(Ok(Line::End(ending))) => {
                     self.state = State::Ended;
+                    self.ended = Some(ending.verdict.word());
                     end_line(&ending)
                 }
                 Some(Err(error)) => self.breaks_off(&error),
@@ -147,11 +172,24 @@ impl Running {
 
     fn breaks_off(&mut self, error: &Error) -> Bytes {
         self.state = State::Broken(Box::pin(time::sleep(LINGER)));
-        error_line(&(self.problem)(error))
+        self.ended = Some(error.kind().code());
+        error_line(&(self.problem)(error, &self.id))
     }
 
     pub(super) fn has_ended(&self) -> bool {
         matches!(self.state, State::Ended)
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        info!(
+            target: ACCESS,
+            request = %self.id,
+            list = self.ended.unwrap_or("left"),
+            bytes = self.bytes,
+            duration_us = u64::try_from(self.began.elapsed().as_micros()).unwrap_or(u64::MAX),
+        );
     }
 }
 
@@ -185,15 +223,20 @@ fn end_line(ending: &Ending) -> Bytes {
         pages,
         records,
         calls,
+        gap,
         oldest,
     } = ending;
     let checks = match verdict.checks() {
         Some(checks) => format!(r#""checks":"{checks}","#),
         None => String::new(),
     };
+    let gap = match verdict {
+        Verdict::Settled => format!(r#","gap":{gap}"#),
+        _ => String::new(),
+    };
     let oldest = oldest.as_secs();
     let end = format!(
-        r#"{{"$end":{{"verdict":"{verdict}",{checks}"pages":{pages},"records":{records},"calls":{calls},"oldest_s":{oldest}}}}}"#
+        r#"{{"$end":{{"verdict":"{verdict}",{checks}"pages":{pages},"records":{records},"calls":{calls},"oldest_s":{oldest}{gap}}}}}"#
     );
     format!("{end}\n").into()
 }

@@ -96,6 +96,7 @@ mod tests {
             head: http::Request::new(()).into_parts().0,
             has_body: false,
             id: RequestId::number(0, 0),
+            trace: None,
             asker: Asker::Anyone,
         }
     }

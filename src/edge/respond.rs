@@ -20,12 +20,11 @@ use http::{
 use pin_project_lite::pin_project;
 use serde_json::{Value, json};
 use tower::{Layer, Service, layer::layer_fn};
+use tracing::error;
 
 use self::{
     conditions::Conditions,
-    headers::{
-        CACHE_STATUS, MERGE_STATUS, describe, describe_lines, describe_list, describe_running, text,
-    },
+    headers::{CACHE_STATUS, describe, describe_lines, describe_list, describe_running, text},
 };
 use super::{
     Inbound, Reply, Resource,
@@ -122,8 +121,8 @@ impl<F: Future<Output = Result<Reply>>> Future for Responding<F> {
         }
         let response = &mut responded.response;
         let accepted = response.status() == StatusCode::ACCEPTED;
-        let of_a_list = response.headers().contains_key(MERGE_STATUS)
-            || responded.word == Kind::MergeInProgress.code();
+        let of_a_list =
+            responded.resource == Resource::List || responded.word == Kind::MergeInProgress.code();
         if of_a_list && let Some(applied) = this.preferences.applied(*this.wait_max, accepted) {
             response.headers_mut().insert(PREFERENCE_APPLIED, applied);
         }
@@ -168,9 +167,7 @@ fn succeed(reply: Reply, conditions: &Conditions, id: &RequestId) -> Responded {
         }
         Reply::Lines(Told::Running(running)) => {
             describe_running(&mut headers, &running);
-            let id = id.clone();
-            let problem = move |error: &Error| problem(error, &id);
-            Body::Running(Box::new(Running::new(running.lines, problem)))
+            Body::Running(Box::new(Running::new(running.lines, id.clone(), problem)))
         }
         Reply::Text(media_type, text) => {
             headers.insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
@@ -194,7 +191,7 @@ fn succeed(reply: Reply, conditions: &Conditions, id: &RequestId) -> Responded {
 }
 
 /// The status of each kind of error.
-const fn status(kind: Kind) -> StatusCode {
+pub(crate) const fn status(kind: Kind) -> StatusCode {
     match kind {
         Kind::BadStream | Kind::BadAccount | Kind::BadParameter | Kind::BodyNotAllowed => {
             StatusCode::BAD_REQUEST
@@ -260,6 +257,17 @@ fn problem(error: &Error, id: &RequestId) -> Value {
 
 /// An error as a response of its own.
 fn fail(error: &Error, id: &RequestId) -> Responded {
+    // What a flight brings is in the log once, for all who waited. A fault of the gateway's own that is nobody's flight is
+    // told here or nowhere.
+    if let (Kind::Internal, None, Some(cause)) = (error.kind(), error.how(), error.cause()) {
+        error!(
+            request = %id,
+            code = error.kind().code(),
+            cause,
+            "{}",
+            error.detail()
+        );
+    }
     refuse(error, status(error.kind()), PROBLEM, &problem(error, id))
 }
 

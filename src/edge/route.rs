@@ -227,6 +227,7 @@ impl Resolver {
             head,
             has_body,
             id,
+            trace,
             asker,
         } = inbound;
         let caller = asker.known()?;
@@ -267,6 +268,7 @@ impl Resolver {
             respond_async: false,
             in_pieces: false,
             id,
+            trace,
         };
         Ok(match query {
             Query::Page(window) => Resolved::Page(Request {

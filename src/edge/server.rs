@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use tokio::{
     net::{TcpListener, TcpStream},
     select,
-    time::Instant,
+    time::{self, Instant},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower::{BoxError, Service};
@@ -69,7 +69,10 @@ pub struct Config {
     pub http2_streams_max: u32,
     /// Requests that an HTTP/2 caller may give up, beyond as many as it let be answered; 10 to 100,000.
     pub http2_resets_max: usize,
-    /// How long requests in flight may go on after a signal to stop; 0 s to 10 min.
+    /// How long everybody is still let in after a signal to stop, while `/readyz` says that it stops; 0 s to 5 min.
+    #[serde(with = "crate::config::duration")]
+    pub drain_delay: Duration,
+    /// How long requests in flight may go on after that; 0 s to 10 min.
     #[serde(with = "crate::config::duration")]
     pub drain_timeout: Duration,
     /// How long an idle connection may bring one more request after it; 0 s to 1 min.
@@ -98,6 +101,7 @@ impl Config {
             ("header_timeout", self.header_timeout, least..=5 * minute),
             ("idle_timeout", self.idle_timeout, least..=60 * minute),
             ("stall_timeout", self.stall_timeout, least..=10 * minute),
+            ("drain_delay", self.drain_delay, Duration::ZERO..=5 * minute),
             (
                 "drain_timeout",
                 self.drain_timeout,
@@ -167,6 +171,7 @@ impl Default for Config {
             http2_head_bytes_max: ByteSize::kib(16),
             http2_streams_max: 128,
             http2_resets_max: 500,
+            drain_delay: Duration::ZERO,
             drain_timeout: Duration::from_secs(30),
             drain_idle_timeout: Duration::from_secs(5),
             tls: tls::Config::default(),
@@ -194,6 +199,8 @@ pub struct Limits {
 #[derive(Debug)]
 pub struct Server {
     listener: std::net::TcpListener,
+    /// Somebody else has the socket as well, and goes on to listen when this process is gone.
+    outlived: bool,
     limits: Limits,
     tls: Option<tls::Acceptor>,
     metrics: Metrics,
@@ -209,6 +216,27 @@ impl Server {
         let listener = TcpListener::bind(address).await?.into_std()?;
         Ok(Self {
             listener,
+            outlived: false,
+            limits,
+            tls: None,
+            metrics,
+        })
+    }
+
+    /// Takes a socket that listens already and that outlives this process: when it stops, whoever connects waits in the
+    /// system's queue for the next one.
+    ///
+    /// # Errors
+    /// If the system refuses not to block.
+    pub fn inherit(
+        listener: std::net::TcpListener,
+        limits: Limits,
+        metrics: Metrics,
+    ) -> io::Result<Self> {
+        listener.set_nonblocking(true)?;
+        Ok(Self {
+            listener,
+            outlived: true,
             limits,
             tls: None,
             metrics,
@@ -247,12 +275,7 @@ impl Server {
         let acceptor = Acceptor::new(listener, &self.limits, self.metrics.clone());
         let limits = self.limits;
         let open = TaskTracker::new();
-        loop {
-            let (stream, place) = select! {
-                biased;
-                () = stop.cancelled() => break,
-                accepted = acceptor.accept() => accepted,
-            };
+        let begin = |(stream, place)| {
             // A token of its own, so that connections do not share the lock that each poll takes.
             let (service, stop) = (service.clone(), stop.child_token());
             let (tls, metrics) = (self.tls.clone(), self.metrics.clone());
@@ -265,8 +288,19 @@ impl Server {
                 }
                 drop(place);
             });
+        };
+        loop {
+            select! {
+                biased;
+                () = stop.cancelled() => break,
+                accepted = acceptor.accept() => begin(accepted),
+            }
         }
-        drop(acceptor);
+        if self.outlived {
+            drop(acceptor);
+        } else {
+            acceptor.close().into_iter().for_each(begin);
+        }
         open.close();
         open.wait().await;
     }
@@ -295,10 +329,14 @@ where
     let Some(tls) = tls else {
         return connection::serve(socket, service, limits, pulse, stop).await;
     };
+    let given_up = async {
+        stop.cancelled().await;
+        time::sleep(limits.deadlines.drain_idle).await;
+    };
     let shaken = select! {
         biased;
-        () = stop.cancelled() => return Err(Ended::Cut(Cut::Drain)),
         shaken = tls.accept(socket) => shaken,
+        () = given_up => return Err(Ended::Cut(Cut::Drain)),
     };
     let Some(socket) = shaken else {
         return Err(Ended::Cut(Cut::Handshake));

@@ -31,6 +31,7 @@ use crate::{
     contacts::request::RequestId,
     metrics::{self, Registry},
     telemetry::ACCESS,
+    traceparent::TraceContext,
 };
 
 /// The stage.
@@ -45,19 +46,23 @@ struct Shared {
     /// Tells this process's requests from those of another.
     start: u32,
     count: AtomicU64,
+    sample: Sample,
     callers: Callers,
     metrics: Metrics,
 }
 
-/// Names, counts and logs requests. `start` should differ from process to process.
+/// Names, counts and logs requests. `start` should differ from process to process; `share` of the access lines are written,
+/// from 0 to 1.
 pub fn layer<S>(
     start: u32,
+    share: f64,
     callers: Callers,
     metrics: Metrics,
 ) -> impl Layer<S, Service = Trace<S>> {
     let shared = Arc::new(Shared {
         start,
         count: AtomicU64::new(0),
+        sample: Sample::new(share),
         callers,
         metrics,
     });
@@ -93,8 +98,10 @@ where
             let count = self.shared.count.fetch_add(1, Ordering::Relaxed);
             RequestId::number(self.shared.start, count)
         });
+        let trace = TraceContext::of(&head.headers);
         let access = enabled!(target: ACCESS, Level::INFO).then(|| Access {
             id: id.clone(),
+            trace,
             method: head.method.clone(),
             uri: head.uri.clone(),
         });
@@ -104,6 +111,7 @@ where
                 head,
                 has_body,
                 id,
+                trace,
                 asker,
             }),
             shared: self.shared.clone(),
@@ -116,6 +124,7 @@ where
 /// What the access line will say.
 struct Access {
     id: RequestId,
+    trace: Option<TraceContext>,
     method: Method,
     uri: Uri,
 }
@@ -142,10 +151,41 @@ impl<F: Future<Output = Result<Responded, Infallible>>> Future for Tracing<F> {
         let status = responded.response.status();
         this.shared.metrics.count(responded.resource, status, took);
         this.asker.count(status);
-        if let Some(access) = this.access.take() {
+        if let Some(access) = this.access.take()
+            && this.shared.sample.takes(status)
+        {
             access.write(this.asker.name(), &responded, took);
         }
         Poll::Ready(Ok(responded.response))
+    }
+}
+
+/// Which access lines are written. What failed on this side always is.
+#[derive(Debug)]
+struct Sample {
+    /// Of 2^64.
+    share: u64,
+    seen: AtomicU64,
+}
+
+impl Sample {
+    fn new(share: f64) -> Self {
+        Self {
+            // Saturates at both ends, and 1 is all of them.
+            share: (share * 2_f64.powi(64)) as u64,
+            seen: AtomicU64::new(0),
+        }
+    }
+
+    fn takes(&self, status: StatusCode) -> bool {
+        if self.share == u64::MAX || status.is_server_error() {
+            return true;
+        }
+        // Multiples of the golden ratio lie evenly between 0 and 1: the share is kept in any stretch of requests, and
+        // requests that come in turns are not all left out.
+        const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
+        let seen = self.seen.fetch_add(1, Ordering::Relaxed);
+        seen.wrapping_mul(GOLDEN) < self.share
     }
 }
 
@@ -166,6 +206,7 @@ impl Access {
         info!(
             target: ACCESS,
             request = %self.id,
+            trace = self.trace.map(display),
             caller,
             method,
             path = target,
@@ -247,7 +288,7 @@ mod tests {
                 refused: false,
             })
         });
-        layer(7, Callers::default(), metrics).layer(inner)
+        layer(7, 1.0, Callers::default(), metrics).layer(inner)
     }
 
     async fn id_of(request: http::request::Builder) -> String {
@@ -268,6 +309,31 @@ mod tests {
         for bad in ["a b", "x/y", ""] {
             let given = id_of(Request::get("/").header("x-request-id", bad)).await;
             assert!(given.starts_with("00000007-"), "{given}");
+        }
+    }
+
+    #[test]
+    fn the_share_is_kept_in_any_stretch_and_failures_are_always_written() {
+        let lines = |share, status: StatusCode, of: usize| {
+            let sample = Sample::new(share);
+            let taken: Vec<_> = (0..of).map(|_| sample.takes(status)).collect();
+            taken
+        };
+        let count = |taken: &[bool]| taken.iter().filter(|taken| **taken).count();
+        for (share, expected) in [(0.0, 0), (0.01, 10), (0.25, 250), (0.5, 500), (1.0, 1000)] {
+            let taken = lines(share, StatusCode::OK, 1000);
+            assert!(count(&taken).abs_diff(expected) <= 2, "{share}");
+            // Every second request is of the same kind.
+            let [even, odd] = [0, 1].map(|first| {
+                let every: Vec<_> = taken.iter().skip(first).step_by(2).copied().collect();
+                count(&every)
+            });
+            assert!(even.abs_diff(odd) <= expected / 5, "{share}: {even} {odd}");
+            for taken in taken.chunks(100) {
+                assert!(count(taken).abs_diff(expected / 10) <= 2, "{share}");
+            }
+            let failed = lines(share, StatusCode::SERVICE_UNAVAILABLE, 100);
+            assert_eq!(count(&failed), 100);
         }
     }
 

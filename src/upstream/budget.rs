@@ -96,6 +96,7 @@ impl Budgets {
                 state: Mutex::new(State {
                     window: Window::new(calls / config.replicas.max(1), config.start_share, now),
                     queue: Queue::new(config.reserve, refresh_share),
+                    granted: 0,
                 }),
                 changed: Notify::new(),
                 queue_max: config.queue_max,
@@ -128,7 +129,7 @@ impl Budgets {
         let mut state = self.0.get(&account.id)?.lock();
         // What is free again has not been noticed if nobody asked since.
         state.window.open(now);
-        let State { window, queue } = &*state;
+        let State { window, queue, .. } = &*state;
         Some(Standing {
             allowance: window.allowance(now),
             configured: window.most(),
@@ -150,11 +151,17 @@ impl Forecast for Budgets {
         let Some(budget) = self.0.get(&collection.account.id) else {
             return now;
         };
-        let (window, rivals) = {
-            let State { window, queue } = &*budget.lock();
-            let rivals = queue.rivals(collection.number(), class, window.allowance(now));
-            (window.clone(), rivals)
+        let (mut window, rivals, granted) = {
+            let state = &*budget.lock();
+            let allowance = state.window.allowance(now);
+            let rivals = state.queue.rivals(collection.number(), class, allowance);
+            (state.window.clone(), rivals, state.granted)
         };
+        // Whose they are is not known. To take them for the calls' own is too early for a moment at most; not to do so
+        // would count a call twice that is about to be made.
+        for _ in 0..granted.min(u32::try_from(calls.number).unwrap_or(u32::MAX)) {
+            window.give_back();
+        }
         forecast::ends_at(&window, calls, rivals, now)
     }
 }
@@ -173,6 +180,8 @@ struct Budget {
 struct State {
     window: Window,
     queue: Queue<oneshot::Sender<Slot>>,
+    /// Slots that were given out and are not yet used.
+    granted: u32,
 }
 
 impl State {
@@ -187,6 +196,8 @@ impl State {
 #[derive(Debug)]
 struct Slot {
     budget: Option<Arc<Budget>>,
+    /// By a call, whether or not that was sent in the end.
+    is_used: bool,
     dispatched: Option<Instant>,
 }
 
@@ -284,12 +295,16 @@ impl Budget {
             state.window.take();
             let slot = Slot {
                 budget: Some(self.clone()),
+                is_used: false,
                 dispatched: None,
             };
-            if let Err(mut slot) = grant.send(slot) {
-                // Whoever asked has left. Given back here: the slot's own way would lock what is locked.
-                slot.budget = None;
-                state.window.give_back();
+            match grant.send(slot) {
+                Ok(()) => state.granted += 1,
+                Err(mut slot) => {
+                    // Whoever asked has left. Given back here: the slot's own way would lock what is locked.
+                    slot.budget = None;
+                    state.window.give_back();
+                }
             }
         }
         self.metrics.allowance.set(allowance.into());
@@ -312,6 +327,11 @@ impl Drop for Ticket<'_> {
 impl Slot {
     fn dispatch(&mut self, now: Instant) {
         self.dispatched = Some(now);
+        self.is_used = true;
+        if let Some(budget) = &self.budget {
+            let mut state = budget.lock();
+            state.granted = state.granted.saturating_sub(1);
+        }
     }
 
     /// Upstream refused the attempt: the account pauses. Returns for how long.
@@ -333,6 +353,7 @@ impl Drop for Slot {
         };
         let now = Instant::now();
         let mut state = budget.lock();
+        state.granted = state.granted.saturating_sub(u32::from(!self.is_used));
         match self.dispatched {
             Some(_) => state.window.end(now),
             None => state.window.give_back(),

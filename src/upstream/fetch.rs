@@ -41,6 +41,7 @@ use crate::{
     },
     error::{Again, Error, Kind, Result},
     metrics::{self, Registry},
+    traceparent::TRACEPARENT,
 };
 
 const ACCOUNT_ID: HeaderName = HeaderName::from_static("accountid");
@@ -109,6 +110,9 @@ where
             account: account.id.clone(),
             stream: collection.stream.clone(),
         });
+        if let Some(trace) = fetch.trace {
+            request.headers_mut().insert(TRACEPARENT, trace.next());
+        }
         if fetch.afresh {
             request.extensions_mut().insert(Afresh);
         }
@@ -166,7 +170,8 @@ where
     }
 }
 
-/// The request for a window. Nothing that a caller sent is in it but the stream's id and the two numbers.
+/// The request for a window. Nothing that a caller sent is in it but the stream's id and the two numbers; beside them goes
+/// the id of its trace.
 fn request(
     config: &Config,
     account: &str,

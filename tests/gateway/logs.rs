@@ -1,7 +1,13 @@
-//! What is written about requests holds no secret and no contact, however much is written.
+//! What is written about requests: enough to follow one, and no secret and no contact however much it is.
+
+use std::{
+    collections::HashSet,
+    io::{BufRead, BufReader},
+    process::{Command, Stdio},
+};
 
 use bytes::Bytes;
-use contacts_gateway::simulator::{AccountSettings, Settings, Simulator};
+use contacts_gateway::simulator::{AccountSettings, DEMO_STREAM_ID, Settings, Simulator};
 use http::Request;
 use http_body_util::{BodyExt, Empty};
 use hyper_util::{
@@ -11,8 +17,8 @@ use hyper_util::{
 use serde_json::Value;
 
 use crate::{
-    program::{Program, addresses, configured},
-    support::{fault, path, soon},
+    program::{Program, addresses, configured, paste},
+    support::{World, fault, path, soon},
 };
 
 const SECRET: &str = "CANARYSECRETaWVnaHRzZWNyZXRzZWNyZXRzZWNyZXQ=";
@@ -161,5 +167,154 @@ async fn no_secret_and_no_contact_is_logged_at_any_level() {
                 }
             }
         }
+    }
+}
+
+const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
+const PARENT: &str = "00f067aa0ba902b7";
+
+/// Asks for a page within a trace: what upstream was told of it, for each call.
+async fn traced(world: &World, query: &str, headers: &[(&str, &str)]) -> Vec<String> {
+    let before = world.kore.requests().len();
+    let request = world.gateway.request(&path(DEMO_STREAM_ID, query));
+    let request = headers.iter().fold(request, |request, (name, value)| {
+        request.header(*name, *value)
+    });
+    world.gateway.ask(request).await;
+    let seen = world.kore.requests();
+    let seen = seen[before..].iter();
+    seen.inspect(|seen| assert_eq!(seen.header("tracestate"), ""))
+        .map(|seen| seen.header("traceparent").to_owned())
+        .collect()
+}
+
+/// Catches a trace that ends at the gateway, two attempts that cannot be told apart, and a header that is passed on as it
+/// came.
+#[tokio::test]
+async fn a_trace_goes_on_to_upstream_with_a_parent_for_each_attempt() {
+    let world = World::new().await;
+    let told = format!("00-{TRACE}-{PARENT}-01");
+    let within = [("traceparent", &*told), ("tracestate", "vendor=canary")];
+    let mut all = traced(&world, "?skip=0", &within).await;
+    assert_eq!(all.len(), 1);
+    // The second attempt of one flight, and the pages of a walk.
+    world.kore.fault_next(1, fault("status=500"));
+    let again = traced(&world, "?skip=10", &within).await;
+    assert_eq!(again.len(), 2);
+    all.extend(again);
+    let walk = traced(&world, "?all=true", &within).await;
+    assert!(walk.len() > 10);
+    all.extend(walk);
+    let mut parents = HashSet::from([PARENT]);
+    for header in &all {
+        let parts: Vec<_> = header.split('-').collect();
+        let [version, trace, parent, flags] = parts[..] else {
+            panic!("{header}")
+        };
+        assert_eq!((version, trace, flags), ("00", TRACE, "01"));
+        assert!(parents.insert(parent), "{parent} is there twice");
+    }
+    // What is none begins none.
+    let other = World::new().await;
+    for headers in [
+        &[][..],
+        &[("traceparent", "00-canary-00f067aa0ba902b7-01")],
+        &[("traceparent", &*told), ("traceparent", &*told)],
+        &[("tracestate", "vendor=canary")],
+    ] {
+        other.kore.fault_next(1, fault("status=500"));
+        let query = format!("?skip={}", other.kore.requests().len());
+        assert_eq!(traced(&other, &query, headers).await, ["", ""]);
+    }
+}
+
+/// Catches a line that does not say to which trace it belongs, a failure that is told twice or sampled away, and an access
+/// line that is written although nobody asked for it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn lines_name_the_trace_and_failures_are_never_left_out() {
+    let kore = Simulator::start(Settings::default()).await.unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let (demo, log) = (
+        AccountSettings::demo(),
+        "[log]\nformat = \"json\"\naccess_share = 0.0",
+    );
+    let file = configured(folder, &kore.base_url(), &demo, log);
+    let mut serve = Program::start(folder, &["serve", "--config", &file], &[]);
+    let (traffic, _) = addresses(&serve.says("callers on "));
+    kore.fault_next(1, fault("content-type=text/html"));
+    for (query, status) in [("?skip=0", 502), ("?skip=10", 200), ("?skip=x", 400)] {
+        let url = format!("{traffic}{}", path(DEMO_STREAM_ID, query));
+        let header = format!("traceparent: 00-{TRACE}-{PARENT}-00");
+        let line = format!("curl -sS -o /dev/null -w '%{{http_code}}' -H '{header}' '{url}'");
+        assert_eq!(paste(folder, &line), status.to_string());
+    }
+    serve.signal("TERM");
+    let (_, _, errors) = serve.ends();
+    let events: Vec<Value> = errors
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}")))
+        .collect();
+    let of = |name: &str| -> Vec<_> {
+        let events = events.iter();
+        events.filter(|event| event["target"] == name).collect()
+    };
+    let access = of("access");
+    assert_eq!(access.len(), 1, "{access:?}");
+    assert_eq!(access[0]["status"], 502);
+    assert_eq!(access[0]["trace"], TRACE);
+    let failures: Vec<_> = events
+        .iter()
+        .filter(|event| event["code"] == "upstream_wrong_type")
+        .collect();
+    assert_eq!(failures.len(), 1, "{failures:?}");
+    assert_eq!(failures[0]["span"]["trace"], TRACE);
+    assert_eq!(failures[0]["span"]["request"], access[0]["request"]);
+}
+
+/// Catches JSON that a person has to read, colours in a file, and colours for somebody who would rather have none.
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn people_get_lines_and_programs_get_json() {
+    let kore = Simulator::start(Settings::default()).await.unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let file = configured(folder, &kore.base_url(), &AccountSettings::demo(), "");
+    let gateway = env!("CARGO_BIN_EXE_contacts-gateway");
+    // The first event, on a terminal of its own or into a pipe.
+    let told = |no_colour: &str, format: &str, terminal: bool| {
+        let serve = format!("exec timeout 60 '{gateway}' serve --config '{file}'");
+        let mut command = match terminal {
+            true => Command::new("script"),
+            false => Command::new("bash"),
+        };
+        match terminal {
+            true => command.args(["-qec", &serve, "/dev/null"]),
+            false => command.args(["-c", &format!("{serve} 2>&1")]),
+        };
+        let child = command
+            .env("NO_COLOR", no_colour)
+            .env("CONTACTS_GATEWAY__LOG__FORMAT", format)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn();
+        let mut child = child.expect("script is needed (Debian's package bsdutils)");
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let event = lines.find_map(|line| line.ok().filter(|line| line.contains("serving")));
+        // `timeout` ends what it runs, and closing the terminal ends both.
+        paste(folder, &format!("kill {}", child.id()));
+        child.wait().unwrap();
+        event.unwrap().trim_end().to_owned()
+    };
+    for (no_colour, format, terminal, json, coloured) in [
+        ("", "auto", true, false, true),
+        ("1", "auto", true, false, false),
+        ("", "json", true, true, false),
+        ("", "auto", false, true, false),
+        ("", "human", false, false, false),
+    ] {
+        let line = told(no_colour, format, terminal);
+        let told = serde_json::from_str::<Value>(&line).is_ok();
+        assert_eq!((told, line.contains('\u{1b}')), (json, coloured), "{line}");
     }
 }

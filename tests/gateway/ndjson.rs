@@ -4,14 +4,15 @@ use std::process::{Command, Stdio};
 
 use bytes::Bytes;
 use contacts_gateway::{
-    simulator::{Contacts, DEMO_ACCOUNT_ID, DEMO_STREAM_ID, Rule},
-    upstream::TenantCheck,
+    contacts::walk::Verify,
+    simulator::{self, Contacts, DEMO_ACCOUNT_ID, DEMO_STREAM_ID, Rule},
+    upstream::{self, TenantCheck},
 };
 use http::{Method, Response};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use serde_json::Value;
-use tokio::task;
+use tokio::{join, task};
 
 use crate::support::{Answer, World, fault, path, soon, until};
 
@@ -332,6 +333,60 @@ async fn who_wants_news_is_told_how_far_the_walk_is() {
     let (contacts, end) = last(&contacts);
     assert!(contacts == lines_of("st-slow", 1_000));
     assert_eq!(end["$end"]["records"], 1_000);
+}
+
+/// Where no line comes before the verdict. Catches news that wait for it too.
+#[tokio::test]
+async fn news_come_where_contacts_have_to_wait() {
+    let in_pages = World::with(
+        |settings| settings.paging = simulator::Paging::PageLimit,
+        |config| {
+            config.upstream.paging = upstream::Paging::PageLimit;
+            config.merge.width = 1;
+        },
+    );
+    let twice = |records_max| {
+        World::with(
+            |_| (),
+            move |config| {
+                config.merge.verify = Verify::Twice;
+                (config.merge.width, config.merge.records_max) = (1, records_max);
+            },
+        )
+    };
+    let told = async |world: World, verdict: &str| {
+        world
+            .kore
+            .add_faults(Rule::always(fault("delay=0s")).next(1).stream("st-slow"));
+        world.fault_stream("st-slow", "delay=150ms");
+        let request = world
+            .gateway
+            .request(&path("st-slow", "?all=true&progress=true"));
+        let request = request.header("accountId", DEMO_ACCOUNT_ID);
+        let (text, whole) = Lines::open(request, &world, false).await.rest().await;
+        assert!(whole);
+        let first: Value = serde_json::from_str(text.lines().next().unwrap()).unwrap();
+        assert!(first["$progress"]["pages_needed"].is_u64(), "{first}");
+        let news = text
+            .lines()
+            .filter(|line| line.starts_with("{\"$progress\""));
+        assert!(news.count() >= 2);
+        let contacts = text
+            .split_inclusive('\n')
+            .filter(|line| !line.starts_with("{\"$"));
+        assert!(contacts.collect::<String>() == lines_of("st-slow", 1_000));
+        assert_eq!(last(&text).1["$end"]["verdict"], verdict);
+        text.lines()
+            .take_while(|line| line.starts_with("{\"$progress\""))
+            .count()
+    };
+    let (in_pages, kept, streamed) = join!(
+        async { told(in_pages.await, "consistent").await },
+        async { told(twice(200_000).await, "verified").await },
+        async { told(twice(500).await, "verified").await },
+    );
+    // All of them, where the contacts had to wait.
+    assert!(in_pages >= 2 && kept >= 2 && streamed >= 1);
 }
 
 /// C13. Catches a list that ends with its reader.

@@ -268,5 +268,8 @@ async fn a_drain_ends_even_if_a_request_does_not() {
     until("upstream is asked", async || rogue.seen() == 1).await;
     gateway.stop();
     gateway.ended().await;
-    assert!(soon("the end", caller.next_answer(true)).await.is_none());
+    // Who waits is told shortly before, and not cut.
+    let told = soon("an answer", caller.next_answer(true)).await.unwrap();
+    told.is_problem(503, "draining");
+    assert_eq!(told.header("connection"), "close");
 }

@@ -546,6 +546,24 @@ impl Raw {
         assert_eq!(String::from_utf8_lossy(&self.read), "");
     }
 
+    /// Whether nothing has come that was not taken as an answer.
+    pub(crate) fn has_read_nothing(&self) -> bool {
+        self.read.is_empty()
+    }
+
+    /// Waits until this has come.
+    pub(crate) async fn reads(&mut self, text: &str) {
+        while !String::from_utf8_lossy(&self.read).contains(text) {
+            self.more().await.expect("more to come");
+        }
+    }
+
+    /// Whatever comes until the connection ends.
+    pub(crate) async fn reads_all(&mut self) -> String {
+        while self.more().await.is_some() {}
+        String::from_utf8_lossy(&self.read).into_owned()
+    }
+
     async fn more(&mut self) -> Option<()> {
         let mut piece = [0; 16 * 1024];
         let read = soon("bytes or the end", self.stream.read(&mut piece)).await;

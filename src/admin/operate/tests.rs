@@ -50,7 +50,7 @@ fn operate_where(edge: route::Config) -> Operate {
         accounts,
         collections,
     );
-    Operate::new(Arc::new(resolver), copies)
+    Operate::new(Arc::new(resolver), copies, HashMap::new())
 }
 
 fn purge(query: &str) -> std::result::Result<String, Kind> {
@@ -124,6 +124,7 @@ async fn an_explanation_names_the_key_and_the_decision() {
         head: request.body(()).unwrap().into_parts().0,
         has_body: false,
         id: RequestId::number(0, 0),
+        trace: None,
         asker: Asker::Anyone,
     };
     let document = operate().explain(inbound).unwrap();

@@ -144,6 +144,7 @@ impl<S: FetchPage> Exam<S> {
             in_pieces: false,
             directives: Directives::default(),
             id: RequestId::number(0, 0),
+            trace: None,
         });
         let fetch = Fetch {
             key: PageKey {
@@ -155,6 +156,7 @@ impl<S: FetchPage> Exam<S> {
             // No kept connection is to blame for what comes.
             afresh: true,
             spent: Arc::default(),
+            trace: None,
         };
         let mut answer = pin!(stage.clone().oneshot(fetch));
         let mut told = None;

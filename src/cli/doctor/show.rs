@@ -2,11 +2,12 @@
 //!
 //! Lines that cannot be written are lost; the exit code still tells.
 
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, Write};
 
 use serde_json::{Value, json};
 
 use super::finding::{Finding, Record, Status, any};
+use crate::telemetry;
 
 /// Where findings go.
 #[derive(Debug)]
@@ -18,13 +19,12 @@ pub(super) enum Show {
 }
 
 impl Show {
-    /// `colours` if there is a terminal to see them.
-    pub(super) fn new(json: bool, colours: bool) -> Self {
+    pub(super) fn new(json: bool) -> Self {
         if json {
             Self::Programs
         } else {
             Self::People {
-                colours: colours && io::stdout().is_terminal(),
+                colours: telemetry::has_colours(&io::stdout()),
             }
         }
     }

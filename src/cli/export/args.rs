@@ -10,7 +10,11 @@ use clap::{CommandFactory, ValueEnum, error::ErrorKind};
 use http::{Uri, uri::Scheme};
 
 use super::{ExportError, How, Verdict};
-use crate::{cli::Cli, contacts::ids::is_plain, upstream::secret::Secret};
+use crate::{
+    cli::{Cli, reach::Trust},
+    contacts::ids::is_plain,
+    upstream::secret::Secret,
+};
 
 /// Where the caller's key is, unless a file is named.
 const KEY_VARIABLE: &str = "CONTACTS_GATEWAY_KEY";
@@ -57,6 +61,8 @@ pub struct Args {
     /// The gateway's traffic listener.
     #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8080", value_parser = base)]
     pub url: Uri,
+    #[command(flatten)]
+    pub trust: Trust,
     /// A file with the caller's key, in place of the variable CONTACTS_GATEWAY_KEY.
     #[arg(long, value_name = "FILE")]
     pub key_file: Option<PathBuf>,

@@ -5,7 +5,7 @@ use std::{io, path::PathBuf, time::Duration};
 use humantime::format_duration;
 
 use super::{line::LINE_BYTES_MAX, table::COLUMNS_MAX};
-use crate::upstream::secret::SecretProblem;
+use crate::{cli::reach::TrustError, upstream::secret::SecretProblem};
 
 /// Why there is no list. Of what was there before, nothing has changed.
 #[derive(Debug, thiserror::Error)]
@@ -14,8 +14,8 @@ pub enum ExportError {
     Key(#[from] SecretProblem),
     #[error("the key has characters that no header may have: is it the right file?")]
     KeyNoHeader,
-    #[error("the certificates that this machine trusts cannot be loaded: {0}")]
-    Certificates(rustls::Error),
+    #[error(transparent)]
+    Trust(#[from] TrustError),
     #[error("no gateway answers: {0}. Is it running, and is --url its traffic listener?")]
     Unanswered(String),
     #[error(
@@ -73,7 +73,7 @@ impl ExportError {
                 code
             }
             Self::Key(_) | Self::KeyNoHeader => "key",
-            Self::Certificates(_) => "certificates",
+            Self::Trust(_) => "certificates",
             Self::Unanswered(_) => "unanswered",
             Self::NotNdjson => "not_ndjson",
             Self::Cut(_) => "cut_off",

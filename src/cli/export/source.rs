@@ -9,21 +9,15 @@ use http::{
 };
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper::body::Incoming;
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
-use hyper_util::{
-    client::legacy::{Client, connect::HttpConnector},
-    rt::TokioExecutor,
-};
-use rustls::{ClientConfig, RootCertStore};
-use rustls_platform_verifier::ConfigVerifierExt;
 use tokio::time;
 use zeroize::Zeroizing;
 
 use super::{ExportError, line::Problem};
-use crate::{contacts::ids::is_plain, upstream::secret::Secret};
-
-/// How long a connection to the gateway may take.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+use crate::{
+    cli::reach::{GatewayClient, Trust},
+    contacts::ids::is_plain,
+    upstream::secret::Secret,
+};
 
 /// How long the gateway may take to begin an answer. By default it gives a request 30 s.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(120);
@@ -49,7 +43,7 @@ pub(super) struct Wishes<'a> {
 /// A list that can be asked for.
 #[derive(Debug)]
 pub(super) struct Source {
-    client: Client<HttpsConnector<HttpConnector>, Empty<Bytes>>,
+    client: GatewayClient,
     request: Request<Empty<Bytes>>,
 }
 
@@ -68,9 +62,9 @@ pub(super) struct Refusal {
 }
 
 impl Source {
-    pub(super) fn new(list: Uri, wishes: Wishes<'_>) -> Result<Self, ExportError> {
+    pub(super) fn new(list: Uri, trust: &Trust, wishes: Wishes<'_>) -> Result<Self, ExportError> {
+        let client = trust.client(&list)?;
         let mut request = Request::new(Empty::new());
-        let plaintext = list.scheme_str() == Some("http");
         *request.uri_mut() = list;
         let headers = request.headers_mut();
         headers.insert(ACCEPT, HeaderValue::from_static(NDJSON));
@@ -91,26 +85,7 @@ impl Source {
             bearer.set_sensitive(true);
             headers.insert(AUTHORIZATION, bearer);
         }
-        // A machine without certificates can still reach a plaintext gateway.
-        let tls = if plaintext {
-            ClientConfig::builder()
-                .with_root_certificates(RootCertStore::empty())
-                .with_no_client_auth()
-        } else {
-            ClientConfig::with_platform_verifier().map_err(ExportError::Certificates)?
-        };
-        let mut tcp = HttpConnector::new();
-        tcp.enforce_http(false);
-        tcp.set_connect_timeout(Some(CONNECT_TIMEOUT));
-        let connector = HttpsConnectorBuilder::new()
-            .with_tls_config(tls)
-            .https_or_http()
-            .enable_http1()
-            .wrap_connector(tcp);
-        Ok(Self {
-            client: Client::builder(TokioExecutor::new()).build(connector),
-            request,
-        })
+        Ok(Self { client, request })
     }
 
     /// Asks once.

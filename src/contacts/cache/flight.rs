@@ -122,6 +122,7 @@ impl<K: Clone + Eq + Hash + Send + 'static, V: Send + Sync + 'static> Board<K, V
             key,
             urgency: urgency.clone(),
             spent: Arc::default(),
+            trace: terms.trace,
             afresh: false,
         });
         tokio::spawn(fly(fetching, urgency, landing, Some((strip, keep))));
@@ -148,6 +149,7 @@ impl<K: Clone + Eq + Hash + Send + 'static, V: Send + Sync + 'static> Board<K, V
             key,
             urgency: urgency.clone(),
             spent: Arc::default(),
+            trace: terms.trace,
             afresh: false,
         });
         let fetching = async move {

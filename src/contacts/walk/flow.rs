@@ -27,9 +27,6 @@ use crate::{
     error::{Error, Kind, Result},
 };
 
-/// Pages are not asked for while those that wait hold more bytes than this.
-const AHEAD_BYTES_MAX: usize = 8 * 1024 * 1024;
-
 /// Room for so many ids is made at once where upstream says that there are as many; for more it is made as they come.
 const RESERVED_MAX: u64 = 1 << 20;
 
@@ -79,6 +76,8 @@ pub(super) struct Flow {
     seam: Option<Box<[u8]>>,
     /// Records that were given away.
     given: u64,
+    /// The total that the last page to be given away told: whether it is the end, only it can say.
+    told: u64,
     pages: usize,
     seen: HashSet<u64>,
     keys: RandomState,
@@ -115,6 +114,7 @@ impl Flow {
             ended: false,
             seam: None,
             given: 0,
+            told: 0,
             pages: 0,
             seen: HashSet::new(),
             keys,
@@ -144,78 +144,6 @@ impl Flow {
     pub(super) fn ask_again(&mut self, ask: Ask) {
         self.outstanding = self.outstanding.saturating_sub(1);
         self.again.push(ask);
-    }
-
-    /// The next page to ask for; `None` while there are enough.
-    pub(super) fn next_ask(&mut self) -> Option<Ask> {
-        if self.verdict.is_some() || self.outstanding >= self.bounds.width {
-            return None;
-        }
-        while let Some(again) = self.again.pop() {
-            let wanted = |number| self.ahead.iter().any(|slot| slot.number == number);
-            if again.slot.is_none_or(wanted) {
-                return Some(self.ask(again.window.skip, again.slot));
-            }
-        }
-        if self.ended && self.ahead.is_empty() && !self.closing {
-            self.closing = true;
-            return Some(self.ask(0, None));
-        }
-        let waiting = self.ahead.iter().filter_map(|slot| slot.part.page.as_ref());
-        let bytes: usize = waiting.map(|page| page.body.len()).sum();
-        let full =
-            self.ahead.len() > self.bounds.width || self.ahead.len() > 1 && bytes > AHEAD_BYTES_MAX;
-        let skip = self.next_skip().filter(|_| !full)?;
-        let number = self.slots;
-        self.slots += 1;
-        self.ahead.push_back(Slot {
-            number,
-            part: Part::at(skip),
-        });
-        Some(self.ask(skip, Some(number)))
-    }
-
-    fn ask(&mut self, skip: u64, slot: Option<u64>) -> Ask {
-        self.calls += 1;
-        self.outstanding += 1;
-        let limit = self.shape.map_or(self.bounds.limit, |shape| shape.limit);
-        Ask {
-            window: Window { skip, limit },
-            slot,
-        }
-    }
-
-    /// Where the window behind the last one begins, if there is one.
-    fn next_skip(&self) -> Option<u64> {
-        if self.ended {
-            return None;
-        }
-        let Some(shape) = self.shape else {
-            return self.ahead.is_empty().then_some(0);
-        };
-        let overlap = u64::from(shape.overlap);
-        let Some(Slot { part, .. }) = self.ahead.back() else {
-            return Some(self.given - overlap.min(self.given));
-        };
-        match &part.page {
-            None => {
-                let more = part.skip + u64::from(shape.limit) < self.total;
-                more.then_some(part.skip + shape.stride())
-            }
-            Some(_) if self.is_end(part, shape) => None,
-            Some(_) if self.bounds.pages => Some(part.skip + shape.stride()),
-            // Forward by what came, and not by what was asked for.
-            Some(_) => Some(part.end() - overlap),
-        }
-    }
-
-    /// Whether the list ends with a page.
-    fn is_end(&self, part: &Part, shape: Shape) -> bool {
-        let short = part.records().len() < shape.limit as usize;
-        let all = part.end() >= part.total().unwrap_or(0);
-        let says_more = part.says_more() == Some(true);
-        let has_news = part.records().len() > shape.overlap as usize;
-        (short || all) && !(says_more && has_news)
     }
 
     /// Takes the answer to one ask.
@@ -348,6 +276,7 @@ fn drifting() -> Error {
     Error::new(Kind::MergeDrifting, detail)
 }
 
+mod asking;
 mod giving;
 #[cfg(test)]
 mod tests;

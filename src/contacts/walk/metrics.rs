@@ -61,14 +61,7 @@ impl Metrics {
 
     /// Counts a walk as under way until what is returned is dropped.
     pub(super) fn under_way(&self) -> impl Drop + use<> {
-        struct Counted(IntGauge);
-        impl Drop for Counted {
-            fn drop(&mut self) {
-                self.0.dec();
-            }
-        }
-        self.running.inc();
-        Counted(self.running.clone())
+        counted(&self.running)
     }
 
     pub(super) fn count(&self, outcome: &Result<List>, took: Duration) {
@@ -82,4 +75,16 @@ impl Metrics {
         self.walks.with_label_values(&[word]).inc();
         self.duration.observe(took.as_secs_f64());
     }
+}
+
+/// Counts one more until what is returned is dropped, be it by a panic.
+pub(super) fn counted(gauge: &IntGauge) -> impl Drop + use<> {
+    struct Counted(IntGauge);
+    impl Drop for Counted {
+        fn drop(&mut self) {
+            self.0.dec();
+        }
+    }
+    gauge.inc();
+    Counted(gauge.clone())
 }

@@ -206,6 +206,7 @@ pub(super) fn page<S: FetchPage, A: Send>(
         },
         urgency: urgency.clone(),
         spent: walk.spent.clone(),
+        trace: walk.trace,
         afresh: false,
     };
     one(inner.oneshot(fetch), urgency.clone(), failed).map(move |outcome| Back {

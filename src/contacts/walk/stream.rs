@@ -20,11 +20,13 @@ use tracing::{Instrument, info_span, warn};
 use super::{
     Config, Verify,
     flow::{Bounds, Flow},
+    metrics::counted,
     reading::{Back, finish_calls, page},
     rest::Rest,
 };
 use crate::{
     contacts::{
+        drain::Drain,
         limits,
         lines::{Ending, Line, Lines},
         list::ListKey,
@@ -54,6 +56,7 @@ struct Shared {
     config: Config,
     /// Upstream counts in pages.
     pages: bool,
+    drain: Drain,
     metrics: Metrics,
 }
 
@@ -64,12 +67,14 @@ pub struct Stream {
 }
 
 impl<S: FetchPage> Streams<S> {
-    /// Reads lists through whatever fetches pages. `pages` says that upstream counts in pages.
-    pub fn new(config: Config, pages: bool, metrics: Metrics, inner: S) -> Self {
+    /// Reads lists through whatever fetches pages. `pages` says that upstream counts in pages. When the process ends,
+    /// `drain` ends what is being sent.
+    pub fn new(config: Config, pages: bool, drain: Drain, metrics: Metrics, inner: S) -> Self {
         let shared = Arc::new(Shared {
             streams: Arc::new(Semaphore::new(config.streams_max)),
             config,
             pages,
+            drain,
             metrics,
         });
         Self { shared, inner }
@@ -88,8 +93,9 @@ impl<S: FetchPage> Streams<S> {
         })?;
         let (pages, taken) = mpsc::channel(1);
         let (told, progress) = watch::channel(Progress::default());
-        let id = &request.terms.id;
-        let span = info_span!("stream", request = %id, key = ?request.key);
+        let (id, trace) = (&request.terms.id, request.terms.trace);
+        let span =
+            info_span!("stream", request = %id, trace = trace.map(display), key = ?request.key);
         let reading = Reading {
             shared: self.shared.clone(),
             inner: self.inner.clone(),
@@ -97,6 +103,7 @@ impl<S: FetchPage> Streams<S> {
                 urgency: Urgency::of(&request.terms),
                 key: request.key,
                 spent: Arc::default(),
+                trace,
                 afresh: false,
             },
             pages,
@@ -139,9 +146,14 @@ impl From<Error> for Stopped {
 impl<S: FetchPage> Reading<S> {
     async fn run(self, _permit: OwnedSemaphorePermit) {
         let metrics = &self.shared.metrics;
-        metrics.open.inc();
-        let outcome = self.read_all().await;
-        metrics.open.dec();
+        let open = counted(&metrics.open);
+        let reading = self.shared.drain.reading(&self.fetch.key.collection);
+        let outcome = select! {
+            biased;
+            outcome = self.read_all() => outcome,
+            error = reading.abandoned(self.told.subscribe()) => Err(error.into()),
+        };
+        drop((reading, open));
         let word = match &outcome {
             Ok(ending) => ending.verdict.word(),
             Err(Stopped::Left) => "left",

@@ -84,6 +84,7 @@ fn fetch(key: ListKey) -> Fetch<ListKey> {
         key,
         urgency,
         spent: Arc::default(),
+        trace: None,
         afresh: false,
     }
 }
@@ -107,7 +108,14 @@ fn over(config: Config, metrics: &Metrics, upstream: &Arc<Upstream>) -> Walk<imp
         let upstream = upstream.clone();
         async move { upstream.page(fetch).await }
     });
-    layer(config, false, Arc::new(testing::Unbounded), metrics.clone()).layer(inner)
+    layer(
+        config,
+        false,
+        Arc::new(testing::Unbounded),
+        Drain::default(),
+        metrics.clone(),
+    )
+    .layer(inner)
 }
 
 async fn walk(config: Config, upstream: &Arc<Upstream>) -> Result<List> {
@@ -166,6 +174,7 @@ async fn what_one_page_says_about_itself_holds_for_the_list() {
             config(4, 10),
             false,
             Arc::new(testing::Unbounded),
+            Drain::default(),
             metrics(),
         )
         .layer(inner);

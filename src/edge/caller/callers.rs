@@ -88,6 +88,14 @@ impl Callers {
         self.0.is_none()
     }
 
+    /// All of them, by name.
+    pub fn by_name(&self) -> HashMap<Box<str>, Arc<Caller>> {
+        let callers = self.0.iter().flat_map(Keys::owners);
+        callers
+            .map(|caller| (caller.name.clone(), caller.clone()))
+            .collect()
+    }
+
     /// Who asks. The key is taken out of the headers, so that nothing below can pass it on or write it down.
     pub fn identify(&self, headers: &mut HeaderMap) -> Asker {
         let Some(keys) = &self.0 else {

@@ -12,6 +12,7 @@ fn ending(verdict: Verdict) -> Ending {
         pages: 101,
         records: 10_000,
         calls: 102,
+        gap: -3,
         oldest: Duration::from_millis(4999),
     }
 }
@@ -31,8 +32,12 @@ fn the_last_line_says_how_it_ended() {
         (Verdict::Settled, r#""verdict":"settled""#),
         (Verdict::Drifting, r#""verdict":"drifting""#),
     ] {
+        let gap = match verdict {
+            Verdict::Settled => r#","gap":-3"#,
+            _ => "",
+        };
         let expected = format!(
-            "{{\"$end\":{{{told},\"pages\":101,\"records\":10000,\"calls\":102,\"oldest_s\":4}}}}\n"
+            "{{\"$end\":{{{told},\"pages\":101,\"records\":10000,\"calls\":102,\"oldest_s\":4{gap}}}}}\n"
         );
         assert_eq!(end_line(&ending(verdict)), expected);
     }
@@ -97,13 +102,38 @@ fn run(records: std::ops::Range<u64>) -> Line {
     }))
 }
 
+fn running(lines: Vec<Result<Line, Error>>) -> Running {
+    Running::new(
+        stream::iter(lines).boxed(),
+        RequestId::number(0, 0),
+        |error, _| json!({ "code": error.kind().code() }),
+    )
+}
+
+/// Catches a list whose end the access log does not tell, or tells otherwise.
+#[tokio::test(start_paused = true)]
+async fn how_it_ended_is_known_afterwards() {
+    let end = || Ok(Line::End(ending(Verdict::Settled)));
+    let broken = || Err(Error::new(Kind::MergeDrifting, "it moved"));
+    for (lines, expected) in [
+        (vec![Ok(run(0..4))], Some("internal")),
+        (vec![Ok(run(0..4)), end()], Some("settled")),
+        (vec![Ok(run(0..4)), broken()], Some("merge_drifting")),
+    ] {
+        let mut running = running(lines);
+        let mut bytes = 0;
+        assert_eq!(running.ended, None);
+        while let Some(Ok(frame)) = future::poll_fn(|cx| running.poll_next(cx)).await {
+            bytes += frame.len() as u64;
+        }
+        assert_eq!((running.ended, running.bytes), (expected, bytes));
+    }
+}
+
 /// All that a body sends, when, and whether it came to its end.
 async fn sent(lines: Vec<Result<Line, Error>>) -> (String, bool, Duration) {
     let began = time::Instant::now();
-    let mut running = Running::new(
-        stream::iter(lines).boxed(),
-        |error| json!({ "code": error.kind().code() }),
-    );
+    let mut running = running(lines);
     let mut text = Vec::new();
     let whole = loop {
         match future::poll_fn(|cx| running.poll_next(cx)).await {

@@ -17,13 +17,14 @@ use crate::{
         list::List,
         request::Coding,
         spent::Timing,
+        verdict::Verdict,
     },
     edge::lines,
     served::{Answer, Served},
 };
 
 pub(super) const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
-pub(super) const MERGE_STATUS: HeaderName = HeaderName::from_static("merge-status");
+const MERGE_STATUS: HeaderName = HeaderName::from_static("merge-status");
 const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
 
 const NDJSON: HeaderValue = HeaderValue::from_static("application/x-ndjson");
@@ -159,8 +160,12 @@ fn merge_status(answer: &Answer<List>) -> HeaderValue {
         Some(checks) => format!("checks={checks}; "),
         None => String::new(),
     };
+    let gap = match list.verdict {
+        Verdict::Settled => format!("; gap={}", list.walked.gap),
+        _ => String::new(),
+    };
     text(format_args!(
-        "{}; {checks}pages={}; records={}; calls={}; oldest={}",
+        "{}; {checks}pages={}; records={}; calls={}; oldest={}{gap}",
         list.verdict,
         list.walked.pages,
         list.len(),

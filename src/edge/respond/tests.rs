@@ -1,5 +1,6 @@
 use std::{sync::Arc, time::Duration};
 
+use futures_util::StreamExt;
 use http::header::CONTENT_ENCODING;
 use http_body_util::BodyExt;
 use serde_json::Value;
@@ -10,6 +11,7 @@ use super::*;
 use crate::{
     contacts::{
         cache::encoding::{Begun, Content, Encoder},
+        follow,
         list::List,
         page::Window,
         request::Coding,
@@ -37,6 +39,7 @@ async fn respond_to(request: http::request::Builder, outcome: Result<Reply>) -> 
         head: request.into_parts().0,
         has_body: false,
         id: RequestId::parse(b"req-1").unwrap(),
+        trace: None,
         asker: Asker::Anyone,
     };
     layer(Duration::from_secs(600))
@@ -150,7 +153,11 @@ async fn a_list_says_how_it_was_read() {
         (Verdict::Drifting, "drifting"),
     ] {
         let mut list = testing::splice(pages.to_vec(), now);
-        (list.verdict, list.walked.calls) = (verdict, 4);
+        (list.verdict, list.walked.calls, list.walked.gap) = (verdict, 4, -3);
+        let gap = match verdict {
+            Verdict::Settled => "; gap=-3",
+            _ => "",
+        };
         let expected = list.slice(Window { skip: 0, limit: 5 });
         let spent = Spent::default();
         for (phase, micros) in [
@@ -179,7 +186,7 @@ async fn a_list_says_how_it_was_read() {
                  content-length: {}\n\
                  content-type: application/json\n\
                  etag: {}\n\
-                 merge-status: {how}; pages=3; records=5; calls=4; oldest=4\n\
+                 merge-status: {how}; pages=3; records=5; calls=4; oldest=4{gap}\n\
                  server-timing: token;dur=0.0, queue;dur=12.3, upstream;dur=401.0, merge;dur=120.0\n\
                  vary: Accept, Accept-Encoding, Prefer\n\
                  x-request-id: req-1\n",
@@ -427,6 +434,45 @@ async fn head_is_answered_as_get_but_for_the_body() {
         let (head, nothing) = written(respond(Method::HEAD, outcome()).await).await;
         assert_eq!(head, head_of_get, "{name}");
         assert!(nothing.is_empty() && !body.is_empty(), "{name}");
+    }
+}
+
+/// Catches lines that do not say what was applied to them, and say what they do not know yet.
+#[tokio::test]
+async fn lines_that_are_still_read_say_what_was_applied() {
+    let running = || follow::Running {
+        lines: futures_util::stream::empty().boxed(),
+        forward: Forward::Request,
+        joined: false,
+        age: Duration::ZERO,
+    };
+    for (preference, expected) in [
+        ("respond-async", ""),
+        (
+            "handling=strict, wait=5",
+            "preference-applied: wait=5, handling=strict\n",
+        ),
+    ] {
+        let request = http::Request::get("/").header("prefer", preference);
+        let reply = Reply::Lines(Told::Running(running()));
+        let (head, _) = respond_to(request, Ok(reply)).await.response.into_parts();
+        let mut told: Vec<_> = head.headers.iter().collect();
+        told.sort_by_key(|(name, _)| name.as_str());
+        let told = told.into_iter().fold(String::new(), |told, (name, value)| {
+            format!("{told}{name}: {}\n", value.to_str().unwrap())
+        });
+        assert_eq!(
+            told,
+            format!(
+                "age: 0\n\
+                 cache-control: private, no-cache\n\
+                 cache-status: contacts-gateway; fwd=request; fwd-status=200\n\
+                 content-type: application/x-ndjson\n\
+                 {expected}\
+                 vary: Accept, Accept-Encoding, Prefer\n\
+                 x-request-id: req-1\n"
+            )
+        );
     }
 }
 

@@ -93,7 +93,7 @@ impl Query {
 }
 
 /// Digits and nothing else: no sign, no leading zero, no exponent.
-fn decimal(text: &str) -> Option<u64> {
+pub fn decimal(text: &str) -> Option<u64> {
     let plain =
         text.bytes().all(|byte| byte.is_ascii_digit()) && (text == "0" || !text.starts_with('0'));
     plain.then(|| text.parse().ok()).flatten()

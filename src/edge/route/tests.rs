@@ -62,6 +62,7 @@ fn inbound(method: &str, uri: &str, headers: &[(&str, &str)], has_body: bool) ->
         head: request.body(()).unwrap().into_parts().0,
         has_body,
         id: RequestId::parse(b"req-1").unwrap(),
+        trace: None,
         asker: Asker::Anyone,
     }
 }

@@ -1,6 +1,6 @@
 //! The next connection, as long as there is room for one.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use tokio::{
     net::{TcpListener, TcpStream},
@@ -21,6 +21,11 @@ const PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_
 /// A listener, and the room for its connections.
 pub(super) struct Acceptor {
     listener: TcpListener,
+    house: House,
+}
+
+/// The room for connections: in all, and for each peer.
+struct House {
     room: Arc<Semaphore>,
     peers: Arc<Peers>,
     metrics: Metrics,
@@ -38,16 +43,18 @@ impl Acceptor {
         let room = limits.connections_max.min(Semaphore::MAX_PERMITS);
         Self {
             listener,
-            room: Arc::new(Semaphore::new(room)),
-            peers: Peers::new(limits.peer_connections_max),
-            metrics,
+            house: House {
+                room: Arc::new(Semaphore::new(room)),
+                peers: Peers::new(limits.peer_connections_max),
+                metrics,
+            },
         }
     }
 
     /// The next connection. While as many are open as may be, others wait in the system's queue; those of a peer that has
     /// too many are closed.
     pub(super) async fn accept(&self) -> (TcpStream, Place) {
-        let room = self.room().await;
+        let mut room = self.house.room().await;
         let mut pause = PAUSES.0;
         loop {
             let (stream, address) = match self.listener.accept().await {
@@ -58,25 +65,46 @@ impl Acceptor {
                     if pause == PAUSES.0 {
                         warn!(cause = %error, "no connection can be accepted for now");
                     }
-                    self.metrics.paused(Pause::System);
+                    self.house.metrics.paused(Pause::System);
                     time::sleep(pause).await;
-                    pause = PAUSES.1.min(2 * pause);
+                    pause = longer(pause);
                     continue;
                 }
             };
-            let Some(peer) = self.peers.admit(address.ip()) else {
-                self.metrics.cut(Cut::Peer);
-                continue;
-            };
-            let place = Place {
-                _room: room,
-                _peer: peer,
-                _open: self.metrics.opened(),
-            };
-            return (stream, place);
+            match self.house.admit(room, address) {
+                Ok(place) => return (stream, place),
+                Err(left) => room = left,
+            }
         }
     }
 
+    /// Closes the listener. Returns the connections that waited in its queue and for which there is room: closing it would
+    /// reset them, and whoever made them may have asked already.
+    pub(super) fn close(self) -> Vec<(TcpStream, Place)> {
+        let mut waiting = Vec::new();
+        // Taken off the runtime, which may not have seen the newest of them.
+        let Ok(listener) = self.listener.into_std() else {
+            return waiting;
+        };
+        while let Ok(room) = self.house.room.clone().try_acquire_owned() {
+            let (stream, address) = match listener.accept() {
+                Ok(accepted) => accepted,
+                Err(error) if is_of_the_peer(&error) => continue,
+                // It has no more, or the system gives none.
+                Err(_) => break,
+            };
+            let stream = stream
+                .set_nonblocking(true)
+                .and_then(|()| TcpStream::from_std(stream));
+            if let (Ok(stream), Ok(place)) = (stream, self.house.admit(room, address)) {
+                waiting.push((stream, place));
+            }
+        }
+        waiting
+    }
+}
+
+impl House {
     async fn room(&self) -> OwnedSemaphorePermit {
         if let Ok(room) = self.room.clone().try_acquire_owned() {
             return room;
@@ -85,6 +113,28 @@ impl Acceptor {
         let room = self.room.clone().acquire_owned().await;
         room.expect("the semaphore is never closed")
     }
+
+    /// A connection's place; the room back if its peer has too many.
+    fn admit(
+        &self,
+        room: OwnedSemaphorePermit,
+        address: SocketAddr,
+    ) -> Result<Place, OwnedSemaphorePermit> {
+        let Some(peer) = self.peers.admit(address.ip()) else {
+            self.metrics.cut(Cut::Peer);
+            return Err(room);
+        };
+        Ok(Place {
+            _room: room,
+            _peer: peer,
+            _open: self.metrics.opened(),
+        })
+    }
+}
+
+/// The pause after one that was not long enough.
+fn longer(pause: Duration) -> Duration {
+    PAUSES.1.min(2 * pause)
 }
 
 /// Whether it was this one connection that failed, before it was accepted.
@@ -96,4 +146,21 @@ fn is_of_the_peer(error: &io::Error) -> bool {
             | io::ErrorKind::ConnectionRefused
             | io::ErrorKind::Interrupted
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// O3. Catches pauses that are none, and one after which it takes long to come back.
+    #[test]
+    fn pauses_grow_and_stay_short() {
+        let mut pause = PAUSES.0;
+        let mut millis = Vec::new();
+        for _ in 0..8 {
+            millis.push(pause.as_millis());
+            pause = longer(pause);
+        }
+        assert_eq!(millis, [50, 100, 200, 400, 800, 1_000, 1_000, 1_000]);
+    }
 }

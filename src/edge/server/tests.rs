@@ -272,6 +272,74 @@ async fn stop_does_not_wait_for_whoever_has_asked_nothing() {
     }
 }
 
+/// O1. Catches connections that are reset because they wait in the system's queue when the socket is closed.
+#[tokio::test]
+async fn whoever_waits_in_the_queue_is_answered_before_the_socket_is_closed() {
+    let bench = here(10, PATIENT).await;
+    soon(connect(bench.address).await.send_request(get("/")))
+        .await
+        .unwrap();
+    // On one thread nobody accepts them before this waits for something.
+    let waiting: Vec<_> = (0..5).map(|_| asked(bench.address)).collect();
+    bench.stop.cancel();
+    for stream in waiting {
+        let answer = rest(TcpStream::from_std(stream).unwrap()).await;
+        assert!(answer.starts_with("HTTP/1.1 200 OK"), "{answer:?}");
+        assert!(answer.contains("connection: close"), "{answer:?}");
+    }
+    soon(bench.served).await.unwrap();
+}
+
+/// O1. Catches a process that takes connections which the next one should have, and one that closes their queue.
+#[tokio::test]
+async fn whoever_waits_in_the_queue_of_an_inherited_socket_is_left_to_the_next_process() {
+    let held = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = held.local_addr().unwrap();
+    let inherit = || {
+        let listener = held.try_clone().unwrap();
+        Server::inherit(listener, limits(10, PATIENT), metrics()).unwrap()
+    };
+    let (first, second) = (inherit(), inherit());
+    let service = |name: &'static str| {
+        service_fn(async move |_: Request<Incoming>| Ok(Response::new(Body::Whole(name.into()))))
+    };
+    let stop = CancellationToken::new();
+    let serving = tokio::spawn(first.serve(service("first"), stop.clone()));
+    let answer = soon(connect(address).await.send_request(get("/"))).await;
+    assert_eq!(text(answer.unwrap()).await, "first");
+    let waiting: Vec<_> = (0..5).map(|_| asked(address)).collect();
+    stop.cancel();
+    soon(serving).await.unwrap();
+    let stop = CancellationToken::new();
+    let serving = tokio::spawn(second.serve(service("second"), stop.clone()));
+    let mut answers = Vec::new();
+    for mut stream in waiting
+        .into_iter()
+        .map(|stream| TcpStream::from_std(stream).unwrap())
+    {
+        let mut bytes = [0; 1_000];
+        let length = soon(stream.read(&mut bytes)).await.unwrap();
+        answers.push(String::from_utf8_lossy(&bytes[..length]).into_owned());
+    }
+    assert!(
+        answers.iter().all(|answer| answer.ends_with("second")),
+        "{answers:?}"
+    );
+    stop.cancel();
+    soon(serving).await.unwrap();
+}
+
+/// A connection on which a request was sent, whoever accepts it.
+fn asked(address: SocketAddr) -> std::net::TcpStream {
+    use std::io::Write;
+    let mut stream = std::net::TcpStream::connect(address).unwrap();
+    stream
+        .write_all(b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n")
+        .unwrap();
+    stream.set_nonblocking(true).unwrap();
+    stream
+}
+
 #[tokio::test]
 async fn one_peer_cannot_take_every_place() {
     let bench = serve(

@@ -134,6 +134,7 @@ fn fetch(account: &Arc<Account>, stream: &str, class: Class, patience: Duration)
         },
         urgency: Urgency::of(&terms),
         spent: Arc::default(),
+        trace: None,
         afresh: false,
     }
 }
@@ -305,6 +306,42 @@ fn asked() -> impl Strategy<Value = Asked> {
             refused,
         },
     )
+}
+
+/// Catches a forecast in which a call that has its slot, and was not yet made, needs another one.
+#[tokio::test(start_paused = true)]
+async fn a_slot_that_is_given_out_counts_once() {
+    let collection = testing::collection("st-1");
+    let (metrics, now) = (
+        Metrics::new(&Registry::new().unwrap()).unwrap(),
+        Instant::now(),
+    );
+    let config = Config {
+        start_share: 1.0,
+        reserve: 0,
+        ..Config::default()
+    };
+    let account = &collection.account;
+    let budgets = Budgets::new([(account, 4)], &config, 0.25, &metrics, now);
+    let budget = &budgets.0[&account.id];
+    let fits = |number| {
+        let calls = Calls {
+            number,
+            width: 8,
+            each: SECOND,
+        };
+        budgets.ends_at(&collection, Class::Bulk, calls, now) == now + SECOND
+    };
+    let urgency = Urgency::of(&testing::request(()).terms);
+    let mut slot = budget.slot(&urgency, collection.number()).await.unwrap();
+    assert!(fits(4) && !fits(5));
+    slot.dispatch(now);
+    assert!(fits(3) && !fits(4));
+    drop(slot);
+    assert!(fits(3) && !fits(4));
+    // One that comes to nothing.
+    drop(budget.slot(&urgency, collection.number()).await.unwrap());
+    assert!(fits(3) && !fits(4));
 }
 
 /// Lets them ask, and returns when upstream counted a call, and how many of them never got an outcome.

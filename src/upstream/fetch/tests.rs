@@ -111,6 +111,7 @@ impl Bench {
                 key,
                 urgency,
                 spent: Arc::default(),
+                trace: terms.trace,
                 afresh: false,
             })
             .await;
@@ -599,6 +600,7 @@ async fn calls_beyond_the_most_at_once_wait_and_their_wait_is_no_timeout() {
             key,
             urgency,
             spent: Arc::default(),
+            trace: terms.trace,
             afresh: false,
         })
     };

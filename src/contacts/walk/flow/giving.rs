@@ -71,6 +71,7 @@ impl Flow {
         }
         self.seam = judge::ids(&page).last().map(|id| id.into_owned().into());
         self.given += count;
+        self.told = page.total.unwrap_or(0);
         self.oldest = self.oldest.into_iter().chain([page.read_at]).min();
         let run = own(&page, self.pages, shape);
         // A look behind the end is no page of the list.
@@ -90,14 +91,12 @@ impl Flow {
         let Some(shape) = self.shape.filter(|_| self.hashes(page) == self.first) else {
             return Err(drifting());
         };
-        let total = page.total.unwrap_or(0);
-        if total == self.total || total == self.given {
-            self.total = total;
+        self.total = page.total.unwrap_or(0);
+        if self.total == self.told {
             return self.conclude(shape);
         }
-        self.total = total;
-        match total > self.given {
-            // There is more by now.
+        match self.total >= self.given {
+            // There may be more by now.
             true => self.repair(),
             false => Err(drifting()),
         }
@@ -105,9 +104,10 @@ impl Flow {
 
     /// All was read: what it comes to.
     fn conclude(&mut self, shape: Shape) -> Result<()> {
-        let total = i64::try_from(self.total).unwrap_or(i64::MAX);
+        // Not what came later: where nothing is left behind the last page, it may be that all before it went.
+        let total = i64::try_from(self.told).unwrap_or(i64::MAX);
         let gap = total.saturating_sub_unsigned(self.given);
-        let known = gap == self.gap && self.given > 0;
+        let known = gap == self.gap;
         self.gap = gap;
         self.verdict = Some(match gap {
             0 if shape.overlap > 0 || self.pages == 1 && !self.bounds.pages => {
@@ -147,6 +147,7 @@ impl Flow {
             pages: self.pages,
             records: self.given,
             calls: self.calls,
+            gap: self.gap,
             oldest: now.saturating_duration_since(oldest),
         }
     }

@@ -4,7 +4,7 @@ use futures_util::{FutureExt, StreamExt};
 use proptest::prelude::*;
 
 use super::{
-    changing::{Upstream, bounds, ids_of, orderly, schedule, walk_seen},
+    changing::{Upstream, bounds, changing, ids_of, walk_seen},
     *,
 };
 use crate::contacts::{
@@ -59,12 +59,11 @@ proptest! {
     /// that it is told although what it had is not the list.
     #[test]
     fn who_is_told_the_end_has_had_the_list(
-        total in 0_u64..90,
+        (total, changes) in changing(6),
         (limit, clamp) in (2_u32..14, 2_u32..14),
         repairs in 0_u32..4,
         width in 1_usize..9,
         seed: u64,
-        changes in schedule(orderly(), 40, 6),
     ) {
         let changes = if total % 4 == 0 { Vec::new() } else { changes };
         let is_still = changes.is_empty();

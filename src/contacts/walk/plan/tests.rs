@@ -179,16 +179,23 @@ fn another_gap_than_is_known_takes_a_second_walk() {
     assert_eq!(list.walked.calls, 4);
 }
 
-/// Catches an upstream's hiccup that empties a list.
+/// U17. Catches nothing at all that is called more, or less, than some of it would be.
 #[test]
-fn nothing_where_something_is_said_is_no_list() {
+fn nothing_where_something_is_said_twice_is_settled() {
+    let list = walk(bounds(10), |window| saying(window, 0, 25)).unwrap();
+    assert_eq!((list.verdict, list.len()), (Verdict::Settled, 0));
+    assert_eq!((list.walked.calls, list.walked.gap), (2, 25));
     let mut calls = 0;
-    let empty = |window| {
+    let once = |window| {
         calls += 1;
-        saying(window, 0, 25)
+        saying(window, if calls == 1 { 0 } else { 25 }, 25)
     };
-    assert_eq!(kind(bounds(10), empty), Kind::MergeUnverified);
-    assert_eq!(calls, 2);
+    let list = walk(bounds(10), once).unwrap();
+    assert_eq!((list.verdict, list.len()), (verified(), 25));
+}
+
+#[test]
+fn without_a_total_nothing_can_be_verified() {
     let missing = |window: Window| body(window, 2).replace("totalResults", "total");
     assert_eq!(kind(bounds(10), missing), Kind::MergeUnverified);
 }

@@ -32,7 +32,10 @@ fn streams(config: Config, total: u64, failing: Option<u64>) -> (Streams<impl Fe
         }
     });
     let metrics = Metrics::new(&Registry::new().unwrap()).unwrap();
-    (Streams::new(config, false, metrics, upstream), calls)
+    (
+        Streams::new(config, false, Drain::default(), metrics, upstream),
+        calls,
+    )
 }
 
 fn config(streams_max: usize) -> Config {
@@ -138,4 +141,34 @@ async fn where_lists_are_verified_twice_it_is_read_twice() {
     assert_eq!(ending.verdict, Verdict::Verified(Checks::Twice));
     assert_eq!((ending.pages, ending.calls), (11, 24));
     assert_eq!(calls.lock().unwrap().len(), 24);
+}
+
+/// Catches a stream that is counted, or keeps its place, after it has come to grief.
+#[tokio::test(start_paused = true)]
+async fn a_stream_that_panics_is_no_longer_open() {
+    let upstream = service_fn(async |fetch: Fetch<PageKey>| {
+        let page = testing::page(
+            fetch.key.window.skip,
+            fetch.key.window.limit,
+            1000,
+            Instant::now(),
+        );
+        assert!(fetch.key.window.skip < 50, "for a test");
+        Ok::<Page, Error>(page)
+    });
+    let metrics = Metrics::new(&Registry::new().unwrap()).unwrap();
+    let streams = Streams::new(
+        config(1),
+        false,
+        Drain::default(),
+        metrics.clone(),
+        upstream,
+    );
+    let mut lines = streams.open(request()).unwrap().lines;
+    assert_eq!(metrics.open.get(), 0);
+    assert!(lines.next().await.unwrap().is_ok());
+    assert_eq!(metrics.open.get(), 1);
+    while lines.next().await.is_some() {}
+    assert_eq!(metrics.open.get(), 0);
+    assert!(streams.open(request()).is_ok());
 }
