@@ -149,9 +149,11 @@ impl Admin {
             return Err(Error::new(Kind::BodyNotAllowed, detail));
         }
         let path = inbound.head.uri.path();
-        let read = [Method::GET, Method::HEAD].contains(&inbound.head.method);
-        if let Some(file) = page::file(path).filter(|_| read) {
-            return Ok(Reply::File(file));
+        if let Some(file) = page::file(path) {
+            let read = [Method::GET, Method::HEAD].contains(&inbound.head.method);
+            let refused =
+                || Error::new(Kind::MethodNotAllowed, "the page is read with GET or HEAD");
+            return read.then_some(Reply::File(file)).ok_or_else(refused);
         }
         match Route::of(&inbound.head.method, path)? {
             Route::Livez => Ok(Reply::Text(TEXT, "alive\n".into())),
