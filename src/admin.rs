@@ -4,17 +4,25 @@ use std::{
     net::SocketAddr,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicU8, Ordering},
     },
     task::{Context, Poll},
 };
 
 use futures_util::{FutureExt, future::BoxFuture};
-use http::Uri;
+use http::{Method, Uri};
 use serde::{Deserialize, Serialize};
+use tokio_util::sync::CancellationToken;
 use tower::Service;
 
-use self::{operate::Operate, route::Route};
+use self::{
+    operate::Operate,
+    overview::{
+        Overview,
+        document::{Phase, Status},
+    },
+    route::Route,
+};
 use crate::{
     config::Rules,
     edge::{
@@ -31,6 +39,8 @@ use crate::{
 pub mod guard;
 pub mod openapi;
 pub mod operate;
+pub mod overview;
+mod page;
 mod route;
 
 /// `[admin]`: the second listener.
@@ -75,15 +85,30 @@ impl Default for Config {
 /// Whether callers should be sent here: not before the listeners are bound, and not while draining. Upstream's health
 /// has no part in it, since copies are served without upstream.
 #[derive(Clone, Debug, Default)]
-pub struct Readiness(Arc<AtomicBool>);
+pub struct Readiness(Arc<AtomicU8>);
 
 impl Readiness {
+    const STARTING: u8 = 0;
+    const READY: u8 = 1;
+    const DRAINING: u8 = 2;
+
+    /// Whoever is ready no longer drains.
     pub fn set(&self, ready: bool) {
-        self.0.store(ready, Ordering::Relaxed);
+        let phase = if ready { Self::READY } else { Self::DRAINING };
+        self.0.store(phase, Ordering::Relaxed);
     }
 
     pub fn is_ready(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
+        self.phase() == Phase::Serving
+    }
+
+    /// What the gateway does with callers.
+    pub fn phase(&self) -> Phase {
+        match self.0.load(Ordering::Relaxed) {
+            Self::STARTING => Phase::Starting,
+            Self::READY => Phase::Serving,
+            _ => Phase::Draining,
+        }
     }
 }
 
@@ -94,23 +119,31 @@ pub struct Admin {
     readiness: Readiness,
     operate: Operate,
     reloader: Arc<Reloader>,
+    overview: Overview,
+    /// Cancelled to begin the end.
+    drain: CancellationToken,
 }
 
 const TEXT: &str = "text/plain; charset=utf-8";
 const JSON: &str = "application/json";
 
 impl Admin {
+    /// `drain` is cancelled when an operator wants the gateway to stop.
     pub fn new(
         registry: Registry,
         readiness: Readiness,
         operate: Operate,
         reloader: Arc<Reloader>,
+        overview: Overview,
+        drain: CancellationToken,
     ) -> Self {
         Self {
             registry,
             readiness,
             operate,
             reloader,
+            overview,
+            drain,
         }
     }
 
@@ -119,9 +152,22 @@ impl Admin {
             let detail = "a request to the admin listener has no body";
             return Err(Error::new(Kind::BodyNotAllowed, detail));
         }
-        match Route::of(&inbound.head.method, inbound.head.uri.path())? {
+        let path = inbound.head.uri.path();
+        if let Some(file) = page::file(path) {
+            let read = [Method::GET, Method::HEAD].contains(&inbound.head.method);
+            let refused =
+                || Error::new(Kind::MethodNotAllowed, "the page is read with GET or HEAD");
+            return read.then_some(Reply::File(file)).ok_or_else(refused);
+        }
+        match Route::of(&inbound.head.method, path)? {
             Route::Livez => Ok(Reply::Text(TEXT, "alive\n".into())),
-            Route::Readyz if self.readiness.is_ready() => Ok(Reply::Text(TEXT, "ready\n".into())),
+            Route::Readyz if self.readiness.is_ready() => {
+                let text = match inbound.head.uri.query() {
+                    Some("verbose") => verbosely(&self.overview.status(Phase::Serving)),
+                    _ => "ready\n".to_owned(),
+                };
+                Ok(Reply::Text(TEXT, text.into()))
+            }
             Route::Readyz => Err(Error::new(
                 Kind::Draining,
                 "the gateway is starting or stopping",
@@ -154,8 +200,30 @@ impl Admin {
                     text.into(),
                 ))
             }
+            Route::Status => {
+                let broken = |error: serde_json::Error| {
+                    Error::new(Kind::Internal, "the status cannot be written").because(error)
+                };
+                let status = self.overview.status(self.readiness.phase());
+                let text = serde_json::to_vec(&status).map_err(broken)?;
+                Ok(Reply::Text(JSON, text.into()))
+            }
+            Route::Drain => {
+                self.drain.cancel();
+                tracing::info!("an operator asked for the drain");
+                Ok(json(&serde_json::json!({ "draining": true })))
+            }
         }
     }
+}
+
+/// Ready, and what has no part in that: whether callers get more than copies.
+fn verbosely(status: &Status) -> String {
+    let mut text = format!("ready\nupstream: {}\n", status.upstream.breaker);
+    for account in &status.accounts.shown {
+        text += &format!("account {}: {}\n", account.name, account.state);
+    }
+    text
 }
 
 /// What follows a prefix of the path, as a target of its own.
@@ -211,12 +279,22 @@ mod tests {
             readiness.clone(),
             operate::tests::operate(),
             crate::reload::tests::reloader(),
+            overview::tests::overview(),
+            CancellationToken::new(),
         );
         let get = |path| ask(&admin, http::Request::get(path));
         assert_eq!(get("/livez").unwrap(), "alive\n");
         assert_eq!(get("/readyz"), Err(Kind::Draining));
         readiness.set(true);
-        assert_eq!(get("/readyz?verbose").unwrap(), "ready\n");
+        assert_eq!(get("/readyz").unwrap(), "ready\n");
+        let verbose = "ready\nupstream: closed\naccount acme: disabled\n";
+        assert_eq!(get("/readyz?verbose").unwrap(), verbose);
+        let status: Status = serde_json::from_str(&get("/api/status").unwrap()).unwrap();
+        assert_eq!(status.phase, Phase::Serving);
+        readiness.set(false);
+        assert_eq!(get("/readyz?verbose"), Err(Kind::Draining));
+        let status: Status = serde_json::from_str(&get("/api/status").unwrap()).unwrap();
+        assert_eq!(status.phase, Phase::Draining);
         assert!(
             get("/metrics")
                 .unwrap()

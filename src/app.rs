@@ -21,6 +21,7 @@ use crate::{
         Admin,
         guard::{self, Tokens},
         operate::Operate,
+        overview::{Overview, Sources},
     },
     config::Config,
     contacts::{
@@ -30,7 +31,9 @@ use crate::{
         compress,
         copies::Copies,
         drain::Drain,
-        follow, slice, tally,
+        follow,
+        journal::{self, Journal},
+        slice, tally,
         walk::{
             self,
             stream::{self, Streams},
@@ -71,7 +74,7 @@ fn traffic(
     registry: &Registry,
     (background, drain): (&Background, &Drain),
     (traced, refused): (trace::Metrics, key::Metrics),
-) -> Result<(impl Traffic, Operate), StartError> {
+) -> Result<(impl Traffic, Operate, Overview), StartError> {
     let (accounts, credentials) = (live.accounts.load_full(), &live.credentials);
     let caches = cache::Families::new(registry)?;
     let (of_pages, of_lists) = (caches.of("pages"), caches.of("lists"));
@@ -90,12 +93,24 @@ fn traffic(
         .layer(token::layer(credentials.clone(), SystemTime::now))
         .service(Client::new(&config.upstream)?);
     let budgets = live.budgets.clone();
-    let upstream = sparingly(attempts, &accounts, credentials, budgets.clone(), registry)?;
+    let breaker = Breaker::new(breaker::Metrics::new(registry)?);
+    let upstream = sparingly(
+        attempts,
+        &accounts,
+        credentials,
+        (budgets.clone(), &breaker),
+        registry,
+    )?;
     let (spent, tallied) = (
         budgets.clone(),
         Arc::new(tally::Families::new(registry, accounts.iter())?),
     );
     registry.before_scrape(move |now| spent.show(now));
+    let journal = Arc::new(Journal::default());
+    let upstream = ServiceBuilder::new()
+        // Above the retry: what it cures is nothing that operators must know.
+        .layer(journal::layer(journal.clone()))
+        .service(upstream);
 
     let forced = Arc::new(Forced::new(config.cache.forced_per_minute));
     let held_lists = Arc::new(store::Lists::new(lists_bytes, of_lists.clone()));
@@ -138,6 +153,8 @@ fn traffic(
             chance,
             of_lists.clone(),
         ))
+        // What becomes of a list that could not be made of its pages.
+        .layer(journal::layer(journal.clone()))
         // Reads upstream itself: neither uses nor fills the pages, whose copies may be older than its list.
         .layer(walk::layer(
             walk::Config {
@@ -146,7 +163,7 @@ fn traffic(
                 ..config.merge.clone()
             },
             in_pages,
-            budgets,
+            budgets.clone(),
             drain.clone(),
             walk::Metrics::new(registry)?,
         ))
@@ -201,9 +218,10 @@ fn traffic(
         // A panic below is an error as well, and this request's alone.
         .layer(rescue::layer())
         // Before anything is read: a web page in somebody's browser must not get this far.
-        .layer(local::layer(|inbound: &Inbound| {
-            matches!(inbound.asker, Asker::Anyone(_))
-        }))
+        .layer(local::layer(
+            |inbound: &Inbound| matches!(inbound.asker, Asker::Anyone(_)),
+            local::Pages::None,
+        ))
         // Below it nobody is unknown, nor asks more often than agreed.
         .layer(caller::layer(refused))
         // After those who may not ask, so that they take no place from those who wait.
@@ -213,8 +231,17 @@ fn traffic(
         ))
         // The last stage that sees a header. Below it travel a key and terms.
         .service(Route::new(resolver.clone(), pages, lists, lines));
+    let overview = Overview::new(Sources {
+        registry: registry.clone(),
+        accounts: live.accounts.clone(),
+        resolver: resolver.clone(),
+        credentials: credentials.clone(),
+        budgets: live.budgets.clone(),
+        breaker,
+        journal,
+    });
     let operate = Operate::new(resolver, copies, live.callers.clone());
-    Ok((traffic, operate))
+    Ok((traffic, operate, overview))
 }
 
 /// What stands between a flight and its attempts.
@@ -222,10 +249,9 @@ fn sparingly<S: FetchPage>(
     attempts: S,
     accounts: &Accounts,
     credentials: &Arc<Credentials>,
-    budgets: Arc<Budgets>,
+    (budgets, breaker): (Arc<Budgets>, &Arc<Breaker>),
     registry: &Registry,
 ) -> metrics::Result<impl FetchPage + use<S>> {
-    let breaker = Breaker::new(breaker::Metrics::new(registry)?);
     Ok(ServiceBuilder::new()
         // One more try for a flight, none for its waiters; each one goes through all that follows.
         .layer(retry::layer(
@@ -344,7 +370,10 @@ fn operations(
         // No lists here, so nobody waits for one.
         .layer(respond::layer(Duration::ZERO))
         .layer(rescue::layer())
-        .layer(local::layer(move |_: &Inbound| open.load().is_empty()))
+        .layer(local::layer(
+            move |_: &Inbound| open.load().is_empty(),
+            local::Pages::Own,
+        ))
         .layer(guard::layer(tokens, refused))
         .service(admin)
 }

@@ -9,6 +9,7 @@ use clap::{Parser, Subcommand};
 use tokio::{
     runtime::Builder,
     signal::unix::{SignalKind, signal},
+    sync::oneshot,
 };
 use tracing::error;
 
@@ -29,6 +30,7 @@ mod reach;
 pub mod reload;
 pub mod serve;
 pub mod simulate;
+pub mod status;
 
 /// The exit code of what was asked for wrongly, as clap has it.
 const EXIT_USAGE: u8 = 2;
@@ -67,7 +69,9 @@ enum Command {
     Purge(purge::Args),
     /// Have a running gateway read its configuration again
     Reload(reload::Args),
-    /// Ask whether a running gateway is ready, as for a container's health check
+    /// Show how a running gateway is: accounts, budgets, collections, walks, faults
+    Status(status::Args),
+    /// Ask whether a running gateway serves callers: a probe for containers
     Health(health::Args),
     /// Make a key for a caller or an operator, and its hash for the configuration
     Key(key::Args),
@@ -92,6 +96,7 @@ impl Cli {
             Command::Serve(args) => wait_for(serve::run(args)),
             Command::Explain(args) => wait_for(explain::run(args)),
             Command::Purge(args) => wait_for(purge::run(args)),
+            Command::Status(args) => wait_for(status::run(args)),
             Command::Health(args) => wait_for(health::run(args)),
             Command::Simulate(args) => wait_for(async { Ok(simulate::run(*args).await?) }),
         };
@@ -171,17 +176,22 @@ async fn interrupted() -> io::Result<()> {
     }
 }
 
-/// Completes at the first signal; the second one ends the process at once.
+/// Completes at the first signal; the second one ends the process at once. Also if the first one came when the end had
+/// begun for another reason, and nobody waited for it any more.
 async fn stopped() {
-    if let Err(cause) = interrupted().await {
-        return error!(%cause, "signals cannot be waited for");
-    }
+    let (signalled, first) = oneshot::channel();
     tokio::spawn(async {
+        if let Err(cause) = interrupted().await {
+            return error!(%cause, "signals cannot be waited for");
+        }
+        let _ = signalled.send(());
         if interrupted().await.is_ok() {
             #[expect(clippy::exit, reason = "whoever signals twice wants no more patience")]
             std::process::exit(1);
         }
     });
+    // What is dropped without a signal is the failure above.
+    let _ = first.await;
 }
 
 #[cfg(test)]

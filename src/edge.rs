@@ -6,6 +6,7 @@ use bytes::Bytes;
 use http::request::Parts;
 
 use self::caller::Asker;
+pub use self::file::File;
 use crate::{
     contacts::{follow::Told, list::List, page::Page, request::RequestId},
     served::{Answer, Served},
@@ -15,6 +16,7 @@ use crate::{
 pub mod body;
 pub mod caller;
 pub mod drain;
+mod file;
 pub mod key;
 pub mod limit;
 mod lines;
@@ -49,6 +51,8 @@ pub enum Reply {
     Lines(Told),
     /// Something of the gateway's own, with its media type.
     Text(&'static str, Bytes),
+    /// The same, that is part of the program.
+    File(&'static File),
 }
 
 /// What a request was about, for logs and metrics.
@@ -77,7 +81,7 @@ impl Reply {
         match self {
             Self::Page(_) => Resource::Page,
             Self::List(_) | Self::Lines(_) => Resource::List,
-            Self::Text(..) => Resource::Other,
+            Self::Text(..) | Self::File(_) => Resource::Other,
         }
     }
 
@@ -86,7 +90,7 @@ impl Reply {
             Self::Page(answer) => Some(answer.served),
             Self::List(answer) | Self::Lines(Told::Kept(answer)) => Some(answer.served),
             Self::Lines(Told::Running(running)) => Some(running.served()),
-            Self::Text(..) => None,
+            Self::Text(..) | Self::File(_) => None,
         }
     }
 }

@@ -16,6 +16,7 @@ use prometheus::{
     Encoder, GaugeVec, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
     IntGaugeVec, Opts, TextEncoder,
     core::{Collector, MetricVec, MetricVecBuilder},
+    proto::MetricFamily,
 };
 use tokio::time::Instant;
 
@@ -117,16 +118,21 @@ impl Registry {
         refreshing.push(Box::new(refresh));
     }
 
-    /// The text format, version 0.0.4.
-    pub fn render(&self) -> Result<Vec<u8>> {
-        // One scrape at a time, so that none sees what another is about to write.
+    /// Everything as it stands now, by its full name: what [`render`](Self::render) writes.
+    pub fn gather(&self) -> Vec<MetricFamily> {
+        // One at a time, so that none sees what another is about to write.
         let refreshing = self.refreshing();
         let now = Instant::now();
         for refresh in &*refreshing {
             refresh(now);
         }
+        self.0.registry.gather()
+    }
+
+    /// The text format, version 0.0.4.
+    pub fn render(&self) -> Result<Vec<u8>> {
         let mut text = Vec::with_capacity(64 * 1024);
-        TextEncoder::new().encode(&self.0.registry.gather(), &mut text)?;
+        TextEncoder::new().encode(&self.gather(), &mut text)?;
         Ok(text)
     }
 

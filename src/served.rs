@@ -74,6 +74,14 @@ impl Served {
         }
     }
 
+    /// Whether a copy was the answer, and nobody had to be waited for.
+    pub const fn is_from_a_copy(self) -> bool {
+        match self {
+            Self::Hit | Self::Slice | Self::Stale(_) | Self::Floor => true,
+            Self::Fetched(_) | Self::Joined(_) => false,
+        }
+    }
+
     /// Its place in [`Served::ALL`].
     pub const fn index(self) -> usize {
         match self {

@@ -10,6 +10,7 @@ use tokio::sync::oneshot;
 
 use crate::{config::Rules, contacts::collection::Collection};
 
+pub mod advice;
 mod body;
 pub mod breaker;
 pub mod budget;

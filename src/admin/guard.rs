@@ -1,6 +1,7 @@
 //! Who may operate: whoever shows the token, and no web page for somebody who has it.
 //!
-//! Probes and Prometheus show none: `/livez`, `/readyz` and `/metrics` are open, and hold nothing of anybody's.
+//! Probes and Prometheus show none: `/livez`, `/readyz` and `/metrics` are open, and hold nothing of anybody's. Nor do the
+//! files of the ops page: a browser shows no token before a page has asked for it.
 
 use std::{
     sync::Arc,
@@ -9,17 +10,15 @@ use std::{
 
 use arc_swap::ArcSwap;
 use futures_util::future::{Either, Ready, ready};
-use http::{
-    Method, Uri,
-    header::{AUTHORIZATION, HOST, ORIGIN},
-    request::Parts,
-};
+use http::{Method, header::AUTHORIZATION, request::Parts};
 use tower::{Layer, Service, layer::layer_fn};
 
+use super::page;
 use crate::{
     edge::{
         Inbound,
         key::{self, Keys},
+        local::is_of_this_origin,
     },
     error::{Error, Kind, Result},
 };
@@ -66,7 +65,8 @@ impl<S: Service<Inbound, Error = Error>> Service<Inbound> for Guard<S> {
 
 impl<S> Guard<S> {
     fn admit(&self, head: &Parts) -> Result<()> {
-        let open = matches!(head.uri.path(), "/livez" | "/readyz" | "/metrics");
+        let path = head.uri.path();
+        let open = matches!(path, "/livez" | "/readyz" | "/metrics") || page::has(path);
         let tokens = self.tokens.load();
         if !open && !tokens.is_empty() {
             tokens.owner(&head.headers).map_err(|refusal| {
@@ -81,32 +81,6 @@ impl<S> Guard<S> {
         }
         Ok(())
     }
-}
-
-/// Whether a request comes from no web page, or from one of this very listener's. Only hosts and ports are compared: which
-/// scheme a page was loaded with is known to whatever ends TLS in front of the gateway.
-fn is_of_this_origin(head: &Parts) -> bool {
-    let site = head.headers.get("sec-fetch-site");
-    if site.is_some_and(|site| site != "none" && site != "same-origin") {
-        return false;
-    }
-    let mut origins = head.headers.get_all(ORIGIN).iter();
-    let (origin, more) = (origins.next(), origins.next());
-    let Some(origin) = origin else { return true };
-    let origin = origin
-        .to_str()
-        .ok()
-        .and_then(|text| text.parse::<Uri>().ok());
-    let host = head.headers.get(HOST).and_then(|host| host.to_str().ok());
-    let here = head
-        .uri
-        .authority()
-        .map_or(host, |named| Some(named.as_str()));
-    let there = origin.as_ref().and_then(Uri::authority);
-    let same = there
-        .zip(here)
-        .is_some_and(|(there, here)| there.as_str().eq_ignore_ascii_case(here));
-    same && more.is_none()
 }
 
 #[cfg(test)]
@@ -137,15 +111,28 @@ mod tests {
             ("/livez", &[][..], Ok(())),
             ("/readyz?verbose", &[], Ok(())),
             ("/metrics", &[], Ok(())),
-            ("/", &[], Err(Unauthorized)),
+            ("/", &[], Ok(())),
+            ("/page/ops.js", &[], Ok(())),
+            ("/page/", &[], Err(Unauthorized)),
+            ("/page/ops.js/", &[], Err(Unauthorized)),
+            ("/api/status", &[], Err(Unauthorized)),
+            ("/api/drain", &[], Err(Unauthorized)),
             ("/livez/", &[], Err(Unauthorized)),
             ("//livez", &[], Err(Unauthorized)),
             ("/api/explain/livez", &[], Err(Unauthorized)),
             ("/api/purge", &[], Err(Unauthorized)),
-            ("/", &[("authorization", "Bearer first")], Ok(())),
-            ("/", &[("auth", "second")], Ok(())),
-            ("/", &[("authorization", "Bearer third")], Err(Unauthorized)),
-            ("/", &[("authorization", "Basic first")], Err(Unauthorized)),
+            ("/api", &[("authorization", "Bearer first")], Ok(())),
+            ("/api", &[("auth", "second")], Ok(())),
+            (
+                "/api",
+                &[("authorization", "Bearer third")],
+                Err(Unauthorized),
+            ),
+            (
+                "/api",
+                &[("authorization", "Basic first")],
+                Err(Unauthorized),
+            ),
             // A token that is shown where none is needed need not be one.
             ("/metrics", &[("authorization", "Bearer third")], Ok(())),
         ] {

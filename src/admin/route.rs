@@ -41,8 +41,12 @@ routes! {
     /// What the other one answers.
     CallersDocument "/openapi/callers.json" "GET, HEAD";
     Explain "/api/explain" "GET, HEAD";
+    /// How everything is.
+    Status "/api/status" "GET, HEAD";
     Purge "/api/purge" "POST";
     Reload "/api/reload" "POST";
+    /// The end, as at a signal.
+    Drain "/api/drain" "POST";
 }
 
 impl Route {

@@ -6,7 +6,10 @@ use futures_util::{
     FutureExt,
     future::{BoxFuture, join, join_all},
 };
-use tokio::time::{self, Instant};
+use tokio::{
+    select,
+    time::{self, Instant},
+};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -48,6 +51,8 @@ pub struct App {
     registry: Registry,
     stop_traffic: CancellationToken,
     stop_admin: CancellationToken,
+    /// Cancelled by an operator who asks for the drain.
+    asked_to_drain: CancellationToken,
     readiness: Readiness,
     drain: Drain,
     drain_delay: Duration,
@@ -93,7 +98,7 @@ impl App {
             .is_empty()
             .then_some("admin.token_sha256");
         let no_callers = config.callers.is_empty().then_some("[[callers]]");
-        let (traffic, operate) = traffic(
+        let (traffic, operate, overview) = traffic(
             config,
             &live,
             &registry,
@@ -104,6 +109,11 @@ impl App {
         let (tokens, credentials) = (live.tokens.clone(), live.credentials.clone());
         let reloads = reload::Metrics::new(&registry)?;
         let reloader = Reloader::new(live, config.clone(), reloads);
+        tokio::spawn(background.keep("watch_figures", {
+            let overview = overview.clone();
+            move || overview.clone().watch()
+        }));
+        let asked_to_drain = CancellationToken::new();
         let operations = operations(
             config.log.access_share,
             Admin::new(
@@ -111,6 +121,8 @@ impl App {
                 readiness.clone(),
                 operate,
                 reloader.clone(),
+                overview,
+                asked_to_drain.clone(),
             ),
             tokens,
             (by_operators, unknown_operators),
@@ -160,6 +172,7 @@ impl App {
             registry,
             stop_traffic,
             stop_admin,
+            asked_to_drain,
             readiness,
             drain,
             drain_delay: config.listen.drain_delay,
@@ -190,8 +203,8 @@ impl App {
         &self.reloader
     }
 
-    /// Serves until `stop`, then stops accepting and finishes what is in flight, within the drain's timeout. The admin
-    /// listener answers to the end.
+    /// Serves until `stop`, or until an operator asks for the drain. Then it stops accepting and finishes what is in flight,
+    /// within the drain's timeout. The admin listener answers to the end.
     pub async fn run(self, stop: impl Future<Output = ()>) {
         let manager = self.manager;
         let mut watchdog = manager.watchdog();
@@ -205,7 +218,10 @@ impl App {
         info!(traffic = %self.traffic, admin = %self.admin, "serving");
         let serving = format!("serving callers on {}", self.traffic);
         manager.tell(&State::Ready(&serving));
-        stop.await;
+        select! {
+            () = stop => {}
+            () = self.asked_to_drain.cancelled() => {}
+        }
         // First of all, so that nobody is sent here any more; then they are given the time to see it.
         self.readiness.set(false);
         manager.tell(&State::Stopping("draining"));

@@ -201,7 +201,9 @@ impl Stack {
             registry,
             ..
         } = self;
-        sparingly(attempts, accounts, &credentials, budgets.clone(), registry).unwrap()
+        let breaker = Breaker::new(breaker::Metrics::new(registry).unwrap());
+        let budgets = (budgets.clone(), &breaker);
+        sparingly(attempts, accounts, &credentials, budgets, registry).unwrap()
     }
 
     /// The pages' cache.

@@ -4,7 +4,7 @@ use std::{error::Error, path::PathBuf, time::Duration};
 
 use bytes::Bytes;
 use http::{
-    HeaderValue, Method, Request, Uri,
+    HeaderValue, Method, Request, StatusCode, Uri,
     header::{AUTHORIZATION, CACHE_CONTROL},
     uri,
 };
@@ -67,9 +67,36 @@ pub struct Question<'a> {
     pub caller: Option<&'a str>,
 }
 
+impl<'a> Question<'a> {
+    /// One that is about nothing but its target.
+    pub fn get(target: &'a str) -> Self {
+        Self {
+            method: Method::GET,
+            target,
+            account: None,
+            cache_control: None,
+            caller: None,
+        }
+    }
+}
+
 impl Admin {
     /// The answer's document.
     pub async fn ask(&self, question: Question<'_>) -> Result<Value, AskError> {
+        let (status, body) = self.reach(question, TIMEOUT).await?;
+        let document: Value = serde_json::from_slice(&body).map_err(|error| self.no(error))?;
+        match status.is_success() {
+            true => Ok(document),
+            false => Err(refusal(&document)),
+        }
+    }
+
+    /// The answer as it is, within a time.
+    pub(super) async fn reach(
+        &self,
+        question: Question<'_>,
+        within: Duration,
+    ) -> Result<(StatusCode, Bytes), AskError> {
         let address = || AskError::Address(self.admin.clone());
         let mut parts = uri::Parts::default();
         let scheme = self.admin.scheme().cloned().unwrap_or(uri::Scheme::HTTP);
@@ -96,22 +123,19 @@ impl Admin {
             request = request.header(EXPLAIN_AS, caller);
         }
         let request = request.body(Empty::<Bytes>::new()).map_err(|_| address())?;
-        let (accepted, document) = answer(&client, request).await.map_err(|error| {
-            let causes =
-                std::iter::successors(Some(&*error as &dyn Error), |&cause| cause.source());
-            let causes: Vec<_> = causes.map(ToString::to_string).collect();
-            AskError::Unanswered {
-                admin: self.admin.clone(),
-                cause: causes.join(": "),
-            }
-        })?;
-        let said = |key: &str| document[key].as_str().unwrap_or_default().to_owned();
-        match accepted {
-            true => Ok(document),
-            false => Err(AskError::Refused {
-                code: said("code"),
-                detail: said("detail"),
-            }),
+        let answer = time::timeout(within, answer(&client, request)).await;
+        let answer = answer.unwrap_or_else(|late| Err(late.into()));
+        answer.map_err(|error| self.no(error))
+    }
+
+    /// There is no answer, or none that can be read.
+    pub(super) fn no(&self, error: impl Into<Box<dyn Error + Send + Sync>>) -> AskError {
+        let error = error.into();
+        let causes = std::iter::successors(Some(&*error as &dyn Error), |&cause| cause.source());
+        let causes: Vec<_> = causes.map(ToString::to_string).collect();
+        AskError::Unanswered {
+            admin: self.admin.clone(),
+            cause: causes.join(": "),
         }
     }
 
@@ -128,18 +152,23 @@ impl Admin {
     }
 }
 
-/// Whether it was accepted, and the document.
 async fn answer(
     client: &GatewayClient,
     request: Request<Empty<Bytes>>,
-) -> Result<(bool, Value), Box<dyn Error + Send + Sync>> {
-    let answer = async {
-        let response = client.request(request).await?;
-        let accepted = response.status().is_success();
-        let body = Limited::new(response.into_body(), BYTES_MAX)
-            .collect()
-            .await?;
-        Ok((accepted, serde_json::from_slice(&body.to_bytes())?))
-    };
-    time::timeout(TIMEOUT, answer).await?
+) -> Result<(StatusCode, Bytes), Box<dyn Error + Send + Sync>> {
+    let response = client.request(request).await?;
+    let status = response.status();
+    let body = Limited::new(response.into_body(), BYTES_MAX)
+        .collect()
+        .await?;
+    Ok((status, body.to_bytes()))
+}
+
+/// What a problem document says.
+pub(super) fn refusal(document: &Value) -> AskError {
+    let said = |key: &str| document[key].as_str().unwrap_or_default().to_owned();
+    AskError::Refused {
+        code: said("code"),
+        detail: said("detail"),
+    }
 }

@@ -105,6 +105,8 @@ curl -s -D - -o contacts.json '{contacts}?all=true'
 # why a page would be answered as it would be, without asking upstream
 curl -s 'http://{admin}/api/explain/agentassist/api/v1/public/{DEMO_STREAM_ID}/contacts?skip=0&limit=2'
 
+# what operators see: open http://{admin}/ in a browser
+
 # what the gateway counted, and the calls that upstream saw
 curl -s http://{admin}/metrics
 curl -s {kore}/_simulator/calls

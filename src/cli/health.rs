@@ -1,72 +1,53 @@
-//! `health`: whether callers should be sent to a gateway, as a container's health check asks. It needs no token.
+//! `health`: whether a running gateway serves callers, as an exit code. For containers that have no `curl`.
 
 use std::{
-    error::Error,
     io::{self, Write},
     time::Duration,
 };
 
-use bytes::Bytes;
-use http::{Request, StatusCode, Uri, uri};
-use http_body_util::Empty;
-use hyper_util::{client::legacy::Client, rt::TokioExecutor};
-use tokio::time;
-
-use super::{Failure, ask::AskError};
-
-/// How long an answer may take: health checks come every few seconds.
-const TIMEOUT: Duration = Duration::from_secs(2);
+use super::{
+    Failure,
+    ask::{Admin, Question, refusal},
+};
 
 const EXAMPLES: &str = "\
 Examples:
   contacts-gateway health
-  contacts-gateway health --admin http://127.0.0.1:9081
+      0 while callers are served, 1 while it starts, drains or does not answer
+  contacts-gateway health --live --timeout 500ms
+      0 while the process answers at all
 
-Exit codes: 0 ready, 1 not ready, stopping, or not there.";
+In a Dockerfile:
+  HEALTHCHECK CMD [\"contacts-gateway\", \"health\"]
 
-/// Asks whether it is ready for callers. Whether Kore.ai answers has no part in it.
+Exit codes: 0 healthy, 1 not, 2 wrong usage. No token is needed.";
+
+/// Asks whether a running gateway serves callers.
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
-    /// The gateway's admin listener, over plain HTTP.
-    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8081")]
-    pub admin: Uri,
+    /// Only whether the process answers.
+    #[arg(long)]
+    pub live: bool,
+    /// How long an answer may take.
+    #[arg(long, value_name = "TIME", default_value = "2s", value_parser = humantime::parse_duration)]
+    pub timeout: Duration,
+    #[command(flatten)]
+    pub admin: Admin,
 }
 
+/// Prints a word on standard output, or fails.
 pub(super) async fn run(args: Args) -> Result<(), Failure> {
-    let admin = args.admin;
-    let mut parts = admin.clone().into_parts();
-    parts.path_and_query = Some(uri::PathAndQuery::from_static("/readyz"));
-    let request = Uri::from_parts(parts)
-        .ok()
-        .filter(|target| target.scheme() == Some(&uri::Scheme::HTTP))
-        .and_then(|target| Request::get(target).body(Empty::<Bytes>::new()).ok());
-    let request = request.ok_or_else(|| AskError::Address(admin.clone()))?;
-
-    let asked = async {
-        Client::builder(TokioExecutor::new())
-            .build_http()
-            .request(request)
-            .await
-    };
-    let unanswered = |cause: &dyn Error| AskError::Unanswered {
-        admin: admin.clone(),
-        cause: cause.to_string(),
-    };
-    let response = time::timeout(TIMEOUT, asked)
-        .await
-        .map_err(|late| unanswered(&late))?
-        .map_err(|error| unanswered(error.source().unwrap_or(&error)))?;
-    match response.status() {
-        StatusCode::OK => {
-            let _ = writeln!(io::stdout(), "ready");
-            Ok(())
-        }
-        status => Err(unanswered(&NotReady(status)).into()),
+    let target = if args.live { "/livez" } else { "/readyz" };
+    let (status, body) = args
+        .admin
+        .reach(Question::get(target), args.timeout)
+        .await?;
+    if !status.is_success() {
+        let document = serde_json::from_slice(&body).unwrap_or_default();
+        return Err(refusal(&document).into());
     }
+    // The exit code says it to whoever has no use for the word.
+    let _ = io::stdout().write_all(&body);
+    Ok(())
 }
-
-/// Somebody answers, but not that it is ready.
-#[derive(Debug, thiserror::Error)]
-#[error("it is not ready ({0})")]
-struct NotReady(StatusCode);

@@ -16,6 +16,7 @@ pub use self::{
 use super::{
     ids::{AccountId, ClientId, Epoch, StreamId},
     scope::Scope,
+    seen::Answers,
 };
 use crate::error::{Error, Kind, Result};
 
@@ -41,6 +42,8 @@ pub struct Account {
     pub scope: Arc<Scope>,
     /// Those of its collections, as long as somebody holds them.
     scopes: Arc<Mutex<HashMap<StreamId, Weak<Scope>>>>,
+    /// How upstream answers for it.
+    pub upstream: Arc<Answers>,
     streams: Streams,
 }
 
@@ -82,6 +85,7 @@ impl Account {
             epoch: Epoch::begin(),
             scope: Arc::default(),
             scopes: Arc::default(),
+            upstream: Arc::default(),
             streams: Streams::of(streams),
         }
     }

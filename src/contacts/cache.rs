@@ -218,7 +218,11 @@ where
                     Some(_) => Forward::Request,
                     None => forward,
                 };
+                let seen = &request.key.collection().clone().seen;
                 if let Some(error) = shared.held.resting.of(&request.key, now) {
+                    if fallback.is_none() {
+                        seen.waited();
+                    }
                     let served = Served::Fetched(forward);
                     return at_once(shared.fall_back(error, fallback, served, now, handling));
                 }
@@ -234,6 +238,7 @@ where
                     Boarded::Leader(waiter) => (waiter, Served::Fetched(forward)),
                     Boarded::Joined(waiter) => (waiter, Served::Joined(forward)),
                 };
+                seen.waited();
                 let shared = shared.clone();
                 let wait = async move {
                     let outcome = patiently(waiter, &key, &terms).await;
@@ -248,6 +253,7 @@ where
             }
             // Without a copy nothing else is ever decided.
             (Decision::Refuse | Decision::Serve | Decision::Revalidate, _) => {
+                request.key.collection().seen.waited();
                 at_once(Err(Error::new(
                     Kind::OnlyIfCached,
                     "no copy that will do is held, and the request wants nothing else",

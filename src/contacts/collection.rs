@@ -18,6 +18,7 @@ use super::{
     list::List,
     runway::Runway,
     scope::Scope,
+    seen::Seen,
     tally::Counts,
     walking::Current,
 };
@@ -40,6 +41,8 @@ pub struct Collection {
     pub runway: Runway,
     /// What its requests are counted by, once there was one.
     pub counts: OnceLock<Arc<Counts>>,
+    /// How often it is asked for, and how upstream answers.
+    pub seen: Seen,
     /// The merged list that is held right now.
     list: ArcSwapOption<Entry<List>>,
 }
@@ -58,6 +61,7 @@ impl Collection {
             walking: Current::default(),
             runway: Runway::new(Instant::now()),
             counts: OnceLock::new(),
+            seen: Seen::default(),
             list: ArcSwapOption::empty(),
         }
     }
@@ -198,6 +202,7 @@ mod tests {
             walking: Current::default(),
             runway: Runway::new(Instant::now()),
             counts: OnceLock::new(),
+            seen: Seen::default(),
             list: ArcSwapOption::empty(),
         };
         let (epoch, window) = (Epoch::begin(), Window { skip: 0, limit: 10 });

@@ -51,6 +51,11 @@ impl Collections {
         }
     }
 
+    /// All that are remembered, in no order.
+    pub fn iter(&self) -> impl Iterator<Item = Arc<Collection>> {
+        self.by_name.iter().map(|(_, collection)| collection)
+    }
+
     /// How many names are remembered.
     #[cfg(test)]
     pub(crate) fn remembered(&self) -> u64 {

@@ -89,6 +89,11 @@ impl Current {
         self.0.get_or_init(|| watch::channel(None).0)
     }
 
+    /// The walk at this moment. For whoever looks at all collections: of those that have none, nothing is made.
+    pub fn peek(&self) -> Option<Arc<Walking>> {
+        self.0.get()?.borrow().clone()
+    }
+
     /// The walk, now and whenever another one begins or it ends.
     pub fn watch(&self) -> watch::Receiver<Option<Arc<Walking>>> {
         self.slot().subscribe()

@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 
 use futures_util::future::{Either, Ready, ready};
 use http::{
-    HeaderName,
+    HeaderName, Uri,
     header::{HOST, ORIGIN},
     request::Parts,
 };
@@ -23,16 +23,27 @@ const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 #[derive(Clone, Debug)]
 pub struct Local<F, S> {
     applies: F,
+    pages: Pages,
     inner: S,
 }
 
+/// The web pages that may ask, once this machine is what they were loaded from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pages {
+    /// The listener has none.
+    None,
+    /// Those of the listener itself.
+    Own,
+}
+
 /// Admits only requests made on and for this machine, where it `applies`.
-pub fn layer<F, S>(applies: F) -> impl Layer<S, Service = Local<F, S>>
+pub fn layer<F, S>(applies: F, pages: Pages) -> impl Layer<S, Service = Local<F, S>>
 where
     F: Fn(&Inbound) -> bool + Clone,
 {
     layer_fn(move |inner| Local {
         applies: applies.clone(),
+        pages,
         inner,
     })
 }
@@ -52,7 +63,7 @@ where
 
     fn call(&mut self, inbound: Inbound) -> Self::Future {
         let admitted = match (self.applies)(&inbound) {
-            true => admit(&inbound.head),
+            true => admit(&inbound.head, self.pages),
             false => Ok(()),
         };
         match admitted {
@@ -62,10 +73,43 @@ where
     }
 }
 
-fn admit(head: &Parts) -> Result<()> {
+/// Whether a browser says that another site's page asks.
+fn says_another_site(head: &Parts) -> bool {
     let site = head.headers.get(SEC_FETCH_SITE);
-    let from_page = site.is_some_and(|site| site != "none" && site != "same-origin");
-    if head.headers.contains_key(ORIGIN) || from_page {
+    site.is_some_and(|site| site != "none" && site != "same-origin")
+}
+
+/// Whether a request comes from no web page, or from one of this very listener's. Only hosts and ports are compared: which
+/// scheme a page was loaded with is known to whatever ends TLS in front of the gateway.
+pub fn is_of_this_origin(head: &Parts) -> bool {
+    if says_another_site(head) {
+        return false;
+    }
+    let mut origins = head.headers.get_all(ORIGIN).iter();
+    let (origin, more) = (origins.next(), origins.next());
+    let Some(origin) = origin else { return true };
+    let origin = origin
+        .to_str()
+        .ok()
+        .and_then(|text| text.parse::<Uri>().ok());
+    let host = head.headers.get(HOST).and_then(|host| host.to_str().ok());
+    let here = head
+        .uri
+        .authority()
+        .map_or(host, |named| Some(named.as_str()));
+    let there = origin.as_ref().and_then(Uri::authority);
+    let same = there
+        .zip(here)
+        .is_some_and(|(there, here)| there.as_str().eq_ignore_ascii_case(here));
+    same && more.is_none()
+}
+
+fn admit(head: &Parts, pages: Pages) -> Result<()> {
+    let of_a_page = match pages {
+        Pages::None => head.headers.contains_key(ORIGIN) || says_another_site(head),
+        Pages::Own => !is_of_this_origin(head),
+    };
+    if of_a_page {
         let detail = "requests from web pages are refused where no key is asked for";
         return Err(Error::new(Kind::Forbidden, detail));
     }
@@ -109,7 +153,26 @@ mod tests {
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        admit(&request.body(()).unwrap().into_parts().0).is_ok()
+        admit(&request.body(()).unwrap().into_parts().0, Pages::None).is_ok()
+    }
+
+    /// Catches a page of this machine's that cannot operate, and one of another port or name that can.
+    #[test]
+    fn a_listener_with_pages_admits_its_own() {
+        for (host, origin, expected) in [
+            ("127.0.0.1:8081", "http://127.0.0.1:8081", true),
+            ("localhost:8081", "http://localhost:8081", true),
+            ("localhost:8081", "http://127.0.0.1:8081", false),
+            ("localhost:8081", "http://localhost:8082", false),
+            ("localhost:8081", "http://evil.example", false),
+            ("localhost:8081", "null", false),
+            ("evil.example", "http://evil.example", false),
+        ] {
+            let request = http::Request::post("/").header("host", host);
+            let request = request.header("origin", origin).body(()).unwrap();
+            let told = admit(&request.into_parts().0, Pages::Own);
+            assert_eq!(told.is_ok(), expected, "{host} {origin}");
+        }
     }
 
     #[test]

@@ -178,6 +178,10 @@ fn succeed(reply: Reply, conditions: &Conditions, id: &RequestId) -> Responded {
             headers.insert(CACHE_CONTROL, NO_STORE);
             Body::Whole(text)
         }
+        Reply::File(file) => {
+            file.describe(&mut headers);
+            Body::Whole(file.content().clone())
+        }
     };
     let mut response = Response::new(body);
     *response.headers_mut() = headers;

@@ -141,15 +141,18 @@ impl<P: ServePage, L: ServeList, N: ServeLines> Service<Inbound> for Route<P, L,
     fn call(&mut self, inbound: Inbound) -> Self::Future {
         match self.resolver.resolve(inbound, Instant::now()) {
             Ok(Resolved::Page(request)) => {
+                request.key.collection.seen.request();
                 let reply: fn(_) -> _ = Reply::Page;
                 Either::Right(Either::Left(self.pages.call(request).map_ok(reply)))
             }
             Ok(Resolved::List(request)) => {
+                request.key.collection.seen.request();
                 let reply: fn(_) -> _ = Reply::List;
                 let answer = self.lists.call(request).map_ok(reply);
                 Either::Right(Either::Right(Either::Left(answer)))
             }
             Ok(Resolved::Lines(wanted)) => {
+                wanted.list.key.collection.seen.request();
                 let reply: fn(_) -> _ = Reply::Lines;
                 let told = self.lines.call(wanted).map_ok(reply);
                 Either::Right(Either::Right(Either::Right(told)))
@@ -191,6 +194,11 @@ impl Resolver {
     /// Has the metrics tell how the collections of these accounts stand.
     pub fn show(&self, accounts: &Accounts, metrics: &collections::Metrics, now: Instant) {
         self.collections.show(accounts.iter(), metrics, now);
+    }
+
+    /// The collections that were asked for, as far as they are remembered.
+    pub fn collections(&self) -> &Collections {
+        &self.collections
     }
 
     /// The size of a page for which none was said.

@@ -195,6 +195,12 @@ impl Breaker {
         })
     }
 
+    /// The word for its state, and how long no call is made, for whoever looks into it.
+    pub fn standing(&self, now: Instant) -> (&'static str, Option<Duration>) {
+        let state = *self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        (state.word(), state.look(now).err())
+    }
+
     fn look(&self, now: Instant) -> Result<()> {
         let looked = self.change(|state| state.look(now));
         looked.map_err(|rest| self.refuse(rest))

@@ -21,11 +21,7 @@ use tower::{Layer, Service, ServiceExt, layer::layer_fn};
 use tracing::warn;
 
 pub use self::{accounts::Budgets, metrics::Metrics};
-use self::{
-    metrics::{AccountMetrics, Standing},
-    queue::Queue,
-    window::Window,
-};
+use self::{metrics::AccountMetrics, queue::Queue, window::Window};
 use crate::{
     config::Rules,
     contacts::{
@@ -79,6 +75,23 @@ impl Config {
     }
 }
 
+/// How one account's budget stands, in calls.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Standing {
+    /// A minute's, as learned from refusals.
+    pub allowance: u32,
+    /// A minute's as configured, for this gateway's part.
+    pub configured: u32,
+    /// Those of the last minute, with those under way.
+    pub taken: u32,
+    /// Those that could be made at once.
+    pub left: u32,
+    /// Those that wait for their turn.
+    pub waiting: usize,
+    /// How long upstream wants none at all, if it does.
+    pub paused: Option<Duration>,
+}
+
 /// The budget of one account.
 #[derive(Debug)]
 struct Budget {
@@ -104,8 +117,10 @@ impl State {
         Standing {
             left: self.window.open(now),
             allowance: self.window.allowance(now),
+            configured: self.window.most(),
             taken: self.window.taken(),
             waiting: self.queue.len(),
+            paused: self.window.paused(now).map(|until| until - now),
         }
     }
 

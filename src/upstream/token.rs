@@ -36,6 +36,7 @@ use super::{
 };
 use crate::{
     config::Rules,
+    contacts::ids::StreamId,
     error::{Error, Result},
 };
 
@@ -138,6 +139,37 @@ pub struct Condition {
     pub refused: Option<Reason>,
     /// Whether it is the account's second secret that signs.
     pub second: bool,
+}
+
+/// How one credential stands, for operators.
+#[derive(Clone, Debug, Default)]
+pub struct Standing {
+    /// There is no secret that can be used.
+    pub disabled: bool,
+    /// What is wrong with where its secrets are. Names places, never contents.
+    pub complaints: Vec<String>,
+    /// Whether upstream has ever taken a token of it.
+    pub worked: bool,
+    /// Why it rests as a whole, and for how long, if upstream refuses it.
+    pub resting: Option<(Reason, Duration)>,
+    /// Streams that upstream refuses it for, with why, and how long they rest.
+    pub refused: Vec<(StreamId, Reason, Duration)>,
+    /// How its tokens are come by.
+    pub tokens: Tokens,
+    /// When the token that its calls share expires, if there is one.
+    pub expires: Option<SystemTime>,
+}
+
+/// How tokens are come by.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Tokens {
+    /// Signed here, and used again.
+    #[default]
+    Shared,
+    /// One for each call.
+    Once,
+    /// Asked for from the token service.
+    Service,
 }
 
 /// The stage.

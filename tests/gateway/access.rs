@@ -450,7 +450,8 @@ async fn operators_show_their_token_and_may_ask_about_every_account() {
         });
         gateway.ask(request).await
     };
-    for open in ["/livez", "/readyz", "/metrics"] {
+    // The page is what asks for the token.
+    for open in ["/livez", "/readyz", "/metrics", "/", "/page/ops.js"] {
         operate("GET", open, &[]).await.ok();
     }
     let explain = format!("/api/explain{}", path(DEMO_STREAM_ID, ""));
@@ -458,7 +459,8 @@ async fn operators_show_their_token_and_may_ask_about_every_account() {
     for (method, target) in [
         ("GET", &*explain),
         ("POST", purge),
-        ("GET", "/"),
+        ("GET", "/api/status"),
+        ("POST", "/api/drain"),
         ("GET", "/nothing"),
     ] {
         for headers in [
@@ -472,7 +474,7 @@ async fn operators_show_their_token_and_may_ask_about_every_account() {
         }
     }
     let refused = "unauthorized_requests_total{listener=\"admin\",reason=\"unknown\"}";
-    assert_eq!(gateway.metric(refused).await, 8.0);
+    assert_eq!(gateway.metric(refused).await, 10.0);
     for token in ["Bearer ops-key", "Bearer ops-next-key"] {
         let shown = ("authorization", token);
         let named = ("accountid", DEMO_ACCOUNT_ID);

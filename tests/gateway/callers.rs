@@ -467,8 +467,13 @@ async fn both_listeners_answer_only_programs_on_this_machine() {
         ] {
             let lines = ["Host: localhost".to_owned(), format!("Origin: {origin}")];
             let answer = ask(address, target, &lines).await;
-            answer.is_problem(403, "forbidden");
             assert!(!answer.headers.contains_key("access-control-allow-origin"));
+            // The ops page is of the host and port that the request names. Callers have no pages.
+            if origin == "http://localhost" && address == world.gateway.admin {
+                answer.ok();
+                continue;
+            }
+            answer.is_problem(403, "forbidden");
         }
     }
     assert_eq!(world.kore.requests().len(), 0);

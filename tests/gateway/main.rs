@@ -57,6 +57,7 @@ mod logs;
 mod matrix;
 mod ndjson;
 mod operators;
+mod overview;
 mod paging;
 mod patience;
 mod program;

@@ -20,6 +20,14 @@ pub(crate) fn operate() -> Operate {
     operate_where(route::Config::default())
 }
 
+/// What it asks, and the account that there is.
+pub(crate) fn resolver() -> (Arc<Resolver>, Arc<Accounts>) {
+    let Operate {
+        resolver, copies, ..
+    } = operate();
+    (resolver, copies.accounts())
+}
+
 fn operate_where(edge: route::Config) -> Operate {
     let config = account::Config {
         name: "acme".to_owned(),

@@ -7,6 +7,7 @@ use crate::{
     contacts::account::{Algorithm, Jti},
     error::{Error, Kind},
     upstream::{
+        advice,
         client::{Hop, Unreached},
         token::Reason,
     },
@@ -92,14 +93,12 @@ pub(super) fn refused(reason: Reason, told: Told, ahead: Option<i64>) -> [Findin
     match reason {
         Reason::Scope => [
             Finding::ok(Step::Accepted, "Kore.ai knows the app"),
-            Finding::failed(Step::Scope, Code::AuthScope, "Kore.ai says that the scope is incorrect").advise(
-                "Give the JWT app the scope Configuration (Contact Center), save it, and publish the change.",
-            ),
+            Finding::failed(Step::Scope, Code::AuthScope, "Kore.ai says that the scope is incorrect").advise(reason.advice()),
         ],
         Reason::Jti if told.jti == Jti::Off => accepted(
             Code::AuthJti,
             "Kore.ai wants a jti in each token, and jti is \"off\"",
-            "Set jti = \"auto\" or \"per_request\" for this account.".to_owned(),
+            reason.advice().to_owned(),
         ),
         Reason::Jti => accepted(
             Code::AuthJti,
@@ -110,28 +109,27 @@ pub(super) fn refused(reason: Reason, told: Told, ahead: Option<i64>) -> [Findin
         Reason::Replay => accepted(
             Code::AuthReplay,
             "Kore.ai takes the token for one that was used before",
-            "Set jti = \"per_request\" for this account.".to_owned(),
+            reason.advice().to_owned(),
         ),
         Reason::Lifetime => accepted(
             Code::AuthLifetime,
             "Kore.ai says that the token lives for more than an hour",
-            "Set this machine's clock (NTP), then lower token.lifetime.".to_owned(),
+            reason.advice().to_owned(),
         ),
         Reason::NotAJwt => accepted(
             Code::AuthNotAJwt,
             "Kore.ai does not take the token for a JWT",
-            "Turn off Enforce JWE for the app: encrypted tokens are not supported.".to_owned(),
+            reason.advice().to_owned(),
         ),
         Reason::Jwe => accepted(
             Code::AuthJwe,
             "Kore.ai wants an encrypted token (JWE)",
-            "Turn off Enforce JWE for the app, or use an app without it: encrypted tokens are not supported."
-                .to_owned(),
+            reason.advice().to_owned(),
         ),
         Reason::Encryption => accepted(
             Code::AuthEncryption,
             "Kore.ai wants encrypted payloads",
-            "Turn off payload encryption for the app: it is not supported.".to_owned(),
+            reason.advice().to_owned(),
         ),
         Reason::Unsaid if is_off(ahead, told) => accepted(
             Code::AuthUnsaid,
@@ -142,9 +140,8 @@ pub(super) fn refused(reason: Reason, told: Told, ahead: Option<i64>) -> [Findin
             Code::AuthUnsaid,
             "Kore.ai refuses the token and does not say why: the same words for a wrong secret, app, stream or scope",
             format!(
-                "Compare, in this order: the client secret (the whole text, as the app shows it), client_id (cs-...), \
-                 account_id and the app's mapping to this account and stream, the stream id (st-...), the scope \
-                 Configuration (saved and published), and the app's algorithm with this account's {algorithm:?}{}.",
+                "{} {algorithm:?}{}.",
+                reason.advice().trim_end_matches('.'),
                 if algorithm == Algorithm::HS256 { "" } else { "; HS256 is the one that is documented" },
             ),
         ),
@@ -159,51 +156,20 @@ pub(super) fn broken(step: Step, error: &Error) -> Finding {
         None => error.detail().to_owned(),
     };
     let finding = Finding::failed(step, Code::Error(kind), detail);
-    match advice(kind) {
+    let advice = match kind {
+        // The steps before this one have just connected.
+        Kind::UpstreamUnreachable => {
+            Some("The connection came about a moment ago and does not now: ask again.")
+        }
+        Kind::UpstreamRateLimited | Kind::BudgetExhausted => Some(
+            "Something else uses the account's calls a minute (a running gateway does): wait for a quiet minute, or set calls_per_minute to what is really allowed.",
+        ),
+        kind => advice::about(kind),
+    };
+    match advice {
         Some(advice) => finding.advise(advice),
         None => finding,
     }
-}
-
-fn advice(kind: Kind) -> Option<&'static str> {
-    Some(match kind {
-        Kind::UpstreamRateLimited | Kind::BudgetExhausted => {
-            "Something else uses the account's calls a minute (a running gateway does): wait for a quiet minute, or set calls_per_minute to what is really allowed."
-        }
-        Kind::StreamNotFound => {
-            "Compare the stream id with the console's (st-...), and base_url with the region that the account lives in."
-        }
-        Kind::Upstream4xx => {
-            "Compare account_id, the stream id and base_url: upstream does not take the request as it is."
-        }
-        Kind::Upstream5xx | Kind::UpstreamTruncated | Kind::UpstreamProtocol => {
-            "Upstream, or something on the way to it, is in trouble: ask again later."
-        }
-        Kind::UpstreamTimeout => {
-            "Upstream is slow or does not answer: ask again later, or raise upstream.first_byte_timeout."
-        }
-        Kind::UpstreamUnreachable => {
-            "The connection came about a moment ago and does not now: ask again."
-        }
-        Kind::UpstreamWrongType
-        | Kind::UpstreamRedirect
-        | Kind::UpstreamInvalidBody
-        | Kind::UpstreamEncoding => {
-            "What answers is not Kore.ai's API: compare base_url, and look for a portal or proxy on the way."
-        }
-        Kind::UpstreamSchema => {
-            "Compare upstream.paging and base_url: what answers is no page as it was asked for; encrypted payloads are not supported."
-        }
-        Kind::UpstreamTooLarge => "Raise upstream.page_bytes_max.",
-        Kind::UpstreamTenantMismatch => {
-            "Compare account_id and the stream id with what the records say; until that is understood, upstream.tenant_check = \"observe\" counts and answers them."
-        }
-        Kind::UpstreamTls => "See whether something between here and there opens or filters TLS.",
-        Kind::TokenServiceUnavailable => {
-            "See that the token service runs and can be reached from here."
-        }
-        _ => return None,
-    })
 }
 
 /// What the two clocks' difference means for tokens. `refused` tells whether one was, without a reason.

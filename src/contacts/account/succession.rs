@@ -43,6 +43,7 @@ impl Account {
             epoch: self.epoch,
             scope: self.scope.clone(),
             scopes: self.scopes.clone(),
+            upstream: self.upstream.clone(),
             streams,
         })
     }

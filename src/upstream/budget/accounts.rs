@@ -7,7 +7,7 @@ use std::{
 
 use tokio::{sync::Notify, time::Instant};
 
-use super::{Budget, Config, Metrics, State, forecast, queue::Queue, window::Window};
+use super::{Budget, Config, Metrics, Standing, State, forecast, queue::Queue, window::Window};
 use crate::{
     contacts::{account::Account, collection::Collection, ids::AccountId, request::Class},
     service::{Calls, Forecast},
@@ -86,6 +86,11 @@ impl Budgets {
                 all.remove(&id);
             }
         }
+    }
+
+    /// How an account's budget stands; `None` if there is no such account.
+    pub fn standing(&self, account: &Account, now: Instant) -> Option<Standing> {
+        Some(self.of(&account.id)?.lock().standing(now))
     }
 
     /// Has the metrics tell how all accounts that are configured stand now.

@@ -2,6 +2,7 @@
 
 use prometheus::{Histogram, HistogramVec, IntCounter, IntCounterVec, IntGaugeVec};
 
+use super::Standing;
 use crate::metrics::{self, Registry};
 
 /// Seconds: a call waits not at all, or for slots that are free again after a minute. Few, since each is a series for
@@ -24,15 +25,6 @@ pub(super) struct Gauges {
     taken: IntGaugeVec,
     left: IntGaugeVec,
     waiting: IntGaugeVec,
-}
-
-/// How one account stands, in calls.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Standing {
-    pub(super) allowance: u32,
-    pub(super) taken: u32,
-    pub(super) left: u32,
-    pub(super) waiting: usize,
 }
 
 /// What the budget of one account tells.

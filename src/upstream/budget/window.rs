@@ -78,6 +78,11 @@ impl Window {
         self.open(now) == self.most
     }
 
+    /// How many calls a minute are configured.
+    pub(super) fn most(&self) -> u32 {
+        self.most
+    }
+
     /// How many calls a minute there may be, as far as is known now.
     pub(super) fn allowance(&self, now: Instant) -> u32 {
         let quiet = now.saturating_duration_since(self.learned_at).as_secs() / QUIET.as_secs();

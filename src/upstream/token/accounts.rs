@@ -14,7 +14,7 @@ use tokio::{
 use tracing::warn;
 
 use super::{
-    Condition, Config, Metrics, TokenService,
+    Condition, Config, Metrics, Standing, TokenService,
     credential::{Credential, Settings},
     watch::Watched,
 };
@@ -210,6 +210,18 @@ impl Credentials {
         let own = watched.find(|watched| watched.account().epoch == account.epoch);
         condition.complaints = own.map(Watched::complaints).unwrap_or_default();
         Ok(condition)
+    }
+
+    /// How an account's credential stands right now; `None` if there is no such account.
+    pub fn standing(&self, account: &Account, now: Instant) -> Option<Standing> {
+        let mut standing = self.get(account)?.standing(now);
+        // They are being looked at this moment, which may take as long as a disk does.
+        if let Ok(files) = self.files.try_lock() {
+            let mut watched = files.watched.iter();
+            let own = watched.find(|watched| watched.account().epoch == account.epoch);
+            standing.complaints = own.map(Watched::complaints).unwrap_or_default();
+        }
+        Some(standing)
     }
 
     fn get(&self, account: &Account) -> Option<Arc<Credential>> {

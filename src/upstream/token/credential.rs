@@ -12,7 +12,7 @@ use tokio::{sync, time::Instant};
 use tracing::{info, warn};
 
 use super::{
-    Condition,
+    Condition, Standing, Tokens,
     keyring::{Keyring, Slot},
     metrics::{AccountMetrics, Health},
     refusals::{Refusals, Resting, Verdict},
@@ -192,6 +192,27 @@ impl Credential {
             once: state.once,
             refused: state.refused,
             second: state.keyring.serves_from(Slot::Next),
+        }
+    }
+
+    /// How it stands, but for its places.
+    pub(super) fn standing(&self, now: Instant) -> Standing {
+        let state = self.lock();
+        let (resting, refused) = state.refusals.standing(now);
+        Standing {
+            disabled: self.lacks_secret(&state),
+            complaints: Vec::new(),
+            worked: state.refusals.worked(),
+            resting: resting.map(|resting| (resting.reason, resting.left)),
+            refused: refused
+                .map(|(stream, resting)| (stream.clone(), resting.reason, resting.left))
+                .collect(),
+            tokens: match (&self.settings.service, state.once) {
+                (_, true) => Tokens::Once,
+                (Some(_), false) => Tokens::Service,
+                (None, false) => Tokens::Shared,
+            },
+            expires: state.token.as_ref().map(|token| token.expires),
         }
     }
 

@@ -131,6 +131,22 @@ impl Refusals {
         self.rest.failures > 0
     }
 
+    /// Why the credential rests, if it does, and the streams that are refused. What was refused stays so until it is read,
+    /// also when its rest is over and nobody has asked since.
+    pub(super) fn standing(
+        &self,
+        now: Instant,
+    ) -> (Option<Resting>, impl Iterator<Item = (&StreamId, Resting)>) {
+        let refused = move |rest: &Rest, whole| {
+            let left = rest.left(now).unwrap_or_default();
+            (rest.failures > 0).then(|| rest.resting(whole, left))
+        };
+        let records = self.read.iter().chain(self.strangers.iter());
+        let streams = records
+            .filter_map(move |(stream, record)| Some((stream, refused(&record.rest, false)?)));
+        (refused(&self.rest, true), streams)
+    }
+
     /// Whether an attempt may go, and as which probe.
     pub(super) fn admit(
         &mut self,

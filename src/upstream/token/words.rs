@@ -74,7 +74,7 @@ impl Reason {
     }
 
     /// The sentence that callers read.
-    pub(super) const fn detail(self) -> &'static str {
+    pub const fn detail(self) -> &'static str {
         match self {
             Self::Jti => {
                 "upstream wants a jti in each token of this account, and the configuration forbids it"
@@ -96,6 +96,30 @@ impl Reason {
                 "upstream wants encrypted payloads of this account, which is not supported"
             }
             Self::Unsaid => "upstream refused the credential, its scope or the stream id",
+        }
+    }
+
+    /// What an operator does about it, in one sentence.
+    pub const fn advice(self) -> &'static str {
+        match self {
+            Self::Jti => "Set jti = \"auto\" or \"per_request\" for this account.",
+            Self::Replay => "Set jti = \"per_request\" for this account.",
+            Self::Lifetime => "Set this machine's clock (NTP), then lower token.lifetime.",
+            Self::Scope => {
+                "Give the JWT app the scope Configuration (Contact Center), save it, and publish the change."
+            }
+            Self::NotAJwt => {
+                "Turn off Enforce JWE for the app: encrypted tokens are not supported."
+            }
+            Self::Jwe => {
+                "Turn off Enforce JWE for the app, or use an app without it: encrypted tokens are not supported."
+            }
+            Self::Encryption => "Turn off payload encryption for the app: it is not supported.",
+            Self::Unsaid => {
+                "Compare, in this order: the client secret (the whole text, as the app shows it), client_id (cs-...), \
+                 account_id and the app's mapping to this account and stream, the stream id (st-...), the scope \
+                 Configuration (saved and published), and the app's algorithm with this account's."
+            }
         }
     }
 

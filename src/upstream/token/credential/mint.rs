@@ -34,6 +34,8 @@ pub(in crate::upstream::token) struct Token {
     pub(super) trial: bool,
     pub(super) once: bool,
     minted: SystemTime,
+    /// When upstream takes it no longer.
+    pub(super) expires: SystemTime,
     /// From here on it is replaced by whoever comes first.
     pub(super) old: SystemTime,
     /// From here on it is not sent.
@@ -200,6 +202,7 @@ impl Credential {
             trial: matches!(mint, Mint::Key(key) if key.trial),
             once: own && self.lock().once,
             minted,
+            expires,
             old: minted + life.mul_f64(share),
             dead: expires - margin(life),
         })

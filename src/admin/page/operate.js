@@ -1,0 +1,113 @@
+// What changes something: purge, reload, drain. Each says what came of it.
+
+import { h, many } from "/page/show.js";
+
+const by = (id) => document.getElementById(id);
+
+/** `ask` sends a request and returns its answer; it throws where there is none. */
+export function operate(ask) {
+  purge(ask);
+  reload(ask);
+  drain(ask);
+}
+
+/** Keeps the choices of the purge as the document has them. */
+export function choices(status) {
+  const names = status.accounts.shown.map((account) => account.name);
+  const select = by("purge-account");
+  if ([...select.options].slice(1).map((option) => option.value).join("\n") !== names.join("\n")) {
+    const chosen = select.value;
+    select.replaceChildren(h("option", { value: "" }, "all accounts"), ...names.map((name) => h("option", { value: name }, name)));
+    select.value = names.includes(chosen) ? chosen : "";
+  }
+  const streams = status.collections.shown.filter((collection) => collection.account === select.value);
+  const wanted = streams.map((collection) => h("option", { value: collection.stream }, collection.name ?? ""));
+  if ([...by("streams").options].map((option) => option.value).join("\n") !== streams.map((stream) => stream.stream).join("\n")) {
+    by("streams").replaceChildren(...wanted);
+  }
+}
+
+async function told(id, doing, ask) {
+  const line = by(id);
+  line.textContent = doing;
+  try {
+    const answer = await ask();
+    const document = await answer.json().catch(() => ({}));
+    return { ok: answer.ok, status: answer.status, document };
+  } catch {
+    line.textContent = "The gateway did not answer.";
+    return null;
+  }
+}
+
+function refusal({ document, status }) {
+  return `Refused: ${document.detail ?? document.message ?? `status ${status}`}`;
+}
+
+function purge(ask) {
+  const subject = () => {
+    const [account, stream] = [by("purge-account").value, by("purge-stream").value];
+    const query = new URLSearchParams(account === "" ? { all: "true" } : { account });
+    if (account !== "" && stream !== "") query.set("stream", stream);
+    if (by("purge-soft").checked) query.set("soft", "true");
+    return query;
+  };
+  const counted = ({ pages, lists }) => `${many(pages, "page")} and ${many(lists, "list")}`;
+  const forget = () => {
+    const stream = by("purge-stream");
+    stream.disabled = by("purge-account").value === "";
+    if (stream.disabled) stream.value = "";
+    by("purge-do").hidden = true;
+    by("purge-told").textContent = "";
+  };
+  by("purge").addEventListener("input", forget);
+  by("purge").addEventListener("submit", async (event) => {
+    event.preventDefault();
+    const query = subject();
+    query.set("dry_run", "true");
+    const answer = await told("purge-told", "Counting…", () => ask("POST", `/api/purge?${query}`));
+    if (answer === null) return;
+    if (!answer.ok) {
+      by("purge-told").textContent = refusal(answer);
+      return;
+    }
+    const soft = answer.document.purge === "soft";
+    by("purge-told").textContent = `${counted(answer.document)} would ${soft ? "become stale" : "go"}.`;
+    by("purge-do").textContent = soft ? `Make ${counted(answer.document)} stale` : `Purge ${counted(answer.document)}`;
+    by("purge-do").hidden = false;
+  });
+  by("purge-do").addEventListener("click", async () => {
+    const answer = await told("purge-told", "Purging…", () => ask("POST", `/api/purge?${subject()}`));
+    if (answer === null) return;
+    by("purge-told").textContent = answer.ok ? (answer.document.purge === "soft" ? "They are stale now." : "They are gone.") : refusal(answer);
+    by("purge-do").hidden = true;
+    // The button that had the focus is not there any more.
+    by("purge-count").focus();
+  });
+}
+
+function reload(ask) {
+  by("reload").addEventListener("click", async () => {
+    const answer = await told("reload-told", "Reloading…", () => ask("POST", "/api/reload"));
+    if (answer === null) return;
+    if (answer.status === 404 || answer.status === 405) {
+      by("reload").disabled = true;
+      by("reload-told").textContent = "This gateway cannot reload: start it again to have it read its configuration.";
+      return;
+    }
+    by("reload-told").textContent = answer.ok ? answer.document.message ?? answer.document.summary ?? "The configuration was read again." : refusal(answer);
+  });
+}
+
+function drain(ask) {
+  const dialog = by("drain-dialog");
+  by("drain").addEventListener("click", () => dialog.showModal());
+  by("drain-no").addEventListener("click", () => dialog.close());
+  by("drain-yes").addEventListener("click", async () => {
+    dialog.close();
+    const answer = await told("drain-told", "Asking…", () => ask("POST", "/api/drain"));
+    if (answer === null) return;
+    by("drain").disabled = answer.ok;
+    by("drain-told").textContent = answer.ok ? "It drains. This page is answered until the end." : refusal(answer);
+  });
+}
