@@ -195,7 +195,7 @@ fn the_ranges_are_those_that_are_checked() {
         ranges += 1;
     }
     assert_eq!(
-        ranges, 57,
+        ranges, 58,
         "each number, length of time and size but lists_max_bytes has a range"
     );
 }
