@@ -229,9 +229,10 @@ impl App {
         time::sleep(self.drain_delay).await;
         watching.abort();
         let words = LAST_WORDS.min(self.drain_timeout / 4);
-        self.drain
-            .begin(Instant::now() + self.drain_timeout - words);
+        let by = Instant::now() + self.drain_timeout - words;
+        // The connections first: whoever is told that its list is abandoned is also told that it has to connect anew.
         self.stop_traffic.cancel();
+        self.drain.begin(by);
         if time::timeout(self.drain_timeout, &mut traffic)
             .await
             .is_err()
