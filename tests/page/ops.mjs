@@ -39,6 +39,12 @@ async function open(world, { viewport = WIDE, scheme = "light" } = {}) {
 const text = (page, selector) => page.locator(selector).innerText();
 const figure = async (page, id) => Number((await text(page, `#figure-${id}`)).replaceAll(",", ""));
 
+/** Enter, on what is there: a press does not wait for that, and what is hidden has no focus to get it. */
+async function press(page, selector) {
+  await page.locator(selector).waitFor();
+  await page.locator(selector).press("Enter");
+}
+
 /** Looks until it is so. */
 async function until(what, so) {
   const end = Date.now() + WATCHDOG_MS;
@@ -175,8 +181,8 @@ const checks = {
     await page.locator("#purge-soft").check();
     assert.equal(await page.locator("#purge-do").isVisible(), false);
     await page.locator("#purge-soft").uncheck();
-    await page.locator("#purge-count").press("Enter");
-    await page.locator("#purge-do").press("Enter");
+    await press(page, "#purge-count");
+    await press(page, "#purge-do");
     await until("they are gone", async () => {
       const said = await text(page, "#purge-told");
       return said === "They are gone." || said;
@@ -184,6 +190,36 @@ const checks = {
     assert.equal(await page.evaluate(() => document.activeElement.id), "purge-count");
     const answer = await fetch(`${world.admin}/api/purge?account=acme&stream=st-orders&dry_run=true`, { method: "POST" });
     assert.deepEqual(await answer.json(), { subject: "collection", purge: "hard", dry_run: true, pages: 0, lists: 0 });
+  },
+
+  /** Catches a button whose figures are of something else than it purges. */
+  async "what is purged is what was counted"({ page }) {
+    let release;
+    const released = new Promise((resolve) => { release = resolve; });
+    await page.route(/dry_run=true/, async (route) => {
+      const response = await route.fetch();
+      await released;
+      await route.fulfill({ response });
+    }, { times: 1 });
+    await page.locator("#purge-account").selectOption("acme");
+    const counted = page.waitForResponse(/dry_run=true/);
+    await page.locator("#purge-count").click();
+    await page.locator("#purge-account").selectOption("");
+    release();
+    await counted;
+    // The next answer comes after it.
+    await page.waitForResponse(/api\/status/);
+    assert.equal(await page.locator("#purge-do").isVisible(), false);
+    assert.equal(await text(page, "#purge-told"), "");
+    await page.locator("#purge-account").selectOption("borealis");
+    await page.locator("#purge-count").click();
+    await page.locator("#purge-do").waitFor();
+    // However the form came to say something else.
+    await page.evaluate(() => { document.getElementById("purge-account").value = ""; });
+    const purged = page.waitForRequest((request) => request.method() === "POST");
+    await page.locator("#purge-do").click();
+    assert.equal(new URL((await purged).url()).search, "?account=borealis");
+    await until("it is told", async () => (await text(page, "#purge-told")) === "They are gone.");
   },
 
   async "a reload that there is not is no button any more"({ world, page, complaints }) {
@@ -205,7 +241,7 @@ const checks = {
   },
 
   async "a drain is asked for twice, and the page says when the gateway is gone"({ world, page, complaints }) {
-    await page.locator("#drain").press("Enter");
+    await press(page, "#drain");
     assert.equal(await page.evaluate(() => document.activeElement.id), "drain-no");
     await findNothing(page, "the question");
     await page.keyboard.press("Escape");

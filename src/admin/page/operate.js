@@ -19,6 +19,8 @@ export function choices(status) {
     const chosen = select.value;
     select.replaceChildren(h("option", { value: "" }, "all accounts"), ...names.map((name) => h("option", { value: name }, name)));
     select.value = names.includes(chosen) ? chosen : "";
+    // The account is gone, and the form speaks of all accounts now: what was counted is not that.
+    if (select.value !== chosen) select.dispatchEvent(new Event("input", { bubbles: true }));
   }
   const streams = status.collections.shown.filter((collection) => collection.account === select.value);
   const wanted = streams.map((collection) => h("option", { value: collection.stream }, collection.name ?? ""));
@@ -27,15 +29,16 @@ export function choices(status) {
   }
 }
 
-async function told(id, doing, ask) {
+/** Asks, and tells meanwhile what it does. Null if there is no answer, or if that is of no interest any more. */
+async function told(id, doing, ask, wanted = () => true) {
   const line = by(id);
   line.textContent = doing;
   try {
     const answer = await ask();
     const document = await answer.json().catch(() => ({}));
-    return { ok: answer.ok, status: answer.status, document };
+    return wanted() ? { ok: answer.ok, status: answer.status, document } : null;
   } catch {
-    line.textContent = "The gateway did not answer.";
+    if (wanted()) line.textContent = "The gateway did not answer.";
     return null;
   }
 }
@@ -45,42 +48,49 @@ function refusal({ document, status }) {
 }
 
 function purge(ask) {
+  // The query that the button's figures are of, and what it purges. Null while it is hidden.
+  let counted = null;
   const subject = () => {
     const [account, stream] = [by("purge-account").value, by("purge-stream").value];
     const query = new URLSearchParams(account === "" ? { all: "true" } : { account });
     if (account !== "" && stream !== "") query.set("stream", stream);
     if (by("purge-soft").checked) query.set("soft", "true");
-    return query;
+    return query.toString();
   };
-  const counted = ({ pages, lists }) => `${many(pages, "page")} and ${many(lists, "list")}`;
+  const copies = ({ pages, lists }) => `${many(pages, "page")} and ${many(lists, "list")}`;
   const forget = () => {
+    counted = null;
+    by("purge-do").hidden = true;
+  };
+  by("purge").addEventListener("input", () => {
     const stream = by("purge-stream");
     stream.disabled = by("purge-account").value === "";
     if (stream.disabled) stream.value = "";
-    by("purge-do").hidden = true;
+    forget();
     by("purge-told").textContent = "";
-  };
-  by("purge").addEventListener("input", forget);
+  });
   by("purge").addEventListener("submit", async (event) => {
     event.preventDefault();
+    forget();
     const query = subject();
-    query.set("dry_run", "true");
-    const answer = await told("purge-told", "Counting…", () => ask("POST", `/api/purge?${query}`));
+    const answer = await told("purge-told", "Counting…", () => ask("POST", `/api/purge?${query}&dry_run=true`), () => query === subject());
     if (answer === null) return;
     if (!answer.ok) {
       by("purge-told").textContent = refusal(answer);
       return;
     }
     const soft = answer.document.purge === "soft";
-    by("purge-told").textContent = `${counted(answer.document)} would ${soft ? "become stale" : "go"}.`;
-    by("purge-do").textContent = soft ? `Make ${counted(answer.document)} stale` : `Purge ${counted(answer.document)}`;
+    by("purge-told").textContent = `${copies(answer.document)} would ${soft ? "become stale" : "go"}.`;
+    by("purge-do").textContent = soft ? `Make ${copies(answer.document)} stale` : `Purge ${copies(answer.document)}`;
     by("purge-do").hidden = false;
+    counted = query;
   });
   by("purge-do").addEventListener("click", async () => {
-    const answer = await told("purge-told", "Purging…", () => ask("POST", `/api/purge?${subject()}`));
+    const query = counted;
+    const answer = await told("purge-told", "Purging…", () => ask("POST", `/api/purge?${query}`), () => query === counted);
     if (answer === null) return;
     by("purge-told").textContent = answer.ok ? (answer.document.purge === "soft" ? "They are stale now." : "They are gone.") : refusal(answer);
-    by("purge-do").hidden = true;
+    forget();
     // The button that had the focus is not there any more.
     by("purge-count").focus();
   });
