@@ -4,10 +4,10 @@ import { h, many } from "/page/show.js";
 
 const by = (id) => document.getElementById(id);
 
-/** `ask` sends a request and returns its answer; it throws where there is none. */
-export function operate(ask) {
+/** `ask` sends a request and returns its answer; it throws where there is none. `look` draws what is so now. */
+export function operate(ask, look) {
   purge(ask);
-  reload(ask);
+  reload(ask, look);
   drain(ask);
 }
 
@@ -44,7 +44,7 @@ async function told(id, doing, ask, wanted = () => true) {
 }
 
 function refusal({ document, status }) {
-  return `Refused: ${document.detail ?? document.message ?? `status ${status}`}`;
+  return `Refused: ${document.detail ?? `status ${status}`}`;
 }
 
 function purge(ask) {
@@ -96,16 +96,15 @@ function purge(ask) {
   });
 }
 
-function reload(ask) {
+/** What came of it stands with the last reload, whoever asked for that. */
+function reload(ask, look) {
   by("reload").addEventListener("click", async () => {
     const answer = await told("reload-told", "Reloading…", () => ask("POST", "/api/reload"));
     if (answer === null) return;
-    if (answer.status === 404 || answer.status === 405) {
-      by("reload").disabled = true;
-      by("reload-told").textContent = "This gateway cannot reload: start it again to have it read its configuration.";
-      return;
-    }
-    by("reload-told").textContent = answer.ok ? answer.document.message ?? answer.document.summary ?? "The configuration was read again." : refusal(answer);
+    by("reload").disabled = answer.status === 404;
+    await look();
+    const refused = [409, 422].includes(answer.status) ? "Refused. Nothing has changed." : refusal(answer);
+    by("reload-told").textContent = answer.ok ? "It is in force." : refused;
   });
 }
 

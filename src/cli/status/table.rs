@@ -3,7 +3,7 @@
 use std::{fmt::Write, time::Duration};
 
 use crate::admin::overview::document::{
-    Account, Collection, Fault, Few, LastFault, Level, Status, Walk,
+    Account, Collection, Fault, Few, LastFault, Level, Log, Reload, Status, Walk,
 };
 
 /// Rows of a part that has many.
@@ -32,6 +32,8 @@ impl Table {
             out.push('\n');
         }
         figures(&mut out, status);
+        self.reload(&mut out, status.reload.as_ref());
+        log(&mut out, &status.log, status.at_s);
         self.accounts(&mut out, &status.accounts);
         collections(&mut out, &status.collections);
         walks(&mut out, &status.walks);
@@ -94,6 +96,26 @@ impl Table {
         more(out, accounts.total, accounts.shown.len(), "accounts");
     }
 
+    fn reload(self, out: &mut String, last: Option<&Reload>) {
+        let Some(last) = last else {
+            return;
+        };
+        let trigger = match &*last.trigger {
+            "signal" => "by a signal",
+            _ => "by an operator",
+        };
+        let text = format!("{} {} {trigger}", last.word(), ago(Some(last.ago_s)));
+        let (level, kept) = match last.applied {
+            true => (Level::Ok, ""),
+            false => (Level::Bad, "; the configuration before it is in force"),
+        };
+        let _ = writeln!(out, "reload     {}{kept}", self.line(level, &text));
+        for line in &last.words.shown {
+            let _ = writeln!(out, "    {line}");
+        }
+        more(out, last.words.total, last.words.shown.len(), "lines");
+    }
+
     fn line(self, level: Level, line: &str) -> String {
         match level {
             Level::Ok => line.to_owned(),
@@ -139,6 +161,17 @@ fn figures(out: &mut String, status: &Status) {
         bytesize::ByteSize::b(totals.cache_bytes),
         status.upstream.breaker,
     );
+}
+
+/// Told while it is not as configured.
+fn log(out: &mut String, log: &Log, now: u64) {
+    if let Some(until) = log.until_s {
+        let left = seconds(until.saturating_sub(now) as f64);
+        let Log {
+            level, configured, ..
+        } = log;
+        let _ = writeln!(out, "log        {level} for {left}, then {configured}\n");
+    }
 }
 
 fn collections(out: &mut String, collections: &Few<Collection>) {
@@ -353,6 +386,56 @@ acme     well      [######......] 30/60  0        7m 12s     2s ago
 
 ";
         assert_eq!(Table { colours: false }.of(&status()), expected);
+    }
+
+    #[test]
+    fn what_is_not_as_configured_is_told() {
+        let reload = Reload {
+            ago_s: 63.0,
+            trigger: "signal".to_owned(),
+            applied: false,
+            words: Few {
+                total: 40,
+                shown: vec!["gw.toml:2:9: no".to_owned(), "  |  ^".to_owned()],
+            },
+        };
+        let log = Log {
+            level: "debug".to_owned(),
+            configured: "info".to_owned(),
+            until_s: Some(1_090),
+        };
+        let told = |reload, log| {
+            let status = Status {
+                reload: Some(reload),
+                log,
+                at_s: 1_000,
+                ..status()
+            };
+            let told = Table { colours: true }.of(&status);
+            let begin = told.find("reload").unwrap();
+            told[begin..told.find("ACCOUNT").unwrap()].to_owned()
+        };
+        let expected = "\
+reload     \u{1b}[1;31mrefused 1m 3s ago by a signal\u{1b}[0m; the configuration before it is in force
+    gw.toml:2:9: no
+      |  ^
+(38 more lines)
+
+log        debug for 1m 30s, then info
+
+";
+        assert_eq!(told(reload.clone(), log), expected);
+        let reload = Reload {
+            trigger: "admin".to_owned(),
+            applied: true,
+            words: Few {
+                total: 1,
+                shown: vec!["Nothing changed.".to_owned()],
+            },
+            ..reload
+        };
+        let expected = "reload     applied 1m 3s ago by an operator\n    Nothing changed.\n\n";
+        assert_eq!(told(reload, Log::default()), expected);
     }
 
     #[test]
