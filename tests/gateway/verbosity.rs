@@ -54,7 +54,10 @@ async fn more_is_written_for_a_while_and_then_no_more() {
     assert_eq!(command(""), raised);
     ask("raised");
     let shown = paste(folder, &format!("{gateway} status --admin {admin}"));
-    assert!(shown.contains("\nlog        debug for ") && shown.contains(", then info\n"), "{shown}");
+    assert!(
+        shown.contains("\nlog        debug for ") && shown.contains(", then info\n"),
+        "{shown}"
+    );
     assert_eq!(command("default"), configured);
     ask("ended");
     command("trace --for 1s");
