@@ -1,8 +1,8 @@
 //! How much is written, changed while the process runs: another level for a while, then the configured one again by itself.
 //! So nobody's forgotten `debug` fills a disk.
 //!
-//! Only the level changes. What it lets through of libraries stays capped, as for the configured one: see
-//! [`filter`](super::filter).
+//! Only the level changes. What it lets through of libraries stays capped, as for the configured one, since both become a
+//! filter in the same place.
 
 use std::{
     fmt,
