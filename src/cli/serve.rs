@@ -39,7 +39,7 @@ pub struct Args {
 /// Runs until a signal.
 pub(super) async fn run(args: Args) -> Result<(), Failure> {
     let config = config::load(&args.config, std::env::vars_os())?;
-    let _flush = telemetry::start(&config.log)?;
+    let log = telemetry::start(&config.log)?;
     super::forbid_core_dumps()?;
     memory::compare(&config);
     let folder = config::folder(&args.config);
@@ -50,6 +50,7 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
     let app = App::bind_or_inherit(&config, secrets(&config, folder), inherited).await?;
     let manager = Manager::of(&environment);
     let app = app.managed_by(manager.clone());
+    log.follow(app.verbosity());
     let reloader = app.reloader().clone();
     let file = args.config.clone();
     reloader.read_from(move || {
