@@ -7,11 +7,13 @@ use std::{
         atomic::{AtomicU8, Ordering},
     },
     task::{Context, Poll},
+    time::SystemTime,
 };
 
 use futures_util::{FutureExt, future::BoxFuture};
 use http::{Method, Uri};
 use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tower::Service;
 
@@ -19,7 +21,7 @@ use self::{
     operate::Operate,
     overview::{
         Overview,
-        document::{Phase, Status},
+        document::{Phase, Reload, Status},
     },
     route::Route,
 };
@@ -34,9 +36,11 @@ use crate::{
     error::{Error, Kind, Result},
     metrics::Registry,
     reload::{Reloader, Trigger},
+    telemetry::verbosity::Verbosity,
 };
 
 pub mod guard;
+mod log;
 pub mod openapi;
 pub mod operate;
 pub mod overview;
@@ -119,6 +123,7 @@ pub struct Admin {
     readiness: Readiness,
     operate: Operate,
     reloader: Arc<Reloader>,
+    verbosity: Arc<Verbosity>,
     overview: Overview,
     /// Cancelled to begin the end.
     drain: CancellationToken,
@@ -134,6 +139,7 @@ impl Admin {
         readiness: Readiness,
         operate: Operate,
         reloader: Arc<Reloader>,
+        verbosity: Arc<Verbosity>,
         overview: Overview,
         drain: CancellationToken,
     ) -> Self {
@@ -142,8 +148,18 @@ impl Admin {
             readiness,
             operate,
             reloader,
+            verbosity,
             overview,
             drain,
+        }
+    }
+
+    fn status(&self, phase: Phase) -> Status {
+        let last = self.reloader.status();
+        Status {
+            reload: last.map(|last| Reload::of(&last, SystemTime::now())),
+            log: log::shown(&self.verbosity.standing()),
+            ..self.overview.status(phase)
         }
     }
 
@@ -163,7 +179,7 @@ impl Admin {
             Route::Livez => Ok(Reply::Text(TEXT, "alive\n".into())),
             Route::Readyz if self.readiness.is_ready() => {
                 let text = match inbound.head.uri.query() {
-                    Some("verbose") => verbosely(&self.overview.status(Phase::Serving)),
+                    Some("verbose") => verbosely(&self.status(Phase::Serving)),
                     _ => "ready\n".to_owned(),
                 };
                 Ok(Reply::Text(TEXT, text.into()))
@@ -190,6 +206,21 @@ impl Admin {
                     Err(refused) => Err(refused.error()),
                 }
             }
+            Route::Log => {
+                let query = inbound.head.uri.query();
+                let standing = match inbound.head.method {
+                    Method::POST => {
+                        let wish = log::wish(query.unwrap_or_default())?;
+                        self.verbosity.set(wish, Instant::now(), SystemTime::now())
+                    }
+                    _ if query.is_some() => {
+                        let detail = "another level is asked for with POST";
+                        return Err(Error::new(Kind::BadParameter, detail));
+                    }
+                    _ => self.verbosity.standing(),
+                };
+                Ok(json(&log::document(&standing)))
+            }
             Route::Metrics => {
                 let broken = |error| {
                     Error::new(Kind::Internal, "the metrics cannot be written").because(error)
@@ -204,7 +235,7 @@ impl Admin {
                 let broken = |error: serde_json::Error| {
                     Error::new(Kind::Internal, "the status cannot be written").because(error)
                 };
-                let status = self.overview.status(self.readiness.phase());
+                let status = self.status(self.readiness.phase());
                 let text = serde_json::to_vec(&status).map_err(broken)?;
                 Ok(Reply::Text(JSON, text.into()))
             }
@@ -217,12 +248,18 @@ impl Admin {
     }
 }
 
-/// Ready, and what has no part in that: whether callers get more than copies.
+/// Ready, and what has no part in that: whether callers get more than copies, and whether the configuration is the file's.
 fn verbosely(status: &Status) -> String {
     let mut text = format!("ready\nupstream: {}\n", status.upstream.breaker);
     for account in &status.accounts.shown {
         text += &format!("account {}: {}\n", account.name, account.state);
     }
+    text += &match &status.reload {
+        None => "reload: none since the start\n".to_owned(),
+        Some(last) => {
+            format!("reload: {}, {:.0} s ago\n", last.word(), last.ago_s)
+        }
+    };
     text
 }
 
@@ -254,7 +291,7 @@ impl Service<Inbound> for Admin {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{contacts::request::RequestId, edge::caller::Asker};
+    use crate::{contacts::request::RequestId, edge::caller::Asker, telemetry::Level};
 
     fn ask(admin: &Admin, request: http::request::Builder) -> std::result::Result<String, Kind> {
         let inbound = Inbound {
@@ -279,6 +316,7 @@ mod tests {
             readiness.clone(),
             operate::tests::operate(),
             crate::reload::tests::reloader(),
+            Verbosity::new(Level::Info),
             overview::tests::overview(),
             CancellationToken::new(),
         );
@@ -287,7 +325,8 @@ mod tests {
         assert_eq!(get("/readyz"), Err(Kind::Draining));
         readiness.set(true);
         assert_eq!(get("/readyz").unwrap(), "ready\n");
-        let verbose = "ready\nupstream: closed\naccount acme: disabled\n";
+        let verbose =
+            "ready\nupstream: closed\naccount acme: disabled\nreload: none since the start\n";
         assert_eq!(get("/readyz?verbose").unwrap(), verbose);
         let status: Status = serde_json::from_str(&get("/api/status").unwrap()).unwrap();
         assert_eq!(status.phase, Phase::Serving);

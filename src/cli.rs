@@ -24,6 +24,7 @@ pub mod explain;
 pub mod export;
 pub mod health;
 pub mod key;
+pub mod log;
 pub mod print;
 pub mod purge;
 mod reach;
@@ -69,6 +70,8 @@ enum Command {
     Purge(purge::Args),
     /// Have a running gateway read its configuration again
     Reload(reload::Args),
+    /// Have a running gateway write more or less to its log, for a while
+    Log(log::Args),
     /// Show how a running gateway is: accounts, budgets, collections, walks, faults
     Status(status::Args),
     /// Ask whether a running gateway serves callers: a probe for containers
@@ -96,6 +99,7 @@ impl Cli {
             Command::Serve(args) => wait_for(serve::run(args)),
             Command::Explain(args) => wait_for(explain::run(args)),
             Command::Purge(args) => wait_for(purge::run(args)),
+            Command::Log(args) => wait_for(log::run(args)),
             Command::Status(args) => wait_for(status::run(args)),
             Command::Health(args) => wait_for(health::run(args)),
             Command::Simulate(args) => wait_for(async { Ok(simulate::run(*args).await?) }),

@@ -32,6 +32,7 @@ use crate::{
 pub mod changes;
 mod live;
 mod status;
+mod words;
 
 /// Reloads that run or wait at once: one more is refused. A file on a disk that hangs must not gather them.
 const WAITING_MAX: usize = 8;

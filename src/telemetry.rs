@@ -13,11 +13,15 @@ use tracing_subscriber::{
     filter::{LevelFilter, Targets},
     fmt,
     layer::SubscriberExt,
+    registry::Registry as Spans,
+    reload::{self, Handle},
     util::{SubscriberInitExt, TryInitError},
 };
 
-pub use self::queue::Flush;
-use self::queue::Queue;
+use self::{
+    queue::{Flush, Queue},
+    verbosity::Verbosity,
+};
 use crate::{
     config::Rules,
     metrics::{self, Registry},
@@ -25,6 +29,7 @@ use crate::{
 };
 
 mod queue;
+pub mod verbosity;
 
 /// What access lines are filtered by.
 pub const ACCESS: &str = "access";
@@ -51,7 +56,7 @@ impl Config {
 }
 
 /// The importance of an event.
-#[derive(Clone, Copy, Debug, Deserialize, Serialize, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Deserialize, Serialize, PartialEq, Eq, PartialOrd, Ord)]
 #[serde(rename_all = "snake_case")]
 pub enum Level {
     Error,
@@ -59,6 +64,33 @@ pub enum Level {
     Info,
     Debug,
     Trace,
+}
+
+impl Level {
+    /// The most important first.
+    pub const ALL: [Self; 5] = [
+        Self::Error,
+        Self::Warn,
+        Self::Info,
+        Self::Debug,
+        Self::Trace,
+    ];
+
+    /// As the configuration has it.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Error => "error",
+            Self::Warn => "warn",
+            Self::Info => "info",
+            Self::Debug => "debug",
+            Self::Trace => "trace",
+        }
+    }
+
+    /// The level of this word.
+    pub fn named(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|level| level.word() == word)
+    }
 }
 
 /// How events are written.
@@ -109,30 +141,55 @@ pub enum StartError {
     Thread(#[from] io::Error),
 }
 
-/// Begins to write events to standard error, until what it returns is dropped.
+/// What is written of each target at a level.
 ///
-/// # Errors
-/// If something else in the process has begun to collect events, or there can be no more threads.
-pub fn start(config: &Config) -> Result<Flush, StartError> {
-    panics::log();
-    let level = match config.level {
+/// What libraries say below INFO may quote headers and bodies, so it is never written, however the level comes to be.
+fn filter(level: Level, access: bool) -> Targets {
+    let level = match level {
         Level::Error => LevelFilter::ERROR,
         Level::Warn => LevelFilter::WARN,
         Level::Info => LevelFilter::INFO,
         Level::Debug => LevelFilter::DEBUG,
         Level::Trace => LevelFilter::TRACE,
     };
-    let access = if config.access {
+    let access = if access {
         level.max(LevelFilter::INFO)
     } else {
         LevelFilter::OFF
     };
-    // What libraries say below INFO may quote headers and bodies, so it is never written.
-    let libraries = level.min(LevelFilter::INFO);
-    let filter = Targets::new()
-        .with_default(libraries)
+    Targets::new()
+        .with_default(level.min(LevelFilter::INFO))
         .with_target("contacts_gateway", level)
-        .with_target(ACCESS, access);
+        .with_target(ACCESS, access)
+}
+
+/// The log, begun. Dropped, it waits until what was said is written.
+#[must_use = "lines that are still to be written would be lost"]
+#[derive(Debug)]
+pub struct Log {
+    filter: Handle<Targets, Spans>,
+    access: bool,
+    _flush: Flush,
+}
+
+impl Log {
+    /// From now on as much is written as this says.
+    pub fn follow(&self, verbosity: &Verbosity) {
+        let (handle, access) = (self.filter.clone(), self.access);
+        verbosity.followed_by(move |level| {
+            // Fails only when nothing is written any more.
+            let _ = handle.reload(filter(level, access));
+        });
+    }
+}
+
+/// Begins to write events to standard error, until what it returns is dropped.
+///
+/// # Errors
+/// If something else in the process has begun to collect events, or there can be no more threads.
+pub fn start(config: &Config) -> Result<Log, StartError> {
+    panics::log();
+    let (filtered, handle) = reload::Layer::new(filter(config.level, config.access));
     let human = match config.format {
         Format::Auto => io::stderr().is_terminal(),
         Format::Human => true,
@@ -151,7 +208,14 @@ pub fn start(config: &Config) -> Result<Flush, StartError> {
             .boxed()
     };
     tracing_subscriber::registry()
-        .with(lines.with_filter(filter))
+        .with(lines.with_filter(filtered))
         .try_init()?;
-    Ok(Flush(queue))
+    Ok(Log {
+        filter: handle,
+        access: config.access,
+        _flush: Flush(queue),
+    })
 }
+
+#[cfg(test)]
+mod tests;

@@ -203,7 +203,7 @@ fn the_operators_lines_are_answered() {
     let admin = address(&said, "/metrics");
     let folder = tempfile::tempdir().unwrap();
     let operators = |line: &&str| {
-        ["status", "health", "explain", "purge"]
+        ["status", "health", "explain", "purge", "log"]
             .iter()
             .any(|command| line.starts_with(&format!("contacts-gateway {command} ")))
     };
@@ -220,7 +220,7 @@ fn the_operators_lines_are_answered() {
             shell(&format!("{line} --admin http://{admin}"), folder.path())
         })
         .collect();
-    let [status, health, explained, counted, purged, outdated] = &answers[..] else {
+    let [status, health, explained, counted, purged, outdated, log] = &answers[..] else {
         panic!("{answers:?}");
     };
     assert!(
@@ -232,6 +232,7 @@ fn the_operators_lines_are_answered() {
     assert!(counted.contains("\"pages\": 0"), "{counted}");
     assert!(purged.contains("\"purge\": \"hard\""), "{purged}");
     assert!(outdated.contains("\"purge\": \"soft\""), "{outdated}");
+    assert!(log.contains("\"level\": \"debug\""), "{log}");
 }
 
 #[test]

@@ -254,6 +254,9 @@ ROWS = [
          [("time() - @config_last_reload_success_timestamp_seconds" + OF, "{{instance}}")]),
         (76, "timeseries", "Versions", 6, "short", "Gateways by version.", "",
          [("count by (version) (@build_info" + OF + ")", "{{version}}")]),
+        (79, "timeseries", "Log lines lost", 6, "short",
+         "In the last hour: not written, because the log's output was closed, full or too slow.", "",
+         [("sum by (instance) (increase(@log_lines_lost_total" + OF + "[1h]))", "{{instance}}")]),
     ]),
 ]
 

@@ -17,7 +17,7 @@ use tokio::{
 use tracing::warn;
 
 use self::{
-    document::{Account, Budget, Fault, Few, LastFault, Phase, Status, Token, Upstream},
+    document::{Account, Budget, Fault, Few, LastFault, Log, Phase, Status, Token, Upstream},
     figures::Figures,
     ring::{EVERY, Ring, seconds_of},
     words::{Around, Condition, Known},
@@ -41,6 +41,7 @@ use crate::{
 mod collections;
 pub mod document;
 mod figures;
+mod reload;
 mod ring;
 mod words;
 
@@ -153,6 +154,9 @@ impl Overview {
             collections,
             walks,
             faults: entries.iter().map(|entry| fault(entry, now)).collect(),
+            // Known to whoever asks for this.
+            reload: None,
+            log: Log::default(),
         }
     }
 

@@ -29,6 +29,7 @@ macro_rules! routes {
 }
 
 const READ: &str = "GET, HEAD";
+const BOTH: &str = "GET, HEAD, POST";
 
 routes! {
     /// Whether the process answers at all.
@@ -43,6 +44,8 @@ routes! {
     Explain "/api/explain" "GET, HEAD";
     /// How everything is.
     Status "/api/status" "GET, HEAD";
+    /// How much is written to the log; and that it be more or less for a while.
+    Log "/api/log" "GET, HEAD, POST";
     Purge "/api/purge" "POST";
     Reload "/api/reload" "POST";
     /// The end, as at a signal.
@@ -67,6 +70,7 @@ impl Route {
         {
             let detail = match methods {
                 READ => "this is read with GET or HEAD",
+                BOTH => "this is read with GET or HEAD, and changed with POST",
                 _ => "this changes something: it is asked for with POST",
             };
             return Err(Error::new(Kind::MethodNotAllowed, detail).allowing(methods));

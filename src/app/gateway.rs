@@ -27,7 +27,7 @@ use crate::{
     panics::{self, Background},
     reload::{self, Reloader},
     systemd::{Manager, inherited::Inherited, notify::State},
-    telemetry,
+    telemetry::{self, verbosity::Verbosity},
     upstream::token::{Credentials, Secrets},
 };
 
@@ -48,6 +48,7 @@ pub struct App {
     watch_files: BoxFuture<'static, ()>,
     credentials: Arc<Credentials>,
     reloader: Arc<Reloader>,
+    verbosity: Arc<Verbosity>,
     registry: Registry,
     stop_traffic: CancellationToken,
     stop_admin: CancellationToken,
@@ -113,6 +114,11 @@ impl App {
             let overview = overview.clone();
             move || overview.clone().watch()
         }));
+        let verbosity = Verbosity::new(config.log.level);
+        tokio::spawn(background.keep("log_level", {
+            let verbosity = verbosity.clone();
+            move || verbosity.clone().keep()
+        }));
         let asked_to_drain = CancellationToken::new();
         let operations = operations(
             config.log.access_share,
@@ -121,6 +127,7 @@ impl App {
                 readiness.clone(),
                 operate,
                 reloader.clone(),
+                verbosity.clone(),
                 overview,
                 asked_to_drain.clone(),
             ),
@@ -169,6 +176,7 @@ impl App {
             watch_files: join(watch_secrets, watch_certificates).map(drop).boxed(),
             credentials,
             reloader,
+            verbosity,
             registry,
             stop_traffic,
             stop_admin,
@@ -201,6 +209,11 @@ impl App {
     /// What reads the configuration again, once it is told where from.
     pub fn reloader(&self) -> &Arc<Reloader> {
         &self.reloader
+    }
+
+    /// How much is written to the log, once there is one that follows it.
+    pub fn verbosity(&self) -> &Arc<Verbosity> {
+        &self.verbosity
     }
 
     /// Serves until `stop`, or until an operator asks for the drain. Then it stops accepting and finishes what is in flight,

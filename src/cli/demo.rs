@@ -67,8 +67,9 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
     // Short, so that a copy can be watched growing stale. Nobody else calls the simulator, so no call is unknown.
     config.cache.fresh_for = FRESH_FOR;
     config.budget.start_share = 1.0;
-    let _flush = telemetry::start(&config.log)?;
+    let log = telemetry::start(&config.log)?;
     let app = App::bind(&config, vec![Some(secret)]).await?;
+    log.follow(app.verbosity());
     // A closed standard output takes the lines away, not the demo.
     let _ = writeln!(io::stdout(), "{}", lines(&app, &simulator));
     app.run(super::stopped()).await;

@@ -2,6 +2,7 @@
 
 use std::{
     io::{self, Write},
+    net::SocketAddr,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -15,7 +16,7 @@ use crate::{
     edge::server::tls,
     memory,
     reload::{Reloader, Trigger},
-    systemd::{Environment, Manager, inherited::Inherited},
+    systemd::{Environment, Manager, inherited::Inherited, notify::State},
     telemetry,
     upstream::token::Secrets,
 };
@@ -38,7 +39,7 @@ pub struct Args {
 /// Runs until a signal.
 pub(super) async fn run(args: Args) -> Result<(), Failure> {
     let config = config::load(&args.config, std::env::vars_os())?;
-    let _flush = telemetry::start(&config.log)?;
+    let log = telemetry::start(&config.log)?;
     super::forbid_core_dumps()?;
     memory::compare(&config);
     let folder = config::folder(&args.config);
@@ -47,7 +48,9 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
     let environment = Environment::of(std::env::vars_os());
     let inherited = Inherited::of(&environment).map_err(StartError::from)?;
     let app = App::bind_or_inherit(&config, secrets(&config, folder), inherited).await?;
-    let app = app.managed_by(Manager::of(&environment));
+    let manager = Manager::of(&environment);
+    let app = app.managed_by(manager.clone());
+    log.follow(app.verbosity());
     let reloader = app.reloader().clone();
     let file = args.config.clone();
     reloader.read_from(move || {
@@ -55,9 +58,10 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
         let secrets = secrets(&config, config::folder(&file));
         Ok((config, secrets))
     });
-    tokio::spawn(reload_at_each(hangup, reloader));
     // The log may be set to say less; where to connect is what one wants to know of port 0.
     let (traffic, admin) = (app.traffic, app.admin);
+    // On this one thread it begins when the gateway waits for its end: it serves then, and the manager knows.
+    tokio::spawn(reload_at_each(hangup, reloader, manager, traffic));
     let _ = writeln!(
         io::stdout(),
         "callers on {}://{traffic}, operators on {}://{admin}",
@@ -76,10 +80,24 @@ fn secrets(config: &Config, folder: &Path) -> Secrets {
     }
 }
 
-/// SIGHUP, as long as the process runs.
-async fn reload_at_each(mut hangup: Signal, reloader: Arc<Reloader>) {
+/// SIGHUP, as long as the process runs. The service manager is told when it begins, and that it is over whatever came of it.
+async fn reload_at_each(
+    mut hangup: Signal,
+    reloader: Arc<Reloader>,
+    manager: Manager,
+    traffic: SocketAddr,
+) {
     while hangup.recv().await.is_some() {
-        reloader.reload(Trigger::Signal).await;
+        manager.tell(&State::reloading());
+        let status = reloader.reload(Trigger::Signal).await;
+        // Anyone on the machine may read this line, so names and causes are left to the log.
+        let outcome = match status.outcome {
+            Ok(_) => "reloaded",
+            Err(_) => "the last reload was refused, see the log",
+        };
+        manager.tell(&State::Ready(&format!(
+            "serving callers on {traffic}; {outcome}"
+        )));
     }
 }
 

@@ -8,19 +8,22 @@ use std::{
     hash::Hash,
     sync::Arc,
     task::{Context, Poll},
-    time::Duration,
 };
 
-use bytesize::ByteSize;
 use futures_util::{
     FutureExt,
     future::{BoxFuture, Either, Ready, pending, ready},
 };
-use serde::{Deserialize, Serialize};
 use tokio::{select, time::Instant};
 use tower::{Layer, Service, ServiceExt, layer::layer_fn};
-use tracing::{Instrument, Span, debug, info_span, warn};
+use tracing::{Instrument, Span, info_span};
 
+pub(super) use self::landing::ends_the_copy;
+pub use self::{
+    config::Config,
+    held::Held,
+    metrics::{Families, Metrics},
+};
 use self::{
     decision::{Decision, decide},
     entry::{Cached, Entry, Freshness, Lifetime},
@@ -28,16 +31,11 @@ use self::{
     forced::Forced,
     store::Store,
 };
-pub use self::{
-    held::Held,
-    metrics::{Families, Metrics},
-};
 use super::{
     collection::Collection,
     directives::Directives,
     ids::Epoch,
     request::{Class, Fetch, Request, Terms},
-    runway,
     verdict::Handling,
 };
 use crate::{
@@ -45,6 +43,7 @@ use crate::{
     served::{Answer, Forward, Served},
 };
 
+mod config;
 pub mod decision;
 pub mod encoding;
 pub mod entry;
@@ -52,73 +51,11 @@ pub mod explanation;
 pub mod flight;
 pub mod forced;
 mod held;
+mod landing;
 mod metrics;
 mod rest;
 pub mod store;
 mod unkept;
-
-use crate::config::{Quantity, Rules};
-
-/// `[cache]`: how long copies are fresh, and how much memory they may hold.
-#[derive(Clone, Debug, Deserialize, Serialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Config {
-    /// How long a page is answered from memory; 1 s to 24 h.
-    #[serde(with = "crate::config::duration")]
-    pub fresh_for: Duration,
-    /// How long after that a copy is still answered while it is fetched anew, or while that fails; 0 s to 7 days.
-    #[serde(with = "crate::config::duration")]
-    pub stale_for: Duration,
-    /// Fetches in a minute, for each account, of copies that are fresh but that a caller would not have; 0 to 60.
-    pub forced_per_minute: usize,
-    /// Pages and lists together, compressed ones included; 1 MiB to 1 TiB.
-    #[serde(serialize_with = "crate::config::size::serialize")]
-    pub max_bytes: ByteSize,
-    /// The lists' part of `max_bytes`; 0 B to `max_bytes`.
-    #[serde(serialize_with = "crate::config::size::serialize")]
-    pub lists_max_bytes: ByteSize,
-}
-
-impl Config {
-    /// States which rules are broken.
-    pub fn check(&self, rules: &mut Rules) {
-        rules.range(
-            "fresh_for",
-            self.fresh_for,
-            Duration::from_secs(1)..=Duration::from_secs(24 * 3600),
-        );
-        rules.range(
-            "stale_for",
-            self.stale_for,
-            Duration::ZERO..=Duration::from_secs(7 * 24 * 3600),
-        );
-        rules.range("forced_per_minute", self.forced_per_minute, 0..=60);
-        rules.range(
-            "max_bytes",
-            self.max_bytes,
-            ByteSize::mib(1)..=ByteSize::tib(1),
-        );
-        if self.lists_max_bytes > self.max_bytes {
-            let (part, whole) = (self.lists_max_bytes.text(), self.max_bytes.text());
-            rules.broken(
-                &["lists_max_bytes", "max_bytes"],
-                format!("{part} is a part of max_bytes, which is only {whole}"),
-            );
-        }
-    }
-}
-
-impl Default for Config {
-    fn default() -> Self {
-        Self {
-            fresh_for: Duration::from_secs(5 * 60),
-            stale_for: Duration::from_secs(60 * 60),
-            forced_per_minute: 6,
-            max_bytes: ByteSize::mib(256),
-            lists_max_bytes: ByteSize::mib(128),
-        }
-    }
-}
 
 /// What copies are looked up by.
 pub trait Key: Clone + Eq + Hash + fmt::Debug + Send + Sync + 'static {
@@ -378,29 +315,10 @@ where
     async fn fetch(self: Arc<Self>, fetch: Fetch<T::Key>) -> Result<Arc<Entry<T::Value>>> {
         let (key, spent) = (fetch.key.clone(), fetch.spent.clone());
         let outcome = self.inner.clone().oneshot(fetch).await;
-        let (now, runway) = (Instant::now(), &key.collection().runway);
+        let now = Instant::now();
         match outcome {
             Ok(value) => {
-                if value.foreign() > 0 {
-                    let (code, records) = (Kind::UpstreamTenantMismatch.code(), value.foreign());
-                    warn!(
-                        code,
-                        records,
-                        "answered and kept, although contacts in it say that they are another account's or stream's"
-                    );
-                }
-                match value.good_for(Handling::Default) {
-                    Ok(()) => {
-                        self.held.resting.succeeded(&key);
-                        runway.succeeded();
-                    }
-                    // For nearly all who wait it is a failure, so it is remembered as one.
-                    Err(error) => {
-                        warn!(code = error.kind().code(), "{}", error.detail());
-                        runway.failed();
-                        self.held.resting.failed(key.clone(), &error, now);
-                    }
-                }
+                self.held.brought(&key, &value, now);
                 let mut copy = Entry::new(value, &key, now, self.lifetime, (self.chance)());
                 copy.timing = spent.timing();
                 let unkept = copy.no_store() && !T::Value::IS_DEAR;
@@ -408,24 +326,7 @@ where
                 Ok(Arc::new(copy))
             }
             Err(error) => {
-                // Logged here, once for the flight, and not once for each of its waiters.
-                let (code, cause) = (error.kind().code(), error.cause());
-                match error.kind() {
-                    // Its reason is in the log already, and each stale copy would repeat it each second.
-                    Kind::UpstreamUnavailable
-                    | Kind::BudgetExhausted
-                    | Kind::TokenServiceUnavailable => {
-                        debug!(code, cause, "{}", error.detail());
-                    }
-                    _ => warn!(code, cause, "{}", error.detail()),
-                }
-                if ends_the_copy(error.kind()) {
-                    self.held.store.remove(&key);
-                    runway.ended();
-                } else if runway::is_failure(error.kind()) {
-                    runway.failed();
-                }
-                self.held.resting.failed(key, &error, now);
+                self.held.failed(&key, &error, now);
                 Err(error)
             }
         }
@@ -444,12 +345,6 @@ async fn patiently<K: Key, V>(waiter: Waiter<V>, key: &K, terms: &Terms) -> flig
         },
         error = key.outlasted(terms) => Err(error),
     }
-}
-
-/// Whether a failure is the end of the copy too: what is gone upstream, or may be another tenant's, must not go on being
-/// answered. Whatever else fails leaves the copy alone.
-pub(super) fn ends_the_copy(kind: Kind) -> bool {
-    matches!(kind, Kind::StreamNotFound | Kind::UpstreamTenantMismatch)
 }
 
 impl<T: Store, S> Clone for Cache<T, S> {

@@ -207,8 +207,11 @@ impl CameTo {
     }
 }
 
+/// Written out, since optimised code cannot have a type whose size depends on a call: the compiler goes in circles.
+const LISTS_LEN: usize = 5;
+
 /// What the list of a collection came to.
-const LISTS: [&str; 5] = {
+const LISTS: [&str; LISTS_LEN] = {
     let [verified, consistent, settled] = Verdict::ACCEPTED;
     [verified, consistent, settled, DRIFTING, "failed"]
 };
@@ -220,7 +223,7 @@ const DRIFTING: &str = Verdict::Drifting.word();
 pub struct Counts {
     requests: [IntCounter; CameTo::ALL.len()],
     age: Histogram,
-    lists: [IntCounter; LISTS.len()],
+    lists: [IntCounter; LISTS_LEN],
 }
 
 impl Counts {

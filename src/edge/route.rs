@@ -35,6 +35,7 @@ use crate::{
         list::{List, ListKey},
         page::{LIMIT_DEFAULT, Page, PageKey},
         request::{Class, Request, Terms},
+        verdict::Handling,
     },
     error::{Error, Kind, Result},
     served::Answer,
@@ -248,14 +249,13 @@ impl Resolver {
         let epoch = collection.epoch();
         let directives = directives::read(&head.headers);
         let coding = coding::wanted(&head.headers);
-        let preferences = Preferences::of(&head.headers);
         let urgency_max = caller.map_or(Class::Interactive, Caller::urgency_max);
         let terms = |class: Class| Terms {
             deadline: now + self.config.request_timeout,
             class: class.min(urgency_max),
             directives,
             coding,
-            handling: preferences.handling,
+            handling: Handling::Default,
             respond_async: false,
             in_pieces: false,
             id,
@@ -272,11 +272,13 @@ impl Resolver {
             }),
             Query::List { progress } => {
                 let terms = terms(Class::Bulk);
+                let preferences = Preferences::of(&head.headers);
                 let wait = preferences.wait(self.wait_max);
                 let list = Request {
                     key: ListKey { collection, epoch },
                     terms: Terms {
                         deadline: wait.map_or(terms.deadline, |wait| now + wait),
+                        handling: preferences.handling,
                         respond_async: preferences.respond_async,
                         in_pieces: form == Form::Lines,
                         ..terms

@@ -108,6 +108,7 @@ impl Status {
             "outcome": self.word(),
             "trigger": self.trigger.word(),
             "at": humantime::format_rfc3339_seconds(self.at).to_string(),
+            "words": self.words(),
         });
         match &self.outcome {
             Ok(applied) => {

@@ -7,7 +7,10 @@ use std::{
         ffi::OsStrExt,
         net::{SocketAddr, UnixDatagram},
     },
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -58,7 +61,14 @@ fn one_line(text: &str) -> &str {
 
 /// The manager's socket, if it has one.
 #[derive(Clone, Debug, Default)]
-pub struct Notify(Option<Arc<UnixDatagram>>);
+pub struct Notify(Option<Arc<Told>>);
+
+#[derive(Debug)]
+struct Told {
+    socket: UnixDatagram,
+    /// Whether it knows of the end. Nothing takes that back.
+    stopping: AtomicBool,
+}
 
 impl Notify {
     /// That of a path, or of an abstract name that begins with `@`.
@@ -69,7 +79,10 @@ impl Notify {
         let socket = UnixDatagram::unbound()?;
         socket.connect_addr(&address(name.as_bytes())?)?;
         socket.set_write_timeout(Some(PATIENCE))?;
-        Ok(Self(Some(Arc::new(socket))))
+        Ok(Self(Some(Arc::new(Told {
+            socket,
+            stopping: AtomicBool::new(false),
+        }))))
     }
 
     /// Whether there is somebody to tell.
@@ -77,11 +90,19 @@ impl Notify {
         self.0.is_some()
     }
 
-    /// Tells it. Blocks for a second at most; that it was not taken is logged.
+    /// Tells it; of a process that ends, no more than that it is not stuck. Blocks for a second at most; that it was not
+    /// taken is logged.
     pub fn tell(&self, state: &State<'_>) {
-        if let Some(socket) = &self.0
-            && let Err(error) = socket.send(state.to_string().as_bytes())
-        {
+        let Some(told) = &self.0 else { return };
+        let is_moot = match state {
+            State::Stopping(_) => {
+                told.stopping.store(true, Ordering::Relaxed);
+                false
+            }
+            State::Ready(_) | State::Reloading(_) => told.stopping.load(Ordering::Relaxed),
+            State::Watchdog => false,
+        };
+        if !is_moot && let Err(error) = told.socket.send(state.to_string().as_bytes()) {
             warn!(cause = %error, "the service manager does not take what it is told");
         }
     }
@@ -158,6 +179,27 @@ mod tests {
         let notify = Notify::to(OsStr::new(&format!("@{name}"))).unwrap();
         notify.tell(&State::Stopping("drains"));
         assert_eq!(received(&manager), "STOPPING=1\nSTATUS=drains");
+    }
+
+    /// Catches a reload during the drain that says it serves again.
+    #[test]
+    fn nothing_takes_the_end_back() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("notify");
+        let manager = UnixDatagram::bind(&path).unwrap();
+        let notify = Notify::to(path.as_os_str()).unwrap();
+        for state in [
+            State::Ready("serves"),
+            State::Stopping("drains"),
+            State::Reloading(17),
+            State::Ready("serves again"),
+            State::Watchdog,
+        ] {
+            notify.clone().tell(&state);
+        }
+        assert_eq!(received(&manager), "READY=1\nSTATUS=serves");
+        assert_eq!(received(&manager), "STOPPING=1\nSTATUS=drains");
+        assert_eq!(received(&manager), "WATCHDOG=1");
     }
 
     #[test]

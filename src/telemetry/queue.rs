@@ -75,7 +75,7 @@ impl Queue {
 /// Waits at its end until what was said before is written, a second at most.
 #[must_use = "lines that are still to be written would be lost"]
 #[derive(Debug)]
-pub struct Flush(pub(super) Queue);
+pub(super) struct Flush(pub(super) Queue);
 
 impl Drop for Flush {
     fn drop(&mut self) {

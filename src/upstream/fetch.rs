@@ -7,18 +7,16 @@ use std::{
     pin::pin,
     sync::Arc,
     task::{Context, Poll},
-    time::Duration,
 };
 
 use bytes::Bytes;
 use futures_util::{FutureExt, future::BoxFuture};
 use http::{
-    HeaderMap, HeaderName, HeaderValue, Request, StatusCode, Uri,
-    header::{ACCEPT, ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER},
+    HeaderName, HeaderValue, Request, StatusCode, Uri,
+    header::{ACCEPT, ACCEPT_ENCODING, CONTENT_TYPE},
 };
 use http_body::Body;
 use http_body_util::Empty;
-use prometheus::{Histogram, IntCounter, IntCounterVec, IntGauge};
 use tokio::{
     select,
     sync::{Semaphore, oneshot},
@@ -26,6 +24,8 @@ use tokio::{
 };
 use tower::{Layer, Service, ServiceExt, layer::layer_fn};
 
+use self::head::{forbids_to_keep, judge, pause};
+pub use self::metrics::Metrics;
 use super::{
     Attempt, Config, Paging, TenantCheck,
     body::{self, Bounds, Coding},
@@ -34,15 +34,17 @@ use super::{
 };
 use crate::{
     contacts::{
-        account::Account,
         page::{Page, PageKey, Window, contact::Tenant, decode::Asked},
         request::Fetch,
         spent::Phase,
     },
-    error::{Again, Error, Kind, Result},
-    metrics::{self, ByKind, Counted, Registry},
+    error::{Error, Kind, Result},
+    metrics::Counted,
     traceparent::TRACEPARENT,
 };
+
+mod head;
+mod metrics;
 
 const ACCOUNT_ID: HeaderName = HeaderName::from_static("accountid");
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
@@ -267,173 +269,6 @@ fn foreign(page: &Page) -> Error {
     let (foreign, all) = (page.foreign, page.records.len());
     let detail = "upstream's answer holds contacts of another account or stream";
     Error::new(Kind::UpstreamTenantMismatch, detail).because(format!("{foreign} of {all} records"))
-}
-
-/// How an answer's body can be read as a page, if its head lets it be.
-fn judge(status: StatusCode, headers: &HeaderMap) -> Result<Coding> {
-    let refused =
-        |kind, detail: &'static str| Error::new(kind, detail).because(format!("status {status}"));
-    let told = |error: Error| match pause(headers) {
-        Some(pause) => error.retry_after(pause),
-        None => error,
-    };
-    match status.as_u16() {
-        200 => {}
-        401 => {
-            let detail = "upstream refused the credential, its scope or the stream id";
-            return Err(refused(Kind::UpstreamAuthRejected, detail).again_by(Again::Resigned));
-        }
-        404 => {
-            return Err(refused(
-                Kind::StreamNotFound,
-                "upstream knows no such stream",
-            ));
-        }
-        429 => {
-            let detail = "the account's calls in this minute are used up";
-            return Err(told(refused(Kind::UpstreamRateLimited, detail)));
-        }
-        300..=303 | 305..=308 => {
-            let detail = "upstream redirects, which is never followed";
-            return Err(refused(Kind::UpstreamRedirect, detail));
-        }
-        400..500 => return Err(refused(Kind::Upstream4xx, "upstream refused the request")),
-        503 => {
-            return Err(told(
-                refused(Kind::Upstream5xx, "upstream failed").again_by(Again::Later),
-            ));
-        }
-        500..600 => {
-            return Err(refused(Kind::Upstream5xx, "upstream failed").again_by(Again::Later));
-        }
-        _ => {
-            let detail = "upstream answered with an unexpected status";
-            return Err(refused(Kind::UpstreamProtocol, detail));
-        }
-    }
-    let coding = Coding::of(headers)?;
-    let mut types = headers.get_all(CONTENT_TYPE).iter();
-    match (types.next(), types.next()) {
-        (Some(value), None) if is_json(value) => Ok(coding),
-        _ => Err(Error::new(
-            Kind::UpstreamWrongType,
-            "upstream's answer is not JSON",
-        )),
-    }
-}
-
-/// Whether `Cache-Control` says `no-store`: the one directive that is obeyed, since how long copies live is the operator's
-/// to say. A comma in quotes separates too: what is misread that way is not kept, which does no harm.
-fn forbids_to_keep(headers: &HeaderMap) -> bool {
-    let lines = headers.get_all(CACHE_CONTROL).iter();
-    let mut directives = lines.flat_map(|line| line.as_bytes().split(|byte| *byte == b','));
-    directives.any(|directive| {
-        let name = directive.split(|byte| *byte == b'=').next();
-        name.is_some_and(|name| name.trim_ascii().eq_ignore_ascii_case(b"no-store"))
-    })
-}
-
-/// `application/json`, whatever its parameters.
-fn is_json(value: &HeaderValue) -> bool {
-    let essence = value
-        .as_bytes()
-        .split(|byte| *byte == b';')
-        .next()
-        .unwrap_or_default();
-    essence
-        .trim_ascii()
-        .eq_ignore_ascii_case(b"application/json")
-}
-
-/// `Retry-After` in seconds, taken as 1 to 60; `None` without one, or with a date.
-fn pause(headers: &HeaderMap) -> Option<Duration> {
-    let seconds: u64 = headers
-        .get(RETRY_AFTER)?
-        .to_str()
-        .ok()?
-        .trim()
-        .parse()
-        .ok()?;
-    Some(Duration::from_secs(seconds.clamp(1, 60)))
-}
-
-/// What the attempts tell.
-#[derive(Clone, Debug)]
-pub struct Metrics {
-    attempts: IntCounterVec,
-    ok: IntCounter,
-    failed: Arc<ByKind>,
-    running: IntGauge,
-    tenant_mismatches: IntCounterVec,
-    duration: Histogram,
-}
-
-impl Metrics {
-    /// Those that should always be 0 are present from the start for these accounts.
-    pub fn new<'a>(
-        registry: &Registry,
-        accounts: impl IntoIterator<Item = &'a Arc<Account>>,
-    ) -> metrics::Result<Self> {
-        let attempts = registry.counter(
-            "upstream_attempts_total",
-            "Calls to upstream, by account and by what came of them: ok, or the code of the fault. There with the first one.",
-            &["account", "outcome"],
-        )?;
-        let outcomes = registry.counter(
-            "upstream_outcomes_total",
-            "Calls to upstream of all accounts, by what came of them: ok, or the code of the fault. There from the start.",
-            &["outcome"],
-        )?;
-        let ok = outcomes.with_label_values(&["ok"]);
-        let failed = ByKind::new(
-            move |code| outcomes.with_label_values(&[code]),
-            Kind::ends_an_attempt,
-        );
-        let running = registry.gauge(
-            "upstream_attempts_running",
-            "Calls to upstream that are under way.",
-            &[],
-        )?;
-        let tenant_mismatches = registry.counter(
-            "upstream_tenant_mismatches_total",
-            "Answers with contacts that say that they are another account's or stream's.",
-            &["account"],
-        )?;
-        for account in accounts {
-            let _ = tenant_mismatches.with_label_values(&[&*account.label]);
-        }
-        let duration = registry.seconds(
-            "upstream_attempt_duration_seconds",
-            "From a call sent to its page decoded, or to its fault.",
-            &[],
-        )?;
-        Ok(Self {
-            attempts,
-            ok,
-            failed: Arc::new(failed),
-            running: running.with_label_values::<&str>(&[]),
-            tenant_mismatches,
-            duration: duration.with_label_values::<&str>(&[]),
-        })
-    }
-
-    fn count(&self, account: &str, outcome: &Result<Page>, took: Duration) {
-        let (word, total) = match outcome {
-            Ok(_) => ("ok", &self.ok),
-            Err(error) if error.is_unsent() => return,
-            Err(error) => (error.kind().code(), self.failed.of(error.kind())),
-        };
-        total.inc();
-        let foreign = match outcome {
-            Ok(page) => page.foreign > 0,
-            Err(error) => error.kind() == Kind::UpstreamTenantMismatch,
-        };
-        if foreign {
-            self.tenant_mismatches.with_label_values(&[account]).inc();
-        }
-        self.attempts.with_label_values(&[account, word]).inc();
-        self.duration.observe(took.as_secs_f64());
-    }
 }
 
 #[cfg(test)]

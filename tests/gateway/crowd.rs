@@ -1,82 +1,41 @@
-//! Many callers, each with other rights, over the same copies, while upstream fails and secrets change. A few seconds in
-//! `tests/run`; `tests/soak` runs it for as long as it is told.
+//! Many callers, each with other rights, over the same copies, while upstream fails, secrets change, and so does who may read
+//! what. A few seconds in `tests/run`; `tests/soak` runs it for as long as it is told.
 
 use std::{
-    cell::Cell,
-    collections::HashSet,
+    cell::{Cell, RefCell},
     env, fs,
     io::{self, Write},
-    path::Path,
+    path::{Path, PathBuf},
     process,
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
 use contacts_gateway::{
+    config::Config,
     contacts::account::StreamConfig,
-    edge::caller,
+    reload::Trigger,
     simulator::{AccountSettings, Settings, Simulator},
-    upstream::secret::{Source, Sources},
+    upstream::{
+        secret::{Source, Sources},
+        token::Secrets,
+    },
 };
 use futures_util::future::join_all;
 use secrecy::ExposeSecret;
 use tokio::time::{self, Instant};
 
+use self::{
+    judge::{CONTACTS, Crowd, Seen, count},
+    plan::{ACCOUNTS, CALLERS, Dice, History, NAMES, Plan, STREAMS},
+};
 use crate::{
-    access::caller,
     listener::resident,
-    support::{Gateway, configuration, fault, path},
+    support::{Gateway, configuration, fault},
 };
 
-/// Numbers that look random (xorshift), the same for a seed.
-struct Dice(u64);
-
-impl Dice {
-    fn below(&mut self, most: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 % most as u64) as usize
-    }
-}
-
-const ACCOUNTS: usize = 5;
-const STREAMS: usize = 4;
-
-/// What a caller may read, by account and stream.
-type Grants = [[bool; STREAMS]; ACCOUNTS];
-
-/// A caller of one to three accounts, of each all streams or some.
-fn random_caller(number: usize, dice: &mut Dice) -> (caller::Config, Grants) {
-    let mut grants = [[false; STREAMS]; ACCOUNTS];
-    let mut accounts = HashSet::new();
-    for _ in 0..=dice.below(3) {
-        accounts.insert(dice.below(ACCOUNTS));
-    }
-    let streams: Option<HashSet<_>> =
-        (dice.below(2) == 0).then(|| (0..=dice.below(2)).map(|_| dice.below(STREAMS)).collect());
-    for account in &accounts {
-        for (stream, granted) in grants[*account].iter_mut().enumerate() {
-            *granted = streams
-                .as_ref()
-                .is_none_or(|streams| streams.contains(&stream));
-        }
-    }
-    let config = caller::Config {
-        accounts: accounts
-            .iter()
-            .map(|account| format!("account-{account}"))
-            .collect(),
-        streams: streams.map(|streams| {
-            streams
-                .iter()
-                .map(|stream| format!("st-{stream}"))
-                .collect()
-        }),
-        requests_per_minute: 6_000_000,
-        ..caller(&format!("caller-{number}"), &[])
-    };
-    (config, grants)
-}
+mod judge;
+mod plan;
 
 /// How long it runs, and what it draws.
 struct Run {
@@ -109,47 +68,54 @@ impl Run {
     }
 }
 
-/// What callers got.
-#[derive(Debug, Default)]
-struct Seen {
-    forbidden: Cell<u64>,
-    failed: Cell<u64>,
-    right: Cell<u64>,
-    left: Cell<u64>,
-    rotated: Cell<u64>,
-}
-
-fn count(what: &Cell<u64>) {
-    what.set(what.get() + 1);
-}
-
 /// The secret's file of an account.
-fn secret_file(folder: &Path, number: usize) -> std::path::PathBuf {
-    folder.join(format!("secret-{number}"))
+fn secret_file(folder: &Path, account_id: &str) -> PathBuf {
+    folder.join(format!("secret-of-{account_id}"))
 }
 
-/// Fifty callers and twenty collections, whose streams have the same ids in every account, while upstream fails, callers
-/// leave and secrets are rotated. Catches any way in which a copy, a list, a slice or a flight gets to somebody who may not
-/// read it; and, when it runs for long, memory that grows with what was asked.
+/// The secrets of a configuration's accounts.
+fn secrets(folder: &Path, config: &Config) -> Vec<Sources> {
+    let of = |id| Sources {
+        first: Source::File(secret_file(folder, id)),
+        next: None,
+    };
+    let accounts = config.accounts.iter();
+    accounts.map(|account| of(&account.account_id)).collect()
+}
+
+/// What all configurations of a run have in common.
+fn base(kore: &Simulator, accounts: &[AccountSettings]) -> Config {
+    let mut config = configuration(&kore.base_url(), &accounts[..NAMES]);
+    // Copies are fetched anew all the time, and lists take the place of pages.
+    config.cache.fresh_for = Duration::from_secs(1);
+    config.merge.fresh_for = Duration::from_secs(1);
+    // A list is of several pages.
+    config.merge.page_limit_max = 16;
+    for account in &mut config.accounts[..2] {
+        let listed = |stream| StreamConfig {
+            name: format!("name-{stream}"),
+            stream_id: format!("st-{stream}"),
+        };
+        account.streams = (0..STREAMS).map(listed).collect();
+    }
+    config
+}
+
+/// Fifty callers and twenty-four collections, whose streams have the same ids in every account, while upstream fails,
+/// callers leave, secrets are rotated, and the configuration is reloaded again and again. Catches any way in which a copy,
+/// a list, a slice or a flight gets to somebody who may not read it; a key or a right that outlasts the reload that ended
+/// it, or begins before; and, when it runs for long, memory that grows with what was asked.
 #[tokio::test]
 async fn every_byte_of_every_answer_is_of_what_its_caller_may_read() {
     let run = Run::told();
-    let mut dice = Dice(run.seed | 1);
-    let accounts: Vec<_> = (0..ACCOUNTS as u64)
+    let accounts: Vec<_> = (1..=ACCOUNTS as u64)
         .map(|number| {
-            let account = AccountSettings::numbered(number + 1);
+            let account = AccountSettings::numbered(number);
             (0..STREAMS).fold(account, |account, stream| {
-                account.stream(&format!("st-{stream}"), 30)
+                account.stream(&format!("st-{stream}"), CONTACTS)
             })
         })
         .collect();
-    let ids: Vec<_> = accounts
-        .iter()
-        .map(|account| account.account_id.clone())
-        .collect();
-    let (callers, grants): (Vec<_>, Vec<_>) = (0..50)
-        .map(|number| random_caller(number, &mut dice))
-        .unzip();
     let kore = Simulator::start(Settings {
         accounts: accounts.clone(),
         rate_limit: None,
@@ -158,27 +124,15 @@ async fn every_byte_of_every_answer_is_of_what_its_caller_may_read() {
     .await
     .unwrap();
     let folder = tempfile::tempdir().unwrap();
-    let mut config = configuration(&kore.base_url(), &accounts);
-    config.callers = callers;
-    // Copies are fetched anew all the time, and lists take the place of pages.
-    config.cache.fresh_for = Duration::from_secs(1);
-    config.merge.fresh_for = Duration::from_secs(1);
-    for account in &mut config.accounts[..2] {
-        let listed = |stream| StreamConfig {
-            name: format!("name-{stream}"),
-            stream_id: format!("st-{stream}"),
-        };
-        account.streams = (0..STREAMS).map(listed).collect();
+    for account in &accounts {
+        let file = secret_file(folder.path(), &account.account_id);
+        fs::write(file, account.client_secret.expose_secret()).unwrap();
     }
-    let secrets = accounts.iter().enumerate().map(|(number, account)| {
-        let file = secret_file(folder.path(), number);
-        fs::write(&file, account.client_secret.expose_secret()).unwrap();
-        Sources {
-            first: Source::File(file),
-            next: None,
-        }
-    });
-    let gateway = Gateway::start(&config, secrets.collect()).await;
+    let mut dice = Dice::of(run.seed, CALLERS);
+    let plan = Plan::draw(&mut dice);
+    let base = base(&kore, &accounts);
+    let config = plan.configured(&base, &accounts);
+    let gateway = Gateway::start(&config, secrets(folder.path(), &config)).await;
     for (share, text) in [
         (0.05, "status=500"),
         (0.05, "truncate"),
@@ -187,73 +141,78 @@ async fn every_byte_of_every_answer_is_of_what_its_caller_may_read() {
     ] {
         kore.fault_share(share, fault(text));
     }
-    let (seen, running) = (Seen::default(), Cell::new(grants.len()));
-    let asking = grants.iter().enumerate().map(async |(number, granted)| {
-        let mut dice = Dice(run.seed.wrapping_add(number as u64) | 1);
+    let (history, seen, running) = (History::of(plan), Seen::default(), Cell::new(CALLERS));
+    let crowd = &Crowd {
+        gateway: &gateway,
+        accounts: &accounts,
+        history: &history,
+        seen: &seen,
+        refusals: RefCell::default(),
+    };
+    let asking = (0..CALLERS).map(async |caller| {
+        let mut dice = Dice::of(run.seed, caller);
         let mut requests = 0;
         while run.goes_on(requests) {
             requests += 1;
-            ask(&gateway, &ids, number, granted, &mut dice, &seen).await;
+            crowd.ask(caller, &mut dice).await;
         }
         running.set(running.get() - 1);
     });
-    let rotating = rotate(&kore, &gateway, &accounts, folder.path(), (&running, &seen));
+    let reloading = reload(crowd, &base, folder.path(), &mut dice, &running);
+    let rotating = rotate(&kore, crowd, folder.path(), &running);
     let watching = watch(&run, &kore, (&running, &seen));
-    tokio::join!(join_all(asking), rotating, watching);
-    assert!(
-        seen.forbidden.get() > 500 && seen.right.get() > 200,
-        "{seen:?}"
-    );
-    assert!(seen.rotated.get() > 3, "{seen:?}");
+    tokio::join!(join_all(asking), reloading, rotating, watching);
+    let enough = seen.forbidden.get() > 300
+        && seen.unauthorized.get() > 300
+        && seen.right.get() > 200
+        && seen.rotated.get() > 3
+        && seen.reloaded.get() > 10;
+    assert!(enough, "seed {}: {seen:?}", run.seed);
 }
 
-/// One request of a caller, and whether its answer is what it may have.
-async fn ask(
-    gateway: &Gateway,
-    ids: &[String],
-    number: usize,
-    granted: &[[bool; STREAMS]; ACCOUNTS],
+/// Has another configuration read, again and again; now and then one that is refused, and then nothing of it may hold.
+async fn reload(
+    crowd: &Crowd<'_>,
+    base: &Config,
+    folder: &Path,
     dice: &mut Dice,
-    seen: &Seen,
+    running: &Cell<usize>,
 ) {
-    let (account, stream) = (dice.below(ACCOUNTS), dice.below(STREAMS));
-    let query = ["", "?skip=10", "?skip=20&limit=7", "?all=true"][dice.below(4)];
-    let request = gateway
-        .request(&path(&format!("st-{stream}"), query))
-        .header("authorization", format!("Bearer caller-{number}-key"))
-        .header("accountId", &ids[account])
-        .header("cache-control", ["max-age=60", "no-cache"][dice.below(2)]);
-    let patience = Duration::from_millis([5, 30, 60_000, 60_000][dice.below(4)]);
-    let Ok(answer) = time::timeout(patience, gateway.ask(request)).await else {
-        return count(&seen.left);
-    };
-    let what = format!("caller-{number} {} st-{stream} {query}", ids[account]);
-    if !granted[account][stream] {
-        answer.is_problem(403, "forbidden");
-        return count(&seen.forbidden);
+    let (history, seen) = (crowd.history, crowd.seen);
+    let reloader = &crowd.gateway.reloader;
+    let told = Arc::new(Mutex::new(base.clone()));
+    let (reading, of) = (told.clone(), folder.to_owned());
+    reloader.read_from(move || {
+        let config = reading.lock().unwrap().clone();
+        let secrets = Secrets::from(secrets(&of, &config));
+        Ok((config, secrets))
+    });
+    while running.get() > 0 {
+        time::sleep(Duration::from_millis(dice.below(100) as u64)).await;
+        let plan = history.now().plan.next(dice);
+        let mut config = plan.configured(base, crowd.accounts);
+        let refused = dice.below(8) == 0;
+        if refused {
+            // What cannot change in a running gateway.
+            config.merge.fresh_for *= 2;
+        } else {
+            history.begins(plan);
+        }
+        *told.lock().unwrap() = config;
+        let status = reloader.reload(Trigger::Signal).await;
+        assert_eq!(status.outcome.is_err(), refused, "{status:?}");
+        if refused {
+            count(&seen.refused);
+        } else {
+            history.ended();
+            count(&seen.reloaded);
+        }
     }
-    if answer.status != 200 {
-        assert!(answer.status >= 500, "{what}: {}", answer.text());
-        return count(&seen.failed);
-    }
-    let document = answer.json();
-    let records = document["results"].as_array().unwrap();
-    assert!(!records.is_empty(), "{what}");
-    for record in records {
-        assert_eq!(record["accountId"], *ids[account], "{what}");
-        assert_eq!(record["instanceBotId"], *format!("st-{stream}"), "{what}");
-    }
-    count(&seen.right);
 }
 
 /// Gives each account a new secret in turn, while anybody asks; for a moment both are good.
-async fn rotate(
-    kore: &Simulator,
-    gateway: &Gateway,
-    accounts: &[AccountSettings],
-    folder: &Path,
-    (running, seen): (&Cell<usize>, &Seen),
-) {
+async fn rotate(kore: &Simulator, crowd: &Crowd<'_>, folder: &Path, running: &Cell<usize>) {
+    let (accounts, seen) = (crowd.accounts, crowd.seen);
     let mut old: Vec<_> = accounts
         .iter()
         .map(|account| account.client_secret.expose_secret().to_owned())
@@ -265,8 +224,8 @@ async fn rotate(
             format!("secret-{}", seen.rotated.get()),
         );
         kore.add_secret(id, &new).unwrap();
-        fs::write(secret_file(folder, number), &new).unwrap();
-        gateway.credentials.reread();
+        fs::write(secret_file(folder, id), &new).unwrap();
+        crowd.gateway.credentials.reread();
         time::sleep(Duration::from_millis(100)).await;
         kore.revoke_secret(id, &old[number]).unwrap();
         old[number] = new;

@@ -73,5 +73,6 @@ mod support;
 mod tenancy;
 mod tls;
 mod token_service;
+mod verbosity;
 mod walks;
 mod wire;

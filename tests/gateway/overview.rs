@@ -152,7 +152,7 @@ async fn a_refused_account_is_named_with_the_reason() {
     let verbose = gateway.operate("/readyz?verbose").await.ok();
     assert_eq!(
         verbose.text(),
-        "ready\nupstream: closed\naccount account-1: refused\naccount account-0: well\n"
+        "ready\nupstream: closed\naccount account-1: refused\naccount account-0: well\nreload: none since the start\n"
     );
 }
 

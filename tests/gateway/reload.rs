@@ -10,6 +10,7 @@ use std::{
 };
 
 use contacts_gateway::{
+    admin::overview::document::Status,
     config::Config,
     contacts::account::{self, StreamConfig},
     edge::{caller, key::Digest},
@@ -735,6 +736,7 @@ async fn a_reload_is_guarded_and_the_guard_is_reloaded() {
     running.told.lock().unwrap().admin.token_sha256 = vec![hash("new")];
     let told = post(&[("auth", "old")]).await.ok().json();
     assert_eq!(told["keys"][0], "admin.token_sha256");
+    assert_eq!(told["words"][0], "Keys changed: admin.token_sha256.");
     post(&[("auth", "old")])
         .await
         .is_problem(401, "unauthorized");
@@ -746,4 +748,16 @@ async fn a_reload_is_guarded_and_the_guard_is_reloaded() {
     post(&[]).await.is_problem(401, "unauthorized");
     let last = running.gateway.reloader.status().unwrap();
     assert_eq!(last.word(), "refused");
+    // Probes are told that it was, and operators what was wrong.
+    let verbose = running.gateway.operate("/readyz?verbose").await.ok();
+    let lines = verbose.text();
+    let line = lines.lines().last().unwrap();
+    assert!(line.starts_with("reload: refused, ") && line.ends_with(" s ago"));
+    let status = format!("http://{}/api/status", running.gateway.admin);
+    let status = Request::get(status).header("auth", "new");
+    let status = running.gateway.ask(status).await.ok();
+    let status: Status = serde_json::from_slice(&status.body).unwrap();
+    let told = status.reload.unwrap();
+    assert!(!told.applied && told.trigger == "admin");
+    assert_eq!(told.words.shown, ["needs a restart: admin.token_sha256"]);
 }

@@ -15,8 +15,9 @@ use std::{
 };
 
 use bytes::Bytes;
-use contacts_gateway::simulator::{
-    AccountSettings, DEMO_ACCOUNT_ID, DEMO_STREAM_ID, Settings, Simulator,
+use contacts_gateway::{
+    simulator::{AccountSettings, DEMO_ACCOUNT_ID, DEMO_STREAM_ID, Settings, Simulator},
+    systemd::notify::State,
 };
 use futures_util::future::join_all;
 use http::Request;
@@ -405,6 +406,67 @@ async fn the_service_manager_is_told_how_it_is() {
     assert_eq!(told(&manager), "WATCHDOG=1");
     serve.signal("TERM");
     assert_eq!(serve.ends().0.code(), Some(1));
+}
+
+/// Catches a reload that is not told or never over, one that is told as over before it is, and one whose refusal looks like
+/// success. `systemctl reload` may wait for the second line.
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn the_service_manager_is_told_of_each_reload() {
+    let folder = tempfile::tempdir().unwrap();
+    let account = AccountSettings::demo();
+    let file = configured(folder.path(), "http://127.0.0.1:9", &account, "");
+    let at = folder.path().join("notify");
+    let manager = UnixDatagram::bind(&at).unwrap();
+    manager.set_read_timeout(Some(WATCHDOG)).unwrap();
+    let variables = [("NOTIFY_SOCKET", at.to_str().unwrap())];
+    let mut serve = Program::start(folder.path(), &["serve", "--config", &file], &variables);
+    let (traffic, admin) = addresses(&serve.says("callers on "));
+    let callers = traffic.strip_prefix("http://").unwrap();
+    let serving = format!("READY=1\nSTATUS=serving callers on {callers}");
+    assert_eq!(told(&manager), serving);
+
+    let admin = admin.strip_prefix("http://").unwrap().parse().unwrap();
+    let metrics = async || {
+        let ask = ["GET /metrics HTTP/1.1", "Host: localhost"];
+        let answer = Raw::to(admin).await.ask(&ask).await.ok();
+        answer.text().to_owned()
+    };
+    let counted = |outcome, times| {
+        format!("contacts_gateway_config_reloads_total{{outcome=\"{outcome}\"}} {times}\n")
+    };
+    let right = fs::read_to_string(&file).unwrap();
+    let wrong = format!("{right}\nunknown = 1\n");
+    for (text, expected, outcome, times) in [
+        (&right, "reloaded", "applied", 1),
+        (
+            &wrong,
+            "the last reload was refused, see the log",
+            "refused",
+            1,
+        ),
+        (&right, "reloaded", "applied", 2),
+    ] {
+        fs::write(&file, text).unwrap();
+        let before = State::reloading();
+        serve.signal("HUP");
+        let begun = told(&manager);
+        assert_eq!(told(&manager), format!("{serving}; {expected}"));
+        // It is over by now, and has begun after the signal, by the clock that the manager compares with.
+        assert!(metrics().await.contains(&counted(outcome, times)));
+        let at = begun.strip_prefix("RELOADING=1\nMONOTONIC_USEC=");
+        let at = State::Reloading(at.expect(&begun).parse().unwrap());
+        let [before, at, after] = [before, at, State::reloading()].map(|state| match state {
+            State::Reloading(usec) => usec,
+            _ => panic!("{state}"),
+        });
+        assert!(before <= at && at <= after, "{before} {at} {after}");
+    }
+
+    serve.signal("TERM");
+    assert_eq!(told(&manager), "STOPPING=1\nSTATUS=draining");
+    assert_eq!(serve.ends().0.code(), Some(0));
+    manager.set_nonblocking(true).unwrap();
+    assert!(manager.recv(&mut [0; 9]).is_err());
 }
 
 /// O1. Catches lists that are read on and on for nobody, callers that are cut instead of told, and silence about it.

@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { createRequire } from "node:module";
 import { resolve } from "node:path";
 
-import { TOKEN, World } from "./world.mjs";
+import { ANOTHER, SECRET, TOKEN, World } from "./world.mjs";
 
 const installed = createRequire(resolve("target/page/package.json"));
 const { chromium } = installed("playwright-core");
@@ -38,6 +38,12 @@ async function open(world, { viewport = WIDE, scheme = "light" } = {}) {
 
 const text = (page, selector) => page.locator(selector).innerText();
 const figure = async (page, id) => Number((await text(page, `#figure-${id}`)).replaceAll(",", ""));
+
+/** Enter, on what is there: a press does not wait for that, and what is hidden has no focus to get it. */
+async function press(page, selector) {
+  await page.locator(selector).waitFor();
+  await page.locator(selector).press("Enter");
+}
 
 /** Looks until it is so. */
 async function until(what, so) {
@@ -175,8 +181,8 @@ const checks = {
     await page.locator("#purge-soft").check();
     assert.equal(await page.locator("#purge-do").isVisible(), false);
     await page.locator("#purge-soft").uncheck();
-    await page.locator("#purge-count").press("Enter");
-    await page.locator("#purge-do").press("Enter");
+    await press(page, "#purge-count");
+    await press(page, "#purge-do");
     await until("they are gone", async () => {
       const said = await text(page, "#purge-told");
       return said === "They are gone." || said;
@@ -186,13 +192,90 @@ const checks = {
     assert.deepEqual(await answer.json(), { subject: "collection", purge: "hard", dry_run: true, pages: 0, lists: 0 });
   },
 
-  async "a reload that there is not is no button any more"({ world, page, complaints }) {
-    const { status } = await fetch(`${world.admin}/api/reload`, { method: "POST" });
-    await page.locator("#reload").click();
-    await until("it is said", async () => (await text(page, "#reload-told")).length > 12);
-    assert.equal(await page.locator("#reload").isDisabled(), [404, 405].includes(status));
+  /** Catches a button whose figures are of something else than it purges. */
+  async "what is purged is what was counted"({ page }) {
+    let release;
+    const released = new Promise((resolve) => { release = resolve; });
+    await page.route(/dry_run=true/, async (route) => {
+      const response = await route.fetch();
+      await released;
+      await route.fulfill({ response });
+    }, { times: 1 });
+    await page.locator("#purge-account").selectOption("acme");
+    const counted = page.waitForResponse(/dry_run=true/);
+    await page.locator("#purge-count").click();
+    await page.locator("#purge-account").selectOption("");
+    release();
+    await counted;
+    // The next answer comes after it.
+    await page.waitForResponse(/api\/status/);
+    assert.equal(await page.locator("#purge-do").isVisible(), false);
+    assert.equal(await text(page, "#purge-told"), "");
+    await page.locator("#purge-account").selectOption("borealis");
+    await page.locator("#purge-count").click();
+    await page.locator("#purge-do").waitFor();
+    // However the form came to say something else.
+    await page.evaluate(() => { document.getElementById("purge-account").value = ""; });
+    const purged = page.waitForRequest((request) => request.method() === "POST");
+    await page.locator("#purge-do").click();
+    assert.equal(new URL((await purged).url()).search, "?account=borealis");
+    await until("it is told", async () => (await text(page, "#purge-told")) === "They are gone.");
+  },
+
+  /** Catches a page that tells nothing of a reload, or as if it were in force, and one that would purge what is gone. */
+  async "a reload tells what changed, or what is wrong"({ world, page, complaints }) {
+    const clicked = async (said) => {
+      await page.locator("#reload").click();
+      await until("it is told", async () => (await text(page, "#reload-told")) === said || text(page, "#reload-told"));
+      return { when: await text(page, "#reload-when"), words: await text(page, "#reload-words") };
+    };
+    const accounts = () => page.locator("tr[data-account]").count();
+    assert.equal(await page.locator("#reload-last").isVisible(), false);
+    const same = await clicked("It is in force.");
+    assert.match(same.when, /^applied now, by an operator$/);
+    assert.match(same.words, /^Nothing changed\.\n+The account cumulus has no usable secret, and is disabled: .*CUMULUS_SECRET is not set$/);
+
+    await world.configure((before) => `${before}${ANOTHER}`);
+    const { words } = await clicked("It is in force.");
+    assert.match(words, /^Accounts added: dahlia\.\n[^]*The account dahlia has no usable secret, and is disabled: .*DAHLIA_SECRET is not set$/);
+    await page.locator("tr[data-account=dahlia]").waitFor();
+
+    await world.configure((before) => `${before}\nclient_secret = "${SECRET}"\ncalls_per_minute = "many"\n`);
+    const refused = await clicked("Refused. Nothing has changed.");
+    assert.match(refused.when, /^refused now, by an operator; the configuration before it is in force$/);
+    const lines = refused.words.split("\n");
+    assert.match(lines[0], /gateway\.toml:\d+:1: .*a secret does not belong in this file/);
+    assert.match(lines[1], /^\d+ \| client_secret = \*\*\*$/);
+    assert.match(lines[2], /^ +\| \^+$/);
+    assert.match(refused.words, /calls_per_minute/);
+    assert.match(await page.locator("#reload-when .pill").getAttribute("class"), /\bbad\b/);
+    assert.equal(await accounts(), 4);
+    assert.equal(await world.get("st-orders"), 200);
+    await findNothing(page, "a refused reload");
+    // By whoever it is asked for.
+    await page.locator("#purge-account").selectOption("dahlia");
+    await page.locator("#purge-count").click();
+    await page.locator("#purge-do").waitFor();
+    await world.configure((before) => before.slice(0, before.indexOf(ANOTHER)));
+    world.gateway.kill("SIGHUP");
+    await until("the signal's is told", async () => /^applied .*by a signal$/.test(await text(page, "#reload-when")));
+    assert.match(await text(page, "#reload-words"), /^Accounts removed: dahlia\.\n/);
+    await until("it is gone", async () => (await accounts()) === 3);
+    // The form speaks of all accounts now, and what was counted was one of them.
+    assert.equal(await page.locator("#purge-do").isVisible(), false);
+    assert.ok(!(await page.content()).includes(SECRET));
     // The browser's own line about an answer that it was asked for.
-    complaints.splice(0, complaints.length, ...complaints.filter((line) => !/Failed to load resource: .*(404|405|409|5\d\d)/.test(line)));
+    complaints.splice(0, complaints.length, ...complaints.filter((line) => !/Failed to load resource: .*422/.test(line)));
+  },
+
+  async "the log's level is told while it is another"({ world, page }) {
+    assert.doesNotMatch(await text(page, "#about"), /log/);
+    const level = (query) => fetch(`${world.admin}/api/log?${query}`, { method: "POST" });
+    const { until: end } = await (await level("level=debug&for=3m")).json();
+    const clock = new Intl.DateTimeFormat("en", { hour: "2-digit", minute: "2-digit", hourCycle: "h23" }).format(new Date(end));
+    await until("it is told", async () => (await text(page, "#about")).endsWith(` · log: debug until ${clock}`) || text(page, "#about"));
+    await level("level=default");
+    await until("it is told no more", async () => !/log/.test(await text(page, "#about")));
   },
 
   /** Catches the page that says that all is well while upstream is down. */
@@ -205,7 +288,7 @@ const checks = {
   },
 
   async "a drain is asked for twice, and the page says when the gateway is gone"({ world, page, complaints }) {
-    await page.locator("#drain").press("Enter");
+    await press(page, "#drain");
     assert.equal(await page.evaluate(() => document.activeElement.id), "drain-no");
     await findNothing(page, "the question");
     await page.keyboard.press("Escape");

@@ -2,14 +2,23 @@
 // refuses, and one without a secret. Everything on free ports, and ended at the end.
 
 import { spawn } from "node:child_process";
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 
 const GATEWAY = process.env.CONTACTS_GATEWAY ?? "target/debug/contacts-gateway";
 const ACCOUNT = "65f7d49a5dd06e2cefa00000";
 const REFUSED = "65f7d49a5dd06e2cefa00001";
-const SECRET = "the-secret-of-the-page-test-0000000000000000";
+export const SECRET = "the-secret-of-the-page-test-0000000000000000";
+
+/** One more account. */
+export const ANOTHER = `
+[[accounts]]
+name = "dahlia"
+account_id = "65f7d49a5dd06e2cefa00003"
+client_id = "cs-more"
+client_secret_env = "DAHLIA_SECRET"
+`;
 
 export const TOKEN = "the-operators-token";
 // Its SHA-256.
@@ -52,6 +61,7 @@ export class World {
     world.children.push(simulator.child);
     world.kore = `http://${(await simulator.matched)[1]}`;
     const config = join(world.folder, "gateway.toml");
+    world.config = config;
     writeFileSync(config, `
 [listen]
 address = "127.0.0.1:0"
@@ -107,6 +117,11 @@ client_secret_env = "CUMULUS_SECRET"
     world.traffic = `http://${traffic}`;
     world.admin = `http://${admin}`;
     return world;
+  }
+
+  /** Writes the configuration anew. The gateway reads it when it is told to. */
+  async configure(change) {
+    writeFileSync(this.config, change(readFileSync(this.config, "utf8")));
   }
 
   /** Asks as a caller does, to the answer's end. */

@@ -25,6 +25,11 @@ pub struct Status {
     pub walks: Few<Walk>,
     /// The latest first.
     pub faults: Vec<Fault>,
+    /// The last time that the configuration was read again; `null` before the first.
+    #[serde(default)]
+    pub reload: Option<Reload>,
+    #[serde(default)]
+    pub log: Log,
 }
 
 /// What the gateway does with callers.
@@ -234,6 +239,28 @@ pub struct Walk {
     pub estimate_s: Option<f64>,
     /// Why it rests, if it does.
     pub held_up: Option<String>,
+}
+
+/// The configuration, read again.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+pub struct Reload {
+    pub ago_s: f64,
+    /// Who wanted it: `signal` or `admin`.
+    pub trigger: String,
+    /// Whether it is in force; else the one before it is.
+    pub applied: bool,
+    /// What changed, or what is wrong with it, line by line.
+    pub words: Few<String>,
+}
+
+/// What is written to the log.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+pub struct Log {
+    /// The least important events that are written: `error`, `warn`, `info`, `debug` or `trace`.
+    pub level: String,
+    pub configured: String,
+    /// When the configured level is in force again, in seconds since 1970; `null` while it is.
+    pub until_s: Option<u64>,
 }
 
 /// Something that went wrong.

@@ -4,10 +4,10 @@ import { h, many } from "/page/show.js";
 
 const by = (id) => document.getElementById(id);
 
-/** `ask` sends a request and returns its answer; it throws where there is none. */
-export function operate(ask) {
+/** `ask` sends a request and returns its answer; it throws where there is none. `look` draws what is so now. */
+export function operate(ask, look) {
   purge(ask);
-  reload(ask);
+  reload(ask, look);
   drain(ask);
 }
 
@@ -19,6 +19,8 @@ export function choices(status) {
     const chosen = select.value;
     select.replaceChildren(h("option", { value: "" }, "all accounts"), ...names.map((name) => h("option", { value: name }, name)));
     select.value = names.includes(chosen) ? chosen : "";
+    // The account is gone, and the form speaks of all accounts now: what was counted is not that.
+    if (select.value !== chosen) select.dispatchEvent(new Event("input", { bubbles: true }));
   }
   const streams = status.collections.shown.filter((collection) => collection.account === select.value);
   const wanted = streams.map((collection) => h("option", { value: collection.stream }, collection.name ?? ""));
@@ -27,75 +29,82 @@ export function choices(status) {
   }
 }
 
-async function told(id, doing, ask) {
+/** Asks, and tells meanwhile what it does. Null if there is no answer, or if that is of no interest any more. */
+async function told(id, doing, ask, wanted = () => true) {
   const line = by(id);
   line.textContent = doing;
   try {
     const answer = await ask();
     const document = await answer.json().catch(() => ({}));
-    return { ok: answer.ok, status: answer.status, document };
+    return wanted() ? { ok: answer.ok, status: answer.status, document } : null;
   } catch {
-    line.textContent = "The gateway did not answer.";
+    if (wanted()) line.textContent = "The gateway did not answer.";
     return null;
   }
 }
 
 function refusal({ document, status }) {
-  return `Refused: ${document.detail ?? document.message ?? `status ${status}`}`;
+  return `Refused: ${document.detail ?? `status ${status}`}`;
 }
 
 function purge(ask) {
+  // The query that the button's figures are of, and what it purges. Null while it is hidden.
+  let counted = null;
   const subject = () => {
     const [account, stream] = [by("purge-account").value, by("purge-stream").value];
     const query = new URLSearchParams(account === "" ? { all: "true" } : { account });
     if (account !== "" && stream !== "") query.set("stream", stream);
     if (by("purge-soft").checked) query.set("soft", "true");
-    return query;
+    return query.toString();
   };
-  const counted = ({ pages, lists }) => `${many(pages, "page")} and ${many(lists, "list")}`;
+  const copies = ({ pages, lists }) => `${many(pages, "page")} and ${many(lists, "list")}`;
   const forget = () => {
+    counted = null;
+    by("purge-do").hidden = true;
+  };
+  by("purge").addEventListener("input", () => {
     const stream = by("purge-stream");
     stream.disabled = by("purge-account").value === "";
     if (stream.disabled) stream.value = "";
-    by("purge-do").hidden = true;
+    forget();
     by("purge-told").textContent = "";
-  };
-  by("purge").addEventListener("input", forget);
+  });
   by("purge").addEventListener("submit", async (event) => {
     event.preventDefault();
+    forget();
     const query = subject();
-    query.set("dry_run", "true");
-    const answer = await told("purge-told", "Counting…", () => ask("POST", `/api/purge?${query}`));
+    const answer = await told("purge-told", "Counting…", () => ask("POST", `/api/purge?${query}&dry_run=true`), () => query === subject());
     if (answer === null) return;
     if (!answer.ok) {
       by("purge-told").textContent = refusal(answer);
       return;
     }
     const soft = answer.document.purge === "soft";
-    by("purge-told").textContent = `${counted(answer.document)} would ${soft ? "become stale" : "go"}.`;
-    by("purge-do").textContent = soft ? `Make ${counted(answer.document)} stale` : `Purge ${counted(answer.document)}`;
+    by("purge-told").textContent = `${copies(answer.document)} would ${soft ? "become stale" : "go"}.`;
+    by("purge-do").textContent = soft ? `Make ${copies(answer.document)} stale` : `Purge ${copies(answer.document)}`;
     by("purge-do").hidden = false;
+    counted = query;
   });
   by("purge-do").addEventListener("click", async () => {
-    const answer = await told("purge-told", "Purging…", () => ask("POST", `/api/purge?${subject()}`));
+    const query = counted;
+    const answer = await told("purge-told", "Purging…", () => ask("POST", `/api/purge?${query}`), () => query === counted);
     if (answer === null) return;
     by("purge-told").textContent = answer.ok ? (answer.document.purge === "soft" ? "They are stale now." : "They are gone.") : refusal(answer);
-    by("purge-do").hidden = true;
+    forget();
     // The button that had the focus is not there any more.
     by("purge-count").focus();
   });
 }
 
-function reload(ask) {
+/** What came of it stands with the last reload, whoever asked for that. */
+function reload(ask, look) {
   by("reload").addEventListener("click", async () => {
     const answer = await told("reload-told", "Reloading…", () => ask("POST", "/api/reload"));
     if (answer === null) return;
-    if (answer.status === 404 || answer.status === 405) {
-      by("reload").disabled = true;
-      by("reload-told").textContent = "This gateway cannot reload: start it again to have it read its configuration.";
-      return;
-    }
-    by("reload-told").textContent = answer.ok ? answer.document.message ?? answer.document.summary ?? "The configuration was read again." : refusal(answer);
+    by("reload").disabled = answer.status === 404;
+    await look();
+    const refused = [409, 422].includes(answer.status) ? "Refused. Nothing has changed." : refusal(answer);
+    by("reload-told").textContent = answer.ok ? "It is in force." : refused;
   });
 }
 

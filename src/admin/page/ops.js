@@ -1,6 +1,6 @@
 // The ops page: asks for the status every two seconds while somebody looks, and draws it.
 
-import { about, accounts, collections, faults, figures, summary, time, walks } from "/page/show.js";
+import { about, accounts, collections, faults, figures, reload, summary, time, walks } from "/page/show.js";
 import { charts } from "/page/charts.js";
 import { choices, operate } from "/page/operate.js";
 
@@ -53,6 +53,7 @@ function show(status) {
   collections(status.collections);
   faults(status.faults);
   choices(status);
+  reload(status.reload);
 }
 
 /** What is drawn is no longer so, or was never known. */
@@ -86,5 +87,5 @@ by("entry-form").addEventListener("submit", (event) => {
 });
 
 document.addEventListener("visibilitychange", look);
-operate(ask);
+operate(ask, look);
 look();

@@ -10,6 +10,7 @@ export function h(name, attributes = {}, ...children) {
   return element;
 }
 
+const clock = new Intl.DateTimeFormat("en", { hour: "2-digit", minute: "2-digit", hourCycle: "h23" });
 const whole = new Intl.NumberFormat("en");
 
 export const number = (value) => whole.format(value);
@@ -93,7 +94,9 @@ function place({ account, stream, name }) {
 
 export function about(status) {
   const phase = { starting: "starting", serving: "serving", draining: "draining" }[status.phase];
-  document.getElementById("about").textContent = `${status.version} · ${phase} · up ${time(status.uptime_s)} · breaker ${status.upstream.breaker.replace("_", "-")}`;
+  const { level, until_s: until } = status.log;
+  const log = until === null ? "" : ` · log: ${level} until ${clock.format(1000 * until)}`;
+  document.getElementById("about").textContent = `${status.version} · ${phase} · up ${time(status.uptime_s)} · breaker ${status.upstream.breaker.replace("_", "-")}${log}`;
 }
 
 export function summary({ level, text, reasons }) {
@@ -191,6 +194,18 @@ export function faults(list) {
     [fault.words.charAt(0).toUpperCase() + fault.words.slice(1), " ", h("code", {}, fault.code), fault.advice === null ? null : below(`What to do: ${fault.advice}`)],
   ], { "data-code": fault.code }));
   put("faults", table("Recent faults", heads, rows));
+}
+
+export function reload(last) {
+  document.getElementById("reload-last").hidden = last === null;
+  if (last === null) return;
+  const { applied, trigger, words: { total, shown } } = last;
+  const by = trigger === "signal" ? "by a signal" : "by an operator";
+  const kept = applied ? "" : "; the configuration before it is in force";
+  put("reload-when", pill(applied ? "ok" : "bad", applied ? "applied" : "refused"), ` ${ago(last.ago_s)}, ${by}${kept}`);
+  put("reload-words",
+    applied ? shown.map((sentence) => h("p", {}, sentence)) : h("pre", {}, shown.join("\n")),
+    more(total, shown.length, "lines"));
 }
 
 function more(total, shown, what) {

@@ -3,7 +3,7 @@
 use std::{fmt::Write, time::Duration};
 
 use crate::admin::overview::document::{
-    Account, Collection, Fault, Few, LastFault, Level, Status, Walk,
+    Account, Collection, Fault, Few, LastFault, Level, Log, Reload, Status, Walk,
 };
 
 /// Rows of a part that has many.
@@ -32,6 +32,8 @@ impl Table {
             out.push('\n');
         }
         figures(&mut out, status);
+        self.reload(&mut out, status.reload.as_ref());
+        log(&mut out, &status.log, status.at_s);
         self.accounts(&mut out, &status.accounts);
         collections(&mut out, &status.collections);
         walks(&mut out, &status.walks);
@@ -94,6 +96,26 @@ impl Table {
         more(out, accounts.total, accounts.shown.len(), "accounts");
     }
 
+    fn reload(self, out: &mut String, last: Option<&Reload>) {
+        let Some(last) = last else {
+            return;
+        };
+        let trigger = match &*last.trigger {
+            "signal" => "by a signal",
+            _ => "by an operator",
+        };
+        let text = format!("{} {} {trigger}", last.word(), ago(Some(last.ago_s)));
+        let (level, kept) = match last.applied {
+            true => (Level::Ok, ""),
+            false => (Level::Bad, "; the configuration before it is in force"),
+        };
+        let _ = writeln!(out, "reload     {}{kept}", self.line(level, &text));
+        for line in &last.words.shown {
+            let _ = writeln!(out, "    {line}");
+        }
+        more(out, last.words.total, last.words.shown.len(), "lines");
+    }
+
     fn line(self, level: Level, line: &str) -> String {
         match level {
             Level::Ok => line.to_owned(),
@@ -139,6 +161,17 @@ fn figures(out: &mut String, status: &Status) {
         bytesize::ByteSize::b(totals.cache_bytes),
         status.upstream.breaker,
     );
+}
+
+/// Told while it is not as configured.
+fn log(out: &mut String, log: &Log, now: u64) {
+    if let Some(until) = log.until_s {
+        let left = seconds(until.saturating_sub(now) as f64);
+        let Log {
+            level, configured, ..
+        } = log;
+        let _ = writeln!(out, "log        {level} for {left}, then {configured}\n");
+    }
 }
 
 fn collections(out: &mut String, collections: &Few<Collection>) {
@@ -287,96 +320,4 @@ fn seconds(length: f64) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::admin::overview::document::{Budget, Summary, Token};
-
-    fn status() -> Status {
-        Status {
-            version: "1.2.3".to_owned(),
-            uptime_s: 3_723,
-            summary: Summary {
-                level: Level::Bad,
-                text: "Serving. 1 account is refused: zeta - it has no usable secret.".to_owned(),
-                reasons: vec!["zeta: it has no usable secret.".to_owned()],
-            },
-            accounts: Few {
-                total: 3,
-                shown: vec![
-                    Account {
-                        name: "zeta".to_owned(),
-                        level: Level::Bad,
-                        state: "disabled".to_owned(),
-                        words: "it has no usable secret".to_owned(),
-                        advice: Some("Put it there.".to_owned()),
-                        ..Account::default()
-                    },
-                    Account {
-                        name: "acme".to_owned(),
-                        state: "well".to_owned(),
-                        budget: Budget {
-                            taken: 30,
-                            allowance: 60,
-                            ..Budget::default()
-                        },
-                        token: Token {
-                            expires_s: Some(432),
-                            ..Token::default()
-                        },
-                        answered_ago_s: Some(2.9),
-                        ..Account::default()
-                    },
-                ],
-            },
-            ..Status::default()
-        }
-    }
-
-    #[test]
-    fn what_is_wrong_comes_first_and_with_what_to_do() {
-        let expected = "\
-contacts-gateway 1.2.3, up 1h 2m
-Serving. 1 account is refused: zeta - it has no usable secret.
-
-  - zeta: it has no usable secret.
-
-last 0 s   0.0 requests/s   - from copies   p50 -   p99 -
-in all     0 requests (0 refused, 0 failed), - from copies, 0 calls to upstream
-now        0 waiting, 0 connections, 0 pages and 0 lists in 0 B; breaker 
-
-ACCOUNT  STATE     CALLS OF THE MINUTE   WAITING  TOKEN FOR  ANSWERED
-zeta     disabled  [............] 0/0    0        -          -
-    it has no usable secret
-    -> Put it there.
-acme     well      [######......] 30/60  0        7m 12s     2s ago
-(1 more accounts)
-
-";
-        assert_eq!(Table { colours: false }.of(&status()), expected);
-    }
-
-    #[test]
-    fn colours_change_nothing_but_colours() {
-        let coloured = Table { colours: true }.of(&status());
-        assert!(coloured.contains("\u{1b}[1;31mServing."), "{coloured}");
-        let mut plain = coloured.replace("\u{1b}[0m", "");
-        for colour in ["31", "32", "33"] {
-            plain = plain.replace(&format!("\u{1b}[1;{colour}m"), "");
-        }
-        assert_eq!(plain, Table { colours: false }.of(&status()));
-    }
-
-    #[test]
-    fn bars_and_times() {
-        for (done, all, expected) in [
-            (0, 0, "[............]"),
-            (1, 2, "[######......]"),
-            (9, 3, "[############]"),
-        ] {
-            assert_eq!(bar(done, all), expected);
-        }
-        for (length, expected) in [(-3.0, "0s"), (59.9, "59s"), (3_723.0, "1h 2m")] {
-            assert_eq!(seconds(length), expected);
-        }
-    }
-}
+mod tests;

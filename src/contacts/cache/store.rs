@@ -50,7 +50,8 @@ pub trait Store: Send + Sync + 'static {
     /// Shows each copy once, in no order.
     fn each(&self, see: impl FnMut(&Self::Key, &Entry<Self::Value>));
 
-    /// Gives up the copies that are of no use any more, and for which nobody has asked since.
+    /// Gives up the copies that are of no use any more, and for which nobody has asked since: those that have expired, and
+    /// those that a purge or a reload has made unreachable.
     fn sweep(&self, now: Instant);
 }
 
@@ -114,6 +115,11 @@ pub(in crate::contacts) const fn with_pieces(blocks: usize) -> usize {
     blocks + blocks / PIECES
 }
 
+/// Whether its epoch has ended: no request will ever look for it again.
+fn is_unreachable(key: &impl Key) -> bool {
+    key.epoch() != key.collection().epoch()
+}
+
 /// A copy with the weight it was counted with, which it must be taken off with.
 #[derive(Debug)]
 struct Weighed<V> {
@@ -139,7 +145,7 @@ impl<V> Clone for Weighed<V> {
     }
 }
 
-/// How often expired copies are looked for.
+/// How often copies that are of no use any more are looked for.
 const SWEEP_EVERY: Duration = Duration::from_secs(60);
 
 /// Sweeps a store for as long as it is there.

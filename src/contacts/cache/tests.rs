@@ -4,6 +4,7 @@ use std::{
         LazyLock, Mutex,
         atomic::{AtomicUsize, Ordering},
     },
+    time::Duration,
 };
 
 use futures_util::future::join_all;

@@ -20,16 +20,18 @@ pub(super) enum Form {
 ///
 /// Lines are for those who name them, and would not rather have the document. With news of the walk there is no other form.
 pub(super) fn form(headers: &HeaderMap, query: Query) -> Option<Form> {
-    let json = acceptance(headers, b"json");
-    let lines = acceptance(headers, b"x-ndjson");
+    let json = || acceptance(headers, b"json");
+    let lines = || acceptance(headers, b"x-ndjson");
     match query {
-        Query::List { progress: true } => (lines.weight > 0).then_some(Form::Lines),
-        Query::List { progress: false }
-            if lines.is_named && lines.weight > 0 && lines.weight >= json.weight =>
-        {
-            Some(Form::Lines)
+        Query::Page(_) => (json().weight > 0).then_some(Form::Json),
+        Query::List { progress: true } => (lines().weight > 0).then_some(Form::Lines),
+        Query::List { progress: false } => {
+            let (json, lines) = (json(), lines());
+            if lines.is_named && lines.weight > 0 && lines.weight >= json.weight {
+                return Some(Form::Lines);
+            }
+            (json.weight > 0).then_some(Form::Json)
         }
-        Query::List { .. } | Query::Page(_) => (json.weight > 0).then_some(Form::Json),
     }
 }
 

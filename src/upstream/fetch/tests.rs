@@ -1,19 +1,26 @@
-use std::{convert::Infallible, io, sync::Mutex};
+use std::{convert::Infallible, io, sync::Mutex, time::Duration};
 
 use bytes::BytesMut;
 use bytesize::ByteSize;
 use futures_util::{StreamExt, stream};
-use http::{Response, header::CONTENT_ENCODING, response};
+use http::{
+    HeaderMap, Response,
+    header::{CONTENT_ENCODING, RETRY_AFTER},
+    response,
+};
 use http_body::Frame;
 use http_body_util::{BodyExt, Full, StreamBody, combinators::UnsyncBoxBody};
 use tokio::time;
 use tower::{ServiceExt, service_fn};
 
 use super::*;
-use crate::contacts::{
-    collection::Collection,
-    request::{Request as Asked, Urgency},
-    testing,
+use crate::{
+    contacts::{
+        collection::Collection,
+        request::{Request as Asked, Urgency},
+        testing,
+    },
+    metrics::Registry,
 };
 
 type TestBody = UnsyncBoxBody<Bytes, io::Error>;

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use lru::LruCache;
 use tokio::time::Instant;
 
-use super::{Cause, Store, Weighed, weight, with_pieces};
+use super::{Cause, Store, Weighed, is_unreachable, weight, with_pieces};
 use crate::contacts::{
     cache::{
         Metrics,
@@ -142,14 +142,20 @@ impl Store for Lists {
     }
 
     fn sweep(&self, now: Instant) {
-        let expired: Vec<_> = {
+        let useless: Vec<_> = {
             let held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
             let lists = held.lists.iter();
-            let expired = lists.filter(|(_, list)| list.entry.freshness(now) == Freshness::Expired);
-            expired.map(|(key, _)| key.clone()).collect()
+            let cause = |key: &ListKey, list: &Weighed<List>| match list.entry.freshness(now) {
+                _ if is_unreachable(key) => Some(Cause::Removed),
+                Freshness::Expired => Some(Cause::Expired),
+                _ => None,
+            };
+            lists
+                .filter_map(|(key, list)| Some((key.clone(), cause(key, list)?)))
+                .collect()
         };
-        for key in expired {
-            self.give_up(&key, Cause::Expired);
+        for (key, cause) in useless {
+            self.give_up(&key, cause);
         }
     }
 

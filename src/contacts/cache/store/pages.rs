@@ -12,7 +12,7 @@ use foldhash::quality::RandomState;
 use moka::{Expiry, notification::RemovalCause};
 use tokio::time::Instant;
 
-use super::{Cause, SWEEP_EVERY, Store, Weighed, weight, with_pieces};
+use super::{Cause, SWEEP_EVERY, Store, Weighed, is_unreachable, weight, with_pieces};
 use crate::contacts::{
     cache::{
         Metrics,
@@ -175,6 +175,11 @@ impl Store for Pages {
     }
 
     fn sweep(&self, _: Instant) {
+        for (key, _) in &self.held {
+            if is_unreachable(&*key) {
+                self.remove(&key);
+            }
+        }
         self.held.run_pending_tasks();
     }
 }

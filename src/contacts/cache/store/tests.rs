@@ -38,3 +38,35 @@ fn copies_given_up_are_counted_by_cause() {
         assert_eq!((metrics.bytes.get(), metrics.entries.get()), (0, 0));
     }
 }
+
+/// Catches contacts that lie in memory for as long as a copy may, although nobody can be told them any more.
+#[test]
+fn what_a_purge_has_made_unreachable_is_swept_away() {
+    let now = Instant::now();
+    let of_pages = testing::metrics("pages");
+    let pages = Pages::new(1 << 20, testing::LIFETIME, of_pages.clone());
+    let [page, other_page] = ["st-a", "st-b"].map(|stream| testing::page_key(stream, 0, 10));
+    for key in [&page, &other_page] {
+        pages.put(
+            key.clone(),
+            testing::kept(testing::page(0, 10, 5, now), now),
+        );
+    }
+    let of_lists = testing::metrics("lists");
+    let lists = Lists::new(1 << 20, of_lists.clone());
+    let [list, other_list] = ["st-a", "st-b"].map(testing::list_key);
+    for key in [&list, &other_list] {
+        lists.put(key.clone(), entry(10));
+    }
+    page.collection.scope.end_epoch();
+    list.collection.scope.end_epoch();
+    pages.sweep(now);
+    lists.sweep(now);
+    assert!(pages.get(&page).is_none() && pages.get(&other_page).is_some());
+    assert!(lists.get(&list).is_none() && lists.get(&other_list).is_some());
+    assert!(list.collection.list().is_none());
+    for metrics in [of_pages, of_lists] {
+        assert_eq!(counted(&metrics), [0, 0, 0, 1]);
+        assert_eq!(metrics.entries.get(), 1);
+    }
+}
