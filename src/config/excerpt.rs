@@ -202,15 +202,15 @@ impl Shown {
         range: &Range<usize>,
         span: &Range<usize>,
     ) -> Excerpt {
-        let start = self.position(source, span.start, false);
-        let end = self
-            .position(source, span.end.min(range.end), true)
-            .max(start + 1);
+        let text = self.text.trim_end();
+        let length = text.chars().count();
+        // What is meant may be spaces that are not shown: then it points behind the text.
+        let start = self.position(source, span.start, false).min(length);
+        let end = self.position(source, span.end.min(range.end), true);
+        let end = end.min(length).max(start + 1);
         let column = source
             .get(range.start..span.start.min(range.end))
             .map_or(1, |text| text.chars().count() + 1);
-        let text = self.text.trim_end();
-        let length = text.chars().count();
         if length <= WIDTH {
             return Excerpt {
                 line,
