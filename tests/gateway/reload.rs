@@ -424,6 +424,18 @@ async fn what_a_caller_has_taken_of_its_rate_stays_taken() {
         .ok();
     ask().await.ok();
     ask().await.is_problem(429, "caller_throttled");
+    // Given more, it does not wait for what it took when it had less.
+    running
+        .reload(|config| config.callers[0].requests_per_minute = 6_000)
+        .await
+        .ok();
+    until("its rate is the new one", async || {
+        let answer = ask().await;
+        let wait = answer.header("retry-after");
+        assert!(answer.status == 200 || wait == "1", "{wait}");
+        answer.status == 200
+    })
+    .await;
 }
 
 /// K5. Catches a secret that cannot be read and takes a working one with it, one that refuses the whole reload, and an

@@ -7,6 +7,7 @@ use std::{
 
 use arc_swap::ArcSwap;
 use http::{HeaderMap, header::AUTHORIZATION};
+use tokio::time::Instant;
 
 use super::{
     Asker, Caller,
@@ -150,7 +151,7 @@ fn rate(config: &Config, before: Option<&Arc<Caller>>) -> Arc<Mutex<Rate>> {
         return Arc::new(Mutex::new(fresh));
     };
     let rate = before.rate.lock().unwrap_or_else(PoisonError::into_inner);
-    let changed = rate.with(per_minute, burst);
+    let changed = rate.with(per_minute, burst, Instant::now());
     match rate.is_like(&fresh) {
         true => before.rate.clone(),
         false => Arc::new(Mutex::new(changed)),
