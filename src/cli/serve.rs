@@ -54,7 +54,7 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
     let reloader = app.reloader().clone();
     let file = args.config.clone();
     reloader.read_from(move || {
-        let config = config::load(&file, std::env::vars_os())?;
+        let config = config::load_again(&file, std::env::vars_os())?;
         let secrets = secrets(&config, config::folder(&file));
         Ok((config, secrets))
     });

@@ -695,6 +695,24 @@ async fn a_file_is_read_again_whole_or_not_at_all() {
     fs::write(&file, "nonsense").unwrap();
     serve.signal("HUP");
     until("the signal is refused", async || metric(refused) == 5.0).await;
+    // What is no file: nobody waits for what never comes, and nobody reads what never ends.
+    for (number, made) in [
+        "true",
+        "mkfifo gateway.toml",
+        "mkdir gateway.toml",
+        "ln -s /dev/zero gateway.toml",
+        "ln -s gateway.toml gateway.toml",
+        "truncate -s 1G gateway.toml",
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        paste(folder.path(), &format!("rm -rf gateway.toml; {made}"));
+        serve.signal("HUP");
+        let refusals = 6.0 + number as f64;
+        until(made, async || metric(refused) == refusals).await;
+        assert_eq!(paste(folder.path(), &first), held, "{made}");
+    }
     serve.signal("TERM");
     let (status, _, log) = serve.ends();
     assert_eq!(status.code(), Some(0), "{log}");
