@@ -383,3 +383,45 @@ async fn without_descriptors_it_waits_and_recovers() {
     let told = errors.matches("no connection can be accepted for now");
     assert!((1..=5).contains(&told.count()), "{errors}");
 }
+
+/// O3, C11. Catches a process that is content with the few descriptors that a shell gives it: one peer takes them all, and
+/// not even a probe is answered. And one that does not say that it cannot have enough.
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn few_descriptors_are_made_as_many_as_may_be() {
+    let kore = Simulator::start(Settings::default()).await.unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let file = configured(
+        folder.path(),
+        &kore.base_url(),
+        &AccountSettings::demo(),
+        "",
+    );
+    // With what is needed beside them, that comes to 784.
+    let connections = "export CONTACTS_GATEWAY__LISTEN__CONNECTIONS_MAX=400";
+    for (most, is_warned) in [(784, false), (783, true)] {
+        let said = format!("{connections}; ulimit -Sn 64 && ulimit -Hn {most}");
+        let arguments = ["serve", "--config", &file];
+        let mut serve = Program::after(folder.path(), &said, &arguments);
+        let (traffic, admin) = addresses(&serve.says("callers on "));
+        let socket = |url: &str| url.strip_prefix("http://").unwrap().parse().unwrap();
+        let (traffic, admin): (SocketAddr, SocketAddr) = (socket(&traffic), socket(&admin));
+        let mut open = Vec::new();
+        for _ in 0..200 {
+            let mut raw = Raw::to(traffic).await;
+            raw.write(get("/nothing")).await;
+            assert_eq!(raw.answer().await.status, 404);
+            open.push(raw);
+        }
+        let mut probe = Raw::to(admin).await;
+        probe.write(get("/readyz")).await;
+        probe.answer().await.ok();
+        let mut caller = Raw::to(traffic).await;
+        caller.write(get(&path(DEMO_STREAM_ID, ""))).await;
+        caller.answer().await.ok();
+        drop((open, probe, caller));
+        serve.signal("TERM");
+        let (status, _, log) = serve.ends();
+        assert_eq!(status.code(), Some(0), "{log}");
+        assert_eq!(log.contains("too few descriptors"), is_warned, "{log}");
+    }
+}

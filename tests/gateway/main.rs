@@ -26,7 +26,12 @@
 //! | C17 | lists too large or too many | `walks::a_list_above_the_caps_*`, `ndjson::there_are_only_so_many_large_lists_*`, `contacts::walk` |
 //! | C18 | the budget is spent | `patience::who_cannot_wait_for_a_pause_*`, `upstream::budget`, `app::spending` |
 //! | C19 | a caller's rate | `access::who_asks_too_often_*` |
+//! | O1 | a signal to stop | `listener::a_kept_connection_*`, `restarts::twenty_restarts_*`, `restarts::lists_that_will_not_*`, `program::a_second_signal_*`, `edge::drain` |
+//! | O2 | `kill -9`, and a start | `restarts::after_a_kill_*` |
+//! | O3 | descriptors | `listener::without_descriptors_*`, `listener::few_descriptors_*` |
 //! | O4 | a memory limit | `memory`, `tests/memory.rs` |
+//! | O5 | a reload | `reload`, `crowd` |
+//! | O6 | a bad configuration, a taken port | `program::wrong_configuration_*`, `program::a_taken_port_*`, `config` |
 //! | O7 | panics | `panics`, `edge::rescue`, `edge::server` (`a_panic_ends_one_connection_*`) |
 //! | O8 | the log's output | `logs::requests_are_served_whatever_*`, `telemetry::queue` |
 //! | O9 | series | `operators::there_are_two_thousand_series_at_most`, `operators::nothing_of_a_request_becomes_a_label` |
