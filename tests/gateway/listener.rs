@@ -11,6 +11,7 @@ use tokio::{
 };
 
 use crate::{
+    access::caller,
     program::{Program, addresses, configured},
     support::{Gateway, Raw, Rogue, World, path, soon, until},
 };
@@ -144,6 +145,56 @@ async fn with_too_many_waiting_the_next_is_told_at_once_and_hits_are_answered() 
         );
     }
     assert_eq!(waiting().await, 0.0);
+}
+
+/// C16. Catches one caller that takes all places with what takes long, so that the others' misses are refused.
+#[tokio::test]
+async fn who_has_none_waiting_finds_a_place() {
+    let release = Arc::new(Notify::new());
+    let rogue = Rogue::holding(release.clone()).await;
+    let gateway = Gateway::before(rogue.address, |config| {
+        config.edge.waiting_max = 6;
+        config.callers = ["greedy", "modest", "third"]
+            .map(|name| caller(name, &["account-0"]))
+            .to_vec();
+    })
+    .await;
+    let ask = async |name: &str, stream: &str| {
+        let key = format!("Host: localhost\r\nauth: {name}-key\r\n\r\n");
+        let mut raw = Raw::to(gateway.traffic).await;
+        raw.write(get(&path(stream, "")).replace("Host: localhost\r\n\r\n", &key))
+            .await;
+        raw
+    };
+    let waiting = async || gateway.metric("requests_waiting").await;
+    let mut admitted = Vec::new();
+    for number in 0..3 {
+        admitted.push(ask("greedy", "st-1").await);
+        let all = f64::from(number) + 1.0;
+        until("it waits", async || waiting().await == all).await;
+    }
+    // Half of the places are left.
+    for _ in 0..9 {
+        let refused = ask("greedy", "st-1").await.answer().await;
+        refused.is_problem(503, "overloaded");
+    }
+    for (name, all) in [("modest", 4.0), ("third", 5.0)] {
+        admitted.push(ask(name, "st-2").await);
+        until("another waits", async || waiting().await == all).await;
+    }
+    // One left, and one of its own waits.
+    let refused = ask("modest", "st-3").await.answer().await;
+    refused.is_problem(503, "overloaded");
+    until("all places are free", async || {
+        release.notify_waiters();
+        waiting().await == 0.0
+    })
+    .await;
+    for raw in &mut admitted {
+        assert!(raw.answer().await.status < 503);
+    }
+    admitted.push(ask("greedy", "st-4").await);
+    until("it waits again", async || waiting().await == 1.0).await;
 }
 
 /// O1. Catches a stop that closes a connection on which the next request is on its way, and one that waits for it for ever.

@@ -22,7 +22,7 @@
 //! | C13 | callers that leave | `sparing::callers_who_hang_up_*`, `herd::the_first_caller_leaving_*`, `herd::those_who_joined_*` |
 //! | C14 | herds | `herd::a_thousand_simultaneous_callers_*`, `sparing::a_herd_on_a_stale_page_*` |
 //! | C15 | floods of HTTP/2 | `listener::floods_of_http2_*`, and in `edge::server::connection` |
-//! | C16 | too much load | `listener::with_too_many_waiting_*`, measured by `tests/load/run overload` |
+//! | C16 | too much load | `listener::with_too_many_waiting_*`, `listener::who_has_none_waiting_*`, measured by `tests/load/run overload` |
 //! | C17 | lists too large or too many | `walks::a_list_above_the_caps_*`, `ndjson::there_are_only_so_many_large_lists_*`, `contacts::walk` |
 //! | C18 | the budget is spent | `patience::who_cannot_wait_for_a_pause_*`, `upstream::budget`, `app::spending` |
 //! | C19 | a caller's rate | `access::who_asks_too_often_*` |

@@ -58,7 +58,8 @@ impl Callers {
         Self::default().next(callers, configured, accounts, metrics)
     }
 
-    /// Those that are configured so now. Whoever keeps its name keeps its label, and what it has taken of its rate.
+    /// Those that are configured so now. Whoever keeps its name keeps its label, what it has taken of its rate, and
+    /// the count of its requests that wait.
     ///
     /// # Errors
     /// If one cannot be what it says. Nothing has changed then.
@@ -90,6 +91,9 @@ impl Callers {
                 grants: grants(config, configured, accounts).map_err(malformed)?,
                 urgency_max: config.urgency_max,
                 rate: rate(config, before),
+                waiting: before
+                    .map(|caller| caller.waiting.clone())
+                    .unwrap_or_default(),
                 answered,
             });
             for key in &config.key_sha256 {
