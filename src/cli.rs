@@ -152,10 +152,12 @@ impl Failure {
 
 /// Runs a command on the main thread. Callers are served by threads of their own.
 fn wait_for<T>(command: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
-    Builder::new_current_thread()
-        .enable_all()
-        .build()?
-        .block_on(command)
+    let runtime = Builder::new_current_thread().enable_all().build()?;
+    let outcome = runtime.block_on(command);
+    // A secret or a configuration on a disk that hangs is still being read, perhaps for ever: dropping the runtime would
+    // wait for it, and no signal would be heard any more.
+    runtime.shutdown_background();
+    outcome
 }
 
 /// Turns core dumps off: one of this process would hold every secret and every contact in memory, and lie about on a disk.
@@ -212,6 +214,29 @@ mod tests {
         for below in command.get_subcommands() {
             leaves(below, &format!("{words} {}", below.get_name()), found);
         }
+    }
+
+    /// Catches a process that cannot be stopped, since it reads a file on a disk that hangs.
+    #[test]
+    fn the_end_waits_for_nobody_who_still_reads() {
+        use std::{sync::mpsc, thread, time::Duration};
+        let (release, hangs) = mpsc::sync_channel::<()>(1);
+        let (ended, end) = mpsc::sync_channel(1);
+        thread::spawn(move || {
+            let outcome = wait_for(async {
+                let (begun, begins) = oneshot::channel();
+                tokio::task::spawn_blocking(move || {
+                    let _ = begun.send(());
+                    hangs.recv()
+                });
+                let _ = begins.await;
+                Ok(())
+            });
+            let _ = ended.send(outcome.is_ok());
+        });
+        let told = end.recv_timeout(Duration::from_secs(30));
+        drop(release);
+        assert_eq!(told, Ok(true), "it waits for ever");
     }
 
     /// Catches a command whose help shows none, and an example that is of another command.

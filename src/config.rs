@@ -12,7 +12,13 @@
 //!
 //! Secrets are not part of a `Config`: [`secrets`] reads them, since one that cannot be read concerns its account alone.
 
-use std::{ffi::OsString, fs::File, io::Read, net::SocketAddr, path::Path};
+use std::{
+    ffi::OsString,
+    fs::{self, File},
+    io::Read,
+    net::SocketAddr,
+    path::Path,
+};
 
 use serde::{Deserialize, Serialize};
 
@@ -168,6 +174,23 @@ pub fn load(
     Ok(config)
 }
 
+/// As [`load`], while the gateway runs: of a regular file alone. Opening a pipe would wait for its writer, and whoever
+/// reloads next would wait as well.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_again(
+    path: &Path,
+    env: impl IntoIterator<Item = (impl Into<OsString>, impl Into<OsString>)>,
+) -> Result<Config, Problems> {
+    let found = fs::metadata(path);
+    let found = found.map_err(|error| of_file(path, Fault::Unreadable(error)))?;
+    if !found.is_file() {
+        return Err(of_file(path, Fault::NotAFile));
+    }
+    load(path, env)
+}
+
 /// As [`load`], with the file's content given. `path` is only named, and files stay relative to its folder.
 ///
 /// # Errors
@@ -205,11 +228,8 @@ pub fn effective(
         examine(path, &content, &Variables::new(env), Secrets::Unread)?;
     let origins = effective::Origins::new(places, &content);
     effective::write(&config, &origins, path).map_err(|error| {
-        Problems::one(Problem {
-            place: Place::File(path.to_owned()),
-            key: String::new(),
-            fault: Fault::Rule(format!("cannot be written as TOML: {error}")),
-        })
+        let fault = Fault::Rule(format!("cannot be written as TOML: {error}"));
+        of_file(path, fault)
     })
 }
 
@@ -292,19 +312,21 @@ fn source(
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, Problems> {
-    let problem = |fault| {
-        Problems::one(Problem {
-            place: Place::File(path.to_owned()),
-            key: String::new(),
-            fault,
-        })
-    };
     let mut content = Vec::new();
     File::open(path)
         .and_then(|file| file.take(FILE_BYTES_MAX + 1).read_to_end(&mut content))
-        .map_err(|error| problem(Fault::Unreadable(error)))?;
+        .map_err(|error| of_file(path, Fault::Unreadable(error)))?;
     if content.len() as u64 > FILE_BYTES_MAX {
-        return Err(problem(Fault::TooLarge(FILE_BYTES_MAX)));
+        return Err(of_file(path, Fault::TooLarge(FILE_BYTES_MAX)));
     }
     Ok(content)
+}
+
+/// A problem of the file as a whole.
+fn of_file(path: &Path, fault: Fault) -> Problems {
+    Problems::one(Problem {
+        place: Place::File(path.to_owned()),
+        key: String::new(),
+        fault,
+    })
 }

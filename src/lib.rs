@@ -20,7 +20,7 @@
 //! | [`upstream`] | speaks HTTP to Kore.ai: [`retry`](upstream::retry), [`gate`](upstream::token::gate), [`breaker`](upstream::breaker), [`budget`](upstream::budget), [`fetch`](upstream::fetch), [`token`](upstream::token), [`client`](upstream::client) |
 //! | [`admin`] | the second listener: health, metrics, operators' questions, the [`overview`](admin::overview) that `status` and the ops page draw, and the [`guard`](admin::guard) before them |
 //! | [`simulator`] | plays Kore.ai: for `demo`, for tests, for benchmarks |
-//! | [`cli`], [`config`], [`telemetry`], [`memory`], [`systemd`] | from arguments, files, environment and inherited sockets to a running process |
+//! | [`cli`], [`config`], [`telemetry`], [`memory`], [`descriptors`], [`systemd`] | from arguments, files, environment and inherited sockets to a running process |
 //! | [`reload`] | the configuration, read again while it runs: what may [change](reload::changes), and all or nothing |
 //! | [`error`], [`served`], [`service`], [`metrics`], [`identity`], [`minute`], [`panics`], [`traceparent`] | vocabulary: imported by all, imports no stage |
 //!
@@ -34,6 +34,7 @@ pub mod app;
 pub mod cli;
 pub mod config;
 pub mod contacts;
+pub mod descriptors;
 pub mod edge;
 pub mod error;
 #[cfg(any(test, fuzzing))]

@@ -13,6 +13,7 @@ use super::Failure;
 use crate::{
     app::{App, StartError},
     config::{self, Config},
+    descriptors,
     edge::server::tls,
     memory,
     reload::{Reloader, Trigger},
@@ -42,6 +43,7 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
     let log = telemetry::start(&config.log)?;
     super::forbid_core_dumps()?;
     memory::compare(&config);
+    descriptors::provide(&config);
     let folder = config::folder(&args.config);
     // From here on the signal does not end the process.
     let hangup = signal(SignalKind::hangup())?;
@@ -54,7 +56,7 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
     let reloader = app.reloader().clone();
     let file = args.config.clone();
     reloader.read_from(move || {
-        let config = config::load(&file, std::env::vars_os())?;
+        let config = config::load_again(&file, std::env::vars_os())?;
         let secrets = secrets(&config, config::folder(&file));
         Ok((config, secrets))
     });

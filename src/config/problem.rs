@@ -37,6 +37,8 @@ pub(crate) enum Place {
 pub(crate) enum Fault {
     #[error("cannot be read: {0}")]
     Unreadable(#[source] io::Error),
+    #[error("is not a regular file, and only such a one is read again")]
+    NotAFile,
     #[error("is larger than {0} bytes, which no configuration is")]
     TooLarge(u64),
     #[error("is not UTF-8 text")]

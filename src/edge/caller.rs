@@ -5,7 +5,7 @@
 //! ([`route`](super::route)).
 
 use std::{
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError, atomic::AtomicUsize},
     task::{Context, Poll},
 };
 
@@ -122,6 +122,9 @@ impl Asker {
     }
 }
 
+/// How many of a caller's requests wait for their answers, counted by the [limit](super::limit).
+pub type Waiting = Arc<AtomicUsize>;
+
 /// A caller, as the stages know it.
 #[derive(Debug)]
 pub struct Caller {
@@ -129,6 +132,7 @@ pub struct Caller {
     grants: Grants,
     urgency_max: Class,
     rate: Arc<Mutex<Rate>>,
+    waiting: Waiting,
     answered: Arc<Answered>,
 }
 
@@ -141,6 +145,11 @@ impl Caller {
     /// Counts what its request came to.
     pub fn count(&self, status: StatusCode) {
         self.answered.count(status);
+    }
+
+    /// Its requests that wait.
+    pub fn waiting(&self) -> &Waiting {
+        &self.waiting
     }
 
     /// How urgent its requests may be.

@@ -4,6 +4,9 @@
 //! out that its answer is not there. What waits holds its connection, its head and a place at a flight for up to
 //! `edge.request_timeout`; without a bound, more and more callers would wait for what fewer and fewer of them get in time.
 //! A refused request leaves its flight, which ends with it if nobody else waits and no call was made.
+//!
+//! No caller gets a place while it has as many as there are left. So one that asks for what takes long gets half of them,
+//! the next one half of the rest: the others find room, unless there are very many such callers.
 
 use std::{
     pin::Pin,
@@ -19,7 +22,7 @@ use pin_project_lite::pin_project;
 use prometheus::{IntCounter, IntGauge};
 use tower::{Layer, Service, layer::layer_fn};
 
-use super::Inbound;
+use super::{Inbound, caller::Waiting};
 use crate::{
     error::{Error, Kind, Result},
     metrics::{self, Registry},
@@ -57,24 +60,39 @@ struct Room {
 }
 
 impl Room {
-    fn take(self: &Arc<Self>) -> Option<Place> {
-        let more = |taken| (taken < self.max).then_some(taken + 1);
+    /// A place for one more; of a caller's, with those of its requests that wait already.
+    fn take(self: &Arc<Self>, own: Option<&Waiting>) -> Option<Place> {
+        // Of two at the same moment both may count themselves the last: one too many, and never more than `max`.
+        let of_caller = own.map_or(0, |own| own.load(Ordering::Relaxed));
+        let more = |taken| (taken + of_caller < self.max).then_some(taken + 1);
         self.taken
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, more)
             .ok()?;
+        if let Some(own) = own {
+            own.fetch_add(1, Ordering::Relaxed);
+        }
         self.metrics.waiting.inc();
-        Some(Place(self.clone()))
+        Some(Place {
+            room: self.clone(),
+            own: own.cloned(),
+        })
     }
 }
 
 /// One who waits.
 #[derive(Debug)]
-struct Place(Arc<Room>);
+struct Place {
+    room: Arc<Room>,
+    own: Option<Waiting>,
+}
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.0.taken.fetch_sub(1, Ordering::Relaxed);
-        self.0.metrics.waiting.dec();
+        self.room.taken.fetch_sub(1, Ordering::Relaxed);
+        if let Some(own) = &self.own {
+            own.fetch_sub(1, Ordering::Relaxed);
+        }
+        self.room.metrics.waiting.dec();
     }
 }
 
@@ -88,7 +106,9 @@ impl<S: Service<Inbound, Error = Error>> Service<Inbound> for Limit<S> {
     }
 
     fn call(&mut self, inbound: Inbound) -> Self::Future {
+        let own = inbound.asker.caller().map(|caller| caller.waiting());
         Limiting {
+            own: own.cloned(),
             inner: Some(self.inner.call(inbound)),
             room: self.room.clone(),
             place: None,
@@ -103,6 +123,8 @@ pin_project! {
         #[pin]
         inner: Option<F>,
         room: Arc<Room>,
+        // Of the caller's requests, if it is known.
+        own: Option<Waiting>,
         place: Option<Place>,
     }
 }
@@ -122,13 +144,14 @@ impl<F: Future<Output = Result<T>>, T> Future for Limiting<F> {
                 Poll::Pending => {}
             }
         }
-        *this.place = this.room.take();
+        *this.place = this.room.take(this.own.as_ref());
         if this.place.is_some() {
             return Poll::Pending;
         }
         this.inner.set(None);
         this.room.metrics.shed.inc();
-        let detail = "as many requests wait for their answers as may";
+        let detail =
+            "as many requests wait for their answers as may, of all callers or of this one";
         Poll::Ready(Err(
             Error::new(Kind::Overloaded, detail).retry_after(RETRY_AFTER)
         ))
@@ -149,7 +172,7 @@ impl Metrics {
             "Requests whose answer is not there yet.",
             &[],
         )?;
-        let help = "Requests refused as overloaded, because edge.waiting_max were waiting.";
+        let help = "Requests refused as overloaded: edge.waiting_max were waiting, or of their caller as many as there were places left.";
         let shed = registry.counter("requests_shed_total", help, &[])?;
         Ok(Self {
             waiting: waiting.with_label_values(&[] as &[&str]),

@@ -62,7 +62,8 @@ pub struct Config {
     /// How long a caller's request may wait for its answer; 100 ms to 10 min.
     #[serde(with = "crate::config::duration")]
     pub request_timeout: Duration,
-    /// Requests that may wait for their answers, all callers together; 1 to 1,000,000.
+    /// Requests that may wait for their answers, all callers together, and each no more than there are places left; 1 to
+    /// 1,000,000.
     pub waiting_max: usize,
     /// Collections remembered between requests; 16 to 1,000,000.
     pub collections_max: u64,

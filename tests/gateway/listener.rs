@@ -11,6 +11,7 @@ use tokio::{
 };
 
 use crate::{
+    access::caller,
     program::{Program, addresses, configured},
     support::{Gateway, Raw, Rogue, World, path, soon, until},
 };
@@ -144,6 +145,56 @@ async fn with_too_many_waiting_the_next_is_told_at_once_and_hits_are_answered() 
         );
     }
     assert_eq!(waiting().await, 0.0);
+}
+
+/// C16. Catches one caller that takes all places with what takes long, so that the others' misses are refused.
+#[tokio::test]
+async fn who_has_none_waiting_finds_a_place() {
+    let release = Arc::new(Notify::new());
+    let rogue = Rogue::holding(release.clone()).await;
+    let gateway = Gateway::before(rogue.address, |config| {
+        config.edge.waiting_max = 6;
+        config.callers = ["greedy", "modest", "third"]
+            .map(|name| caller(name, &["account-0"]))
+            .to_vec();
+    })
+    .await;
+    let ask = async |name: &str, stream: &str| {
+        let key = format!("Host: localhost\r\nauth: {name}-key\r\n\r\n");
+        let mut raw = Raw::to(gateway.traffic).await;
+        raw.write(get(&path(stream, "")).replace("Host: localhost\r\n\r\n", &key))
+            .await;
+        raw
+    };
+    let waiting = async || gateway.metric("requests_waiting").await;
+    let mut admitted = Vec::new();
+    for number in 0..3 {
+        admitted.push(ask("greedy", "st-1").await);
+        let all = f64::from(number) + 1.0;
+        until("it waits", async || waiting().await == all).await;
+    }
+    // Half of the places are left.
+    for _ in 0..9 {
+        let refused = ask("greedy", "st-1").await.answer().await;
+        refused.is_problem(503, "overloaded");
+    }
+    for (name, all) in [("modest", 4.0), ("third", 5.0)] {
+        admitted.push(ask(name, "st-2").await);
+        until("another waits", async || waiting().await == all).await;
+    }
+    // One left, and one of its own waits.
+    let refused = ask("modest", "st-3").await.answer().await;
+    refused.is_problem(503, "overloaded");
+    until("all places are free", async || {
+        release.notify_waiters();
+        waiting().await == 0.0
+    })
+    .await;
+    for raw in &mut admitted {
+        assert!(raw.answer().await.status < 503);
+    }
+    admitted.push(ask("greedy", "st-4").await);
+    until("it waits again", async || waiting().await == 1.0).await;
 }
 
 /// O1. Catches a stop that closes a connection on which the next request is on its way, and one that waits for it for ever.
@@ -382,4 +433,46 @@ async fn without_descriptors_it_waits_and_recovers() {
     // Once for each time that it runs out, and not for each try.
     let told = errors.matches("no connection can be accepted for now");
     assert!((1..=5).contains(&told.count()), "{errors}");
+}
+
+/// O3, C11. Catches a process that is content with the few descriptors that a shell gives it: one peer takes them all, and
+/// not even a probe is answered. And one that does not say that it cannot have enough.
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn few_descriptors_are_made_as_many_as_may_be() {
+    let kore = Simulator::start(Settings::default()).await.unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let file = configured(
+        folder.path(),
+        &kore.base_url(),
+        &AccountSettings::demo(),
+        "",
+    );
+    // With what is needed beside them, that comes to 784.
+    let connections = "export CONTACTS_GATEWAY__LISTEN__CONNECTIONS_MAX=400";
+    for (most, is_warned) in [(784, false), (783, true)] {
+        let said = format!("{connections}; ulimit -Sn 64 && ulimit -Hn {most}");
+        let arguments = ["serve", "--config", &file];
+        let mut serve = Program::after(folder.path(), &said, &arguments);
+        let (traffic, admin) = addresses(&serve.says("callers on "));
+        let socket = |url: &str| url.strip_prefix("http://").unwrap().parse().unwrap();
+        let (traffic, admin): (SocketAddr, SocketAddr) = (socket(&traffic), socket(&admin));
+        let mut open = Vec::new();
+        for _ in 0..200 {
+            let mut raw = Raw::to(traffic).await;
+            raw.write(get("/nothing")).await;
+            assert_eq!(raw.answer().await.status, 404);
+            open.push(raw);
+        }
+        let mut probe = Raw::to(admin).await;
+        probe.write(get("/readyz")).await;
+        probe.answer().await.ok();
+        let mut caller = Raw::to(traffic).await;
+        caller.write(get(&path(DEMO_STREAM_ID, ""))).await;
+        caller.answer().await.ok();
+        drop((open, probe, caller));
+        serve.signal("TERM");
+        let (status, _, log) = serve.ends();
+        assert_eq!(status.code(), Some(0), "{log}");
+        assert_eq!(log.contains("too few descriptors"), is_warned, "{log}");
+    }
 }

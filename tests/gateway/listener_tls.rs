@@ -205,3 +205,68 @@ secret_poll = "1h"
     let (status, _, errors) = serve.ends();
     assert_eq!(status.code(), Some(0), "{errors}");
 }
+
+/// C11. Catches a handshake that never ends, one whose failure others feel, and plain HTTP where TLS was promised.
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn what_is_no_handshake_ends_alone() {
+    let kore = Simulator::start(Settings::default()).await.unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let authority = Authority::new();
+    let (certificate, key, _) = authority.issue("127.0.0.1");
+    put(folder.path(), "listener.pem", &certificate);
+    put(folder.path(), "listener.key", &key);
+    let more = r#"
+[listen.tls]
+certificate_file = "listener.pem"
+key_file = "listener.key"
+handshake_timeout = "1s"
+"#;
+    let file = configured(
+        folder.path(),
+        &kore.base_url(),
+        &AccountSettings::demo(),
+        more,
+    );
+    let mut serve = Program::start(folder.path(), &["serve", "--config", &file], &[]);
+    let (traffic, admin) = addresses(&serve.says("callers on "));
+    let mut well = connect(&authority, &traffic).await.unwrap();
+    let asked = format!(
+        "GET {} HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        path(DEMO_STREAM_ID, "")
+    );
+    let hello = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03";
+    let began = [
+        &b""[..],
+        b"\x16",
+        hello,
+        asked.as_bytes(),
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+        b"\x80\x2e\x01\x00\x02",
+        &b"\x16\x03\x01\x00\x00".repeat(10_000),
+        &[0xff; 20_000],
+    ];
+    let mut open = Vec::new();
+    for bytes in began {
+        let mut stream = TcpStream::connect(traffic.strip_prefix("https://").unwrap())
+            .await
+            .unwrap();
+        // Refused before all of it was sent, it is refused as well.
+        let _ = stream.write_all(bytes).await;
+        open.push(stream);
+    }
+    ask(&mut well).await;
+    ask(&mut connect(&authority, &traffic).await.unwrap()).await;
+    for mut stream in open {
+        let mut read = Vec::new();
+        // A reset ends it as well.
+        let _ = soon("it is ended", stream.read_to_end(&mut read)).await;
+        assert!(read.len() < 100, "{read:?}");
+    }
+    ask(&mut well).await;
+    let metrics = paste(folder.path(), &format!("curl -s {admin}/metrics"));
+    let cut = format!(
+        "contacts_gateway_connections_cut_total{{listener=\"traffic\",reason=\"handshake\"}} {}",
+        began.len()
+    );
+    assert!(metrics.contains(&cut), "{metrics}");
+}

@@ -35,13 +35,32 @@ impl Program {
         Self::spawned(folder, arguments, &[], errors)
     }
 
+    /// The same, from a shell in which this was said before.
+    pub(crate) fn after(folder: &Path, said: &str, arguments: &[&str]) -> Self {
+        let mut shell = Command::new("bash");
+        shell.args(["-c", &format!("{said}; exec \"$0\" \"$@\"")]);
+        shell.arg(env!("CARGO_BIN_EXE_contacts-gateway"));
+        Self::run(shell, folder, arguments, &[], Stdio::piped())
+    }
+
     fn spawned(
         folder: &Path,
         arguments: &[&str],
         variables: &[(&str, &str)],
         errors: Stdio,
     ) -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_contacts-gateway"))
+        let program = Command::new(env!("CARGO_BIN_EXE_contacts-gateway"));
+        Self::run(program, folder, arguments, variables, errors)
+    }
+
+    fn run(
+        mut command: Command,
+        folder: &Path,
+        arguments: &[&str],
+        variables: &[(&str, &str)],
+        errors: Stdio,
+    ) -> Self {
+        let mut child = command
             .args(arguments)
             .envs(variables.iter().copied())
             .current_dir(folder)

@@ -424,6 +424,18 @@ async fn what_a_caller_has_taken_of_its_rate_stays_taken() {
         .ok();
     ask().await.ok();
     ask().await.is_problem(429, "caller_throttled");
+    // Given more, it does not wait for what it took when it had less.
+    running
+        .reload(|config| config.callers[0].requests_per_minute = 6_000)
+        .await
+        .ok();
+    until("its rate is the new one", async || {
+        let answer = ask().await;
+        let wait = answer.header("retry-after");
+        assert!(answer.status == 200 || wait == "1", "{wait}");
+        answer.status == 200
+    })
+    .await;
 }
 
 /// K5. Catches a secret that cannot be read and takes a working one with it, one that refuses the whole reload, and an
@@ -683,6 +695,24 @@ async fn a_file_is_read_again_whole_or_not_at_all() {
     fs::write(&file, "nonsense").unwrap();
     serve.signal("HUP");
     until("the signal is refused", async || metric(refused) == 5.0).await;
+    // What is no file: nobody waits for what never comes, and nobody reads what never ends.
+    for (number, made) in [
+        "true",
+        "mkfifo gateway.toml",
+        "mkdir gateway.toml",
+        "ln -s /dev/zero gateway.toml",
+        "ln -s gateway.toml gateway.toml",
+        "truncate -s 1G gateway.toml",
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        paste(folder.path(), &format!("rm -rf gateway.toml; {made}"));
+        serve.signal("HUP");
+        let refusals = 6.0 + number as f64;
+        until(made, async || metric(refused) == refusals).await;
+        assert_eq!(paste(folder.path(), &first), held, "{made}");
+    }
     serve.signal("TERM");
     let (status, _, log) = serve.ends();
     assert_eq!(status.code(), Some(0), "{log}");

@@ -7,6 +7,7 @@ use std::{
 
 use arc_swap::ArcSwap;
 use http::{HeaderMap, header::AUTHORIZATION};
+use tokio::time::Instant;
 
 use super::{
     Asker, Caller,
@@ -57,7 +58,8 @@ impl Callers {
         Self::default().next(callers, configured, accounts, metrics)
     }
 
-    /// Those that are configured so now. Whoever keeps its name keeps its label, and what it has taken of its rate.
+    /// Those that are configured so now. Whoever keeps its name keeps its label, what it has taken of its rate, and
+    /// the count of its requests that wait.
     ///
     /// # Errors
     /// If one cannot be what it says. Nothing has changed then.
@@ -89,6 +91,9 @@ impl Callers {
                 grants: grants(config, configured, accounts).map_err(malformed)?,
                 urgency_max: config.urgency_max,
                 rate: rate(config, before),
+                waiting: before
+                    .map(|caller| caller.waiting.clone())
+                    .unwrap_or_default(),
                 answered,
             });
             for key in &config.key_sha256 {
@@ -150,7 +155,7 @@ fn rate(config: &Config, before: Option<&Arc<Caller>>) -> Arc<Mutex<Rate>> {
         return Arc::new(Mutex::new(fresh));
     };
     let rate = before.rate.lock().unwrap_or_else(PoisonError::into_inner);
-    let changed = rate.with(per_minute, burst);
+    let changed = rate.with(per_minute, burst, Instant::now());
     match rate.is_like(&fresh) {
         true => before.rate.clone(),
         false => Arc::new(Mutex::new(changed)),

@@ -35,11 +35,19 @@ impl Rate {
         (self.each, self.ahead) == (other.each, other.ahead)
     }
 
-    /// The same bucket, as full as it is, with other numbers.
-    pub(super) fn with(&self, per_minute: u32, burst: u32) -> Self {
+    /// The same bucket with other numbers. As many requests are missing in it as before, but no more than it holds: they
+    /// come back at the new rate, or whoever is given more would still wait as long as with less.
+    pub(super) fn with(&self, per_minute: u32, burst: u32, now: Instant) -> Self {
+        let changed = Self::new(per_minute, burst);
+        let missing = self
+            .full_at
+            .map_or(Duration::ZERO, |then| then.saturating_duration_since(now));
+        let missing = missing.as_nanos() * changed.each.as_nanos();
+        let missing = missing.div_ceil(self.each.as_nanos());
+        let missing = u64::try_from(missing).map_or(Duration::MAX, Duration::from_nanos);
         Self {
-            full_at: self.full_at,
-            ..Self::new(per_minute, burst)
+            full_at: Some(now + missing.min(changed.ahead + changed.each)),
+            ..changed
         }
     }
 
@@ -111,6 +119,33 @@ mod tests {
             let _ = rate.take(now);
         }
         assert_eq!(rate.take(now + Duration::from_secs(1)), Ok(()));
+    }
+
+    /// Catches a caller that is given more and waits for hours all the same, and a change that gives back what was taken.
+    #[test]
+    fn with_other_numbers_as_many_are_missing_as_before() {
+        let now = Instant::now();
+        for (before, taken, after, left) in [
+            ((60, 10), 4, (60, 10), 6),
+            ((60, 10), 4, (60_000, 10), 6),
+            ((60, 10), 4, (1, 10), 6),
+            ((60, 10), 4, (60, 20), 16),
+            ((60, 10), 4, (60, 5), 1),
+            ((60, 10), 4, (60, 4), 0),
+            // No more is missing than there can be.
+            ((1, 100), 100, (60_000, 10), 0),
+            ((1, 1_000_000), 1_000_000, (6_000_000, 1), 0),
+            ((6_000_000, 1_000_000), 1_000_000, (1, 1_000_000), 0),
+            ((60, 10), 0, (600, 3), 3),
+        ] {
+            let mut rate = Rate::new(before.0, before.1);
+            assert!((0..taken).all(|_| rate.take(now).is_ok()));
+            let mut changed = rate.with(after.0, after.1, now);
+            let told = format!("{before:?} {taken} {after:?}");
+            assert!((0..left).all(|_| changed.take(now).is_ok()), "{told}");
+            let wait = changed.take(now).unwrap_err();
+            assert!(wait <= MINUTE / after.0, "{told}: {wait:?}");
+        }
     }
 
     #[test]
