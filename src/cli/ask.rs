@@ -80,7 +80,7 @@ fn advice(code: &str) -> &'static str {
 pub(super) fn header(text: &str) -> Result<String, &'static str> {
     let good = HeaderValue::from_str(text).is_ok();
     good.then(|| text.to_owned())
-        .ok_or("visible ASCII characters and spaces")
+        .ok_or("no header may hold it: it is one line without control characters")
 }
 
 /// What a question is about.

@@ -248,7 +248,7 @@ fn exit_codes_are_those_in_the_help() {
         (&["purge"], 2),
         (&["log", "default", "--for", "5m"], 2),
         (&["explain", "--cache-control", "no\ncache", "/x"], 2),
-        (&["explain", "--as", "Zo\u{eb}", "/x"], 2),
+        (&["explain", "--as", "a\u{7f}b", "/x"], 2),
         (&["check", "--config", "bad.toml"], 78),
         (&["serve", "--config", "bad.toml"], 78),
         (&["config", "print", "--config", "bad.toml"], 78),

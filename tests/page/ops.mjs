@@ -112,6 +112,14 @@ const checks = {
     assert.ok(painted);
   },
 
+  /** What is wrong beside accounts and calls. Catches a page that knows less than the alerts. */
+  async "contacts of another account are named"({ world, page }) {
+    await world.fault("other-account");
+    assert.equal(await world.get("st-support", "?skip=700&limit=3"), 200);
+    await world.fault(null);
+    await until("they are told", async () => /^acme: Kore\.ai sent contacts that say that they are another account's/m.test(await text(page, "#reasons")) || text(page, "#reasons"));
+  },
+
   /** Twelve thousand contacts are more pages than there are calls in a minute. */
   async "a list that is being read has a bar that grows"({ world, page }) {
     const reading = world.get("st-archive", "?all=true").catch(() => {});
@@ -277,14 +285,6 @@ const checks = {
     await until("it is told", async () => (await text(page, "#about")).endsWith(` · log: debug until ${clock}`) || text(page, "#about"));
     await level("level=default");
     await until("it is told no more", async () => !/log/.test(await text(page, "#about")));
-  },
-
-  /** What is wrong beside accounts and calls. Catches a page that knows less than the alerts. */
-  async "contacts of another account are named"({ world, page }) {
-    await world.fault("other-account");
-    assert.equal(await world.get("st-support", "?skip=700&limit=3"), 200);
-    await world.fault(null);
-    await until("they are told", async () => /^acme: Kore\.ai sent contacts that say that they are another account's/m.test(await text(page, "#reasons")) || text(page, "#reasons"));
   },
 
   /** Catches the page that says that all is well while upstream is down. */
