@@ -172,6 +172,7 @@ fn traffic(
     let streams = Streams::new(
         config.merge.clone(),
         in_pages,
+        budgets.clone(),
         drain.clone(),
         stream::Metrics::new(registry)?,
         upstream.clone(),

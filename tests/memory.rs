@@ -48,6 +48,7 @@ use contacts_gateway::{
     },
     error::Error,
     metrics::Registry,
+    service::{Calls, Forecast},
 };
 use futures_util::StreamExt;
 use tokio::{runtime, time::Instant};
@@ -375,6 +376,16 @@ async fn page_of_contacts(fetch: Fetch<PageKey>) -> Result<Page, Error> {
     Page::decode(body.into(), asked, Instant::now())
 }
 
+/// The forecast for an account whose calls need not wait.
+#[derive(Debug)]
+struct Unbounded;
+
+impl Forecast for Unbounded {
+    fn ends_at(&self, _: &Collection, _: Class, _: Calls, now: Instant) -> Instant {
+        now
+    }
+}
+
 /// Catches a list that is held although it is only sent, and ids that are kept as they are. The promise is 64 MiB.
 #[test]
 fn a_million_contacts_as_lines() {
@@ -388,6 +399,7 @@ fn a_million_contacts_as_lines() {
         let streams = Streams::new(
             config,
             false,
+            Arc::new(Unbounded),
             Drain::default(),
             metrics,
             service_fn(page_of_contacts),

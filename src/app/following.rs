@@ -39,6 +39,7 @@ fn lines(
     let streams = Streams::new(
         config.clone(),
         false,
+        stack.budgets.clone(),
         Drain::default(),
         metrics,
         below.clone(),
@@ -134,6 +135,41 @@ async fn a_stream_rests_where_a_walk_would() {
     assert_eq!(records, 10_000);
     assert_eq!(ending.unwrap().records, 10_000);
     assert!(began.elapsed() > MINUTE);
+}
+
+/// As it is for a list that is kept. Catches a reader who is not told how long it will take, or is told for a list of another
+/// length.
+#[tokio::test(start_paused = true)]
+async fn a_stream_says_how_long_it_will_take() {
+    let stack = Stack::of(&[("acme", 60)], &whole(), 10_000);
+    let (lines, _) = lines(&stack, 5_000);
+    let key = stack.list("acme", "st-1");
+    let Ok(Told::Running(mut running)) = ask(&lines, &key, true).await else {
+        panic!("there are news, and no list");
+    };
+    let (mut told, mut records) = (Vec::new(), 0);
+    let ending = loop {
+        match running.lines.next().await.unwrap().unwrap() {
+            Line::Progress(progress) => {
+                assert_eq!(progress.pages_needed, Some(101));
+                told.push((Instant::now(), progress.ends_at.unwrap()));
+            }
+            Line::Contacts(run) => records += run.at.len(),
+            Line::End(ending) => break ending,
+        }
+    };
+    let end = Instant::now();
+    assert_eq!((records, ending.calls), (10_000, 102));
+    // About one a second, the long wait for the second minute included.
+    assert!(told.len() > 50, "{}", told.len());
+    for (at, ends_at) in told {
+        let (left, estimate) = (end - at, ends_at - at);
+        let off = left.abs_diff(estimate);
+        assert!(
+            off <= left / 5 + SECOND,
+            "{estimate:?}, and it was {left:?}"
+        );
+    }
 }
 
 /// Catches news that wait for the second page, or for anything but the clock.

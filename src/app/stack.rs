@@ -115,7 +115,7 @@ impl Upstream {
 pub(super) struct Stack {
     pub(super) upstream: Arc<Upstream>,
     pub(super) accounts: Accounts,
-    budgets: Arc<Budgets>,
+    pub(super) budgets: Arc<Budgets>,
     registry: Registry,
 }
 

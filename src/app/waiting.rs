@@ -75,7 +75,7 @@ async fn ten_thousand_contacts_take_until_the_second_minute() {
     let (outcome, _) = ask(&lists, waiting(&key, MINUTE)).await;
     let end = began.elapsed();
     assert!(matches!(outcome.unwrap().served, Served::Joined(_)));
-    assert!(end < 2 * MINUTE, "{end:?}");
+    assert!((MINUTE..2 * MINUTE).contains(&end), "{end:?}");
     let off = end.abs_diff(CALL + told.estimate);
     assert!(off * 5 <= end, "{told:?}, and it was {end:?}");
     assert_eq!(stack.upstream.seen(), 102 + 6);

@@ -43,6 +43,7 @@ mod confirm;
 pub mod flow;
 pub mod judge;
 mod metrics;
+mod outlook;
 mod parts;
 pub mod pass;
 pub mod plan;

@@ -61,7 +61,9 @@ fn constant(answer: &Answer) -> (Vec<String>, Vec<String>) {
         "content-encoding",
         "merge-status",
     ];
-    let values = same.map(|name| answer.header(name).to_owned());
+    // How old a list's oldest page is changes from second to second.
+    let values = same.map(|name| answer.header(name).split("; oldest=").next());
+    let values = values.map(|value| value.unwrap_or_default().to_owned());
     (names, values.to_vec())
 }
 

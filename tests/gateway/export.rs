@@ -273,6 +273,29 @@ fn the_exit_code_is_the_verdict() {
     }
 }
 
+/// Where upstream says more than it sends, twice. Catches a list that is short by a number that nobody is told, from the
+/// walk and from the copy.
+#[tokio::test(flavor = "multi_thread")]
+async fn by_how_much_a_settled_list_is_off_is_told() {
+    let world = World::new().await;
+    world.fault_stream("st-1", "total=+7");
+    let url = format!("http://{}", world.gateway.traffic);
+    let running = task::spawn_blocking(move || {
+        let folder = tempfile::tempdir().unwrap();
+        let account = ["--account", DEMO_ACCOUNT_ID];
+        [(); 2].map(|()| export(folder.path(), &url, &account, &[]))
+    });
+    for (code, output, events) in soon("both end", running).await.unwrap() {
+        assert_eq!(code, 4, "{events:?}");
+        assert_eq!(output.lines().count(), 1_000);
+        let last = events.last().unwrap();
+        assert_eq!(
+            (&last["verdict"], &last["gap"]),
+            (&"settled".into(), &7.into())
+        );
+    }
+}
+
 /// A gateway that has the list at hand knows its length.
 #[test]
 fn a_kept_list_is_taken_too() {

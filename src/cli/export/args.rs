@@ -44,7 +44,8 @@ says, for up to --wait. Faults that may pass are waited out four times.
 Without a terminal, progress is JSON on standard error, at most one line a second and one at each turn:
   event          asking, waiting, reading, writing, then end or error
   all but these  code, ask_again_s, pages_done, pages_needed, records, records_per_s, estimate_s, budget_wait_s, elapsed_s
-  end            verdict, checks, records, pages, calls, oldest_s, elapsed_s
+  end            verdict, checks, gap (of a settled list: what upstream says less what it sent), records, pages, calls,
+                 oldest_s, elapsed_s
   error          code (the gateway's, or a word of this command's own), detail
 What is not known is left out.";
 

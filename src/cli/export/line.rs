@@ -95,6 +95,9 @@ pub(super) struct End {
     /// The age of the oldest page, in seconds.
     #[serde(default)]
     pub oldest_s: Option<u64>,
+    /// What upstream says less what it sent, in contacts; told of a settled list.
+    #[serde(default)]
+    pub gap: Option<i64>,
 }
 
 /// What the gateway vouches for. One that is not known here is no end.
@@ -220,8 +223,19 @@ mod tests {
             pages: Some(101),
             calls: Some(102),
             oldest_s: Some(4),
+            gap: None,
         };
-        assert_eq!(Line::read(end), Some(Line::End(expected)));
+        assert_eq!(Line::read(end), Some(Line::End(expected.clone())));
+        let end = end
+            .replace("verified\",\"checks\":\"seam", "settled")
+            .replace("4}", "4,\"gap\":-3}");
+        let expected = End {
+            verdict: Verdict::Settled,
+            checks: None,
+            gap: Some(-3),
+            ..expected
+        };
+        assert_eq!(Line::read(&end), Some(Line::End(expected)));
         let progress = r#"{"$progress":{"pages_done":12,"pages_needed":null,"records":1188,"budget_wait_s":3}}"#;
         let expected = Progress {
             pages_done: Some(12),

@@ -8,8 +8,7 @@ use std::{
 };
 
 use clap::ValueEnum;
-use humantime::format_duration;
-use indicatif::{HumanCount, ProgressBar, ProgressStyle};
+use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 use tokio::time::Instant;
 
@@ -117,25 +116,9 @@ impl Show {
         match self.sink {
             Sink::Bar(bar) => {
                 bar.finish_and_clear();
-                let checks = end.checks.as_deref().map(|checks| format!(" ({checks})"));
-                whisper(format_args!(
-                    "{} contacts, {}{}, in {}: {output}",
-                    HumanCount(end.records),
-                    end.verdict,
-                    checks.unwrap_or_default(),
-                    format_duration(Duration::from_secs(took.as_secs())),
-                ));
+                whisper(state::closing_sentence(end, output, took));
             }
-            Sink::Json => whisper(json!({
-                "event": "end",
-                "verdict": end.verdict.word(),
-                "checks": end.checks,
-                "records": end.records,
-                "pages": end.pages,
-                "calls": end.calls,
-                "oldest_s": end.oldest_s,
-                "elapsed_s": took.as_secs(),
-            })),
+            Sink::Json => whisper(state::closing_event(end, took)),
             Sink::None => {}
         }
     }

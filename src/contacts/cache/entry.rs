@@ -176,13 +176,7 @@ impl<V> Entry<V> {
     pub fn standing(&self, now: Instant) -> Standing {
         let fresh_until = self.fresh_until();
         Standing {
-            freshness: if now >= self.stale_until {
-                Freshness::Expired
-            } else if now >= fresh_until {
-                Freshness::Stale
-            } else {
-                Freshness::Fresh
-            },
+            freshness: self.freshness_by(fresh_until, now),
             age: self.age(now),
             fresh_left: fresh_until.saturating_duration_since(now),
             stale_since: now.saturating_duration_since(fresh_until),
@@ -215,7 +209,17 @@ impl<V> Entry<V> {
     }
 
     pub fn freshness(&self, now: Instant) -> Freshness {
-        self.standing(now).freshness
+        self.freshness_by(self.fresh_until(), now)
+    }
+
+    fn freshness_by(&self, fresh_until: Instant, now: Instant) -> Freshness {
+        if now >= self.stale_until {
+            Freshness::Expired
+        } else if now >= fresh_until {
+            Freshness::Stale
+        } else {
+            Freshness::Fresh
+        }
     }
 
     pub fn is_fresh(&self, now: Instant) -> bool {

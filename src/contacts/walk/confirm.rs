@@ -61,3 +61,31 @@ fn ids_of(page: &Page) -> ETag {
     let ids: Vec<_> = judge::ids(page).collect();
     ETag::of(ids.iter().map(|id| &**id))
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::Instant;
+
+    use super::*;
+    use crate::contacts::testing;
+
+    /// Catches a page that readers have before the one behind it has come, or although that begins elsewhere.
+    #[test]
+    fn a_page_is_laid_out_once_its_right_seam_matched() {
+        let shape = Shape::new(10, false);
+        let part = |skip, read: Option<u64>| Part {
+            page: read.map(|skip| testing::page(skip, 10, 100, Instant::now())),
+            ..Part::at(skip)
+        };
+        for (behind, expected) in [(None, 0), (Some(10), 0), (Some(9), 1)] {
+            let parts = [part(0, Some(0)), part(9, behind), part(18, None)];
+            let mut laid = Laid::default();
+            let changed = lay_out(&mut laid, 0, &parts, shape);
+            assert_eq!(
+                (laid.len(), changed),
+                (expected, expected > 0),
+                "{behind:?}"
+            );
+        }
+    }
+}

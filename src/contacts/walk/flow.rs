@@ -256,15 +256,23 @@ impl Flow {
         Ok(())
     }
 
+    /// The calls of a reading of so many pages.
+    pub(super) fn calls_of(&self, pages: usize) -> usize {
+        let overlaps = self.shape.is_some_and(|shape| shape.overlap > 0);
+        pages + usize::from(overlaps && pages > 1)
+    }
+
     /// How far it is.
     pub(super) fn progress(&self) -> Progress {
         let waiting = self.ahead.iter().filter(|slot| slot.part.page.is_some());
         let pages_done = self.pages + waiting.count();
         let pages_needed = self.shape.map(|shape| shape.count(self.total) as usize);
+        let left =
+            pages_needed.map_or(1, |needed| self.calls_of(needed).saturating_sub(pages_done));
         Progress {
             pages_done,
             pages_needed,
-            calls_left: pages_needed.map_or(1, |needed| (needed + 1).saturating_sub(pages_done)),
+            calls_left: if self.verdict.is_some() { 0 } else { left },
             records: self.given,
             ..Progress::default()
         }

@@ -1,7 +1,7 @@
 //! The I/O of one walk: asks for the pages that the [`plan`](super::plan) wants, so many at once, [rests](super::rest) when
 //! that fails, and tells how far it is.
 
-use std::{pin::pin, sync::Arc, time::Duration};
+use std::{pin::pin, sync::Arc};
 
 use futures_util::{FutureExt, StreamExt, stream::FuturesUnordered};
 use tokio::{
@@ -12,22 +12,24 @@ use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 use tracing::info;
 
-use super::{Shared, pass::Ask, plan::Plan, rest::Rest};
+use super::{
+    Shared,
+    outlook::{TOLD_EVERY, outlook},
+    pass::Ask,
+    plan::Plan,
+    rest::Rest,
+};
 use crate::{
     contacts::{
         limits,
         list::ListKey,
         page::{Page, PageKey, Window},
         request::{Fetch, Urgency},
-        spent::Phase,
-        walking::{Progress, Walking},
+        walking::Walking,
     },
     error::{Error, Kind, Result},
-    service::{Calls, FetchPage},
+    service::FetchPage,
 };
-
-/// How often it is told how far a walk is while nothing comes: the account's budget and the waiters' urgency change.
-const TOLD_EVERY: Duration = Duration::from_secs(1);
 
 /// A walk's readings, one after the other.
 pub(super) struct Reading<'a, S> {
@@ -157,35 +159,17 @@ impl<'a, S: FetchPage> Reading<'a, S> {
 
     /// Tells how far it is, and when it will be over if all goes on as it does.
     fn tell(&self, plan: &Plan, now: Instant) {
-        let Fetch {
-            key,
-            urgency,
-            spent,
-            ..
-        } = self.fetch;
-        let progress = plan.progress();
-        let under_way = urgency.parts_departed().saturating_sub(self.back);
-        let rest = self.rest.until(now);
-        let class = urgency.class();
-        let calls = Calls {
-            number: progress.calls_left.saturating_sub(under_way),
-            width: self.shared.config.width,
-            each: spent.on(Phase::Upstream) / u32::try_from(self.back.max(1)).unwrap_or(u32::MAX),
-        };
-        let from = rest.map_or(now, |(end, _)| end);
-        let ends_at = match calls.number {
-            0 => from + calls.each,
-            _ => {
-                let forecast = &self.shared.forecast;
-                forecast.ends_at(&key.collection, class, calls, from)
-            }
-        };
-        self.walking.tell(Progress {
-            ends_at: Some(ends_at),
-            class,
-            held_up: rest.map(|(_, because)| because),
-            ..progress
-        });
+        let Shared {
+            config, forecast, ..
+        } = self.shared;
+        self.walking.tell(outlook(
+            plan.progress(),
+            &**forecast,
+            self.fetch,
+            (config.width, self.back),
+            &self.rest,
+            now,
+        ));
     }
 }
 

@@ -21,6 +21,7 @@ use super::{
     Config, Verify,
     flow::{Bounds, Flow},
     metrics::{Outcomes, count_list},
+    outlook::{TOLD_EVERY, outlook},
     reading::{Back, finish_calls, page},
     rest::Rest,
 };
@@ -36,7 +37,7 @@ use crate::{
     },
     error::{Error, Kind, Result},
     metrics::{self, Counted, Registry},
-    service::FetchPage,
+    service::{FetchPage, Forecast},
 };
 
 /// How long a reader may leave a page untaken.
@@ -54,6 +55,7 @@ struct Shared {
     /// One for each list that may be streamed at this moment.
     streams: Arc<Semaphore>,
     config: Config,
+    forecast: Arc<dyn Forecast>,
     /// Upstream counts in pages.
     pages: bool,
     drain: Drain,
@@ -67,12 +69,20 @@ pub struct Stream {
 }
 
 impl<S: FetchPage> Streams<S> {
-    /// Reads lists through whatever fetches pages. `pages` says that upstream counts in pages. When the process ends,
-    /// `drain` ends what is being sent.
-    pub fn new(config: Config, pages: bool, drain: Drain, metrics: Metrics, inner: S) -> Self {
+    /// Reads lists through whatever fetches pages. `pages` says that upstream counts in pages, and `forecast` how long what
+    /// is still to come will take at least. When the process ends, `drain` ends what is being sent.
+    pub fn new(
+        config: Config,
+        pages: bool,
+        forecast: Arc<dyn Forecast>,
+        drain: Drain,
+        metrics: Metrics,
+        inner: S,
+    ) -> Self {
         let shared = Arc::new(Shared {
             streams: Arc::new(Semaphore::new(config.streams_max)),
             config,
+            forecast,
             pages,
             drain,
             metrics,
@@ -108,6 +118,8 @@ impl<S: FetchPage> Streams<S> {
             },
             pages,
             told,
+            told_at: None,
+            back: 0,
         };
         tokio::spawn(reading.run(permit).instrument(span));
         let lines = stream::unfold(taken, async |mut taken| {
@@ -128,6 +140,10 @@ struct Reading<S> {
     fetch: Fetch<ListKey>,
     pages: mpsc::Sender<Result<Line>>,
     told: watch::Sender<Progress>,
+    /// When it was last told how far it is.
+    told_at: Option<Instant>,
+    /// Calls that were made and have come back.
+    back: usize,
 }
 
 /// Why a reading has not come to its end.
@@ -144,14 +160,18 @@ impl From<Error> for Stopped {
 }
 
 impl<S: FetchPage> Reading<S> {
-    async fn run(self, _permit: OwnedSemaphorePermit) {
-        let metrics = &self.shared.metrics;
+    async fn run(mut self, _permit: OwnedSemaphorePermit) {
+        let shared = self.shared.clone();
+        let metrics = &shared.metrics;
         let open = Counted::new(&metrics.open);
-        let reading = self.shared.drain.reading(&self.fetch.key.collection);
+        let (reading, told) = (
+            shared.drain.reading(&self.fetch.key.collection),
+            self.told.subscribe(),
+        );
         let outcome = select! {
             biased;
             outcome = self.read_all() => outcome,
-            error = reading.abandoned(self.told.subscribe()) => Err(error.into()),
+            error = reading.abandoned(told) => Err(error.into()),
         };
         drop((reading, open));
         let verdict = match &outcome {
@@ -184,8 +204,8 @@ impl<S: FetchPage> Reading<S> {
     }
 
     /// Reads the list, and once more for nobody where that is what verifies it.
-    async fn read_all(&self) -> std::result::Result<Ending, Stopped> {
-        let collection = &self.fetch.key.collection;
+    async fn read_all(&mut self) -> std::result::Result<Ending, Stopped> {
+        let collection = self.fetch.key.collection.clone();
         let keys = RandomState::new();
         let flow = Flow::new(self.bounds(), collection.gap.known(), keys.clone());
         let read = self.read(flow, true).await?;
@@ -219,7 +239,7 @@ impl<S: FetchPage> Reading<S> {
     }
 
     /// Reads to the end, giving away what is read if somebody is to have it.
-    async fn read(&self, mut flow: Flow, give: bool) -> std::result::Result<Flow, Stopped> {
+    async fn read(&mut self, mut flow: Flow, give: bool) -> std::result::Result<Flow, Stopped> {
         let (mut asked, over) = (FuturesUnordered::new(), CancellationToken::new());
         let mut ready_since = Instant::now();
         let mut rest = Rest::default();
@@ -234,6 +254,7 @@ impl<S: FetchPage> Reading<S> {
             if flow.verdict().is_some() {
                 return Ok(flow);
             }
+            let tell_at = self.tell(&flow, give, &rest, Instant::now());
             let is_ready = flow.is_ready();
             if !is_ready {
                 ready_since = Instant::now();
@@ -261,8 +282,9 @@ impl<S: FetchPage> Reading<S> {
                         (_, Ok(None)) => {}
                     }
                 }
-                Some(Back { ask, outcome, .. }) = asked.next() => {
+                Some(Back { ask, sent, outcome }) = asked.next() => {
                     let now = Instant::now();
+                    self.back += usize::from(sent);
                     let taken = match outcome {
                         Ok(page) => {
                             rest.succeeded(now);
@@ -283,7 +305,6 @@ impl<S: FetchPage> Reading<S> {
                             }
                         },
                     };
-                    self.told.send_replace(flow.progress());
                     if let Err(error) = taken {
                         break error.into();
                     }
@@ -293,6 +314,7 @@ impl<S: FetchPage> Reading<S> {
                     let detail = "what was sent of the list was not read";
                     break Error::new(Kind::Overloaded, detail).into();
                 }
+                () = time::sleep_until(tell_at) => {}
             }
         };
         over.cancel();
@@ -304,6 +326,27 @@ impl<S: FetchPage> Reading<S> {
             self.fetch.key.collection.gap.remember(flow.gap());
         }
         Err(stopped)
+    }
+
+    /// Tells how far it is, and when it will be over at the earliest: once the first page has come, and then once a second,
+    /// since of a long list that takes a moment to find out. Returns when to do so again.
+    fn tell(&mut self, flow: &Flow, give: bool, rest: &Rest, now: Instant) -> Instant {
+        let is_news = self.told.borrow().pages_needed.is_none() && !flow.at_first();
+        let told_at = self.told_at.filter(|_| !is_news);
+        if let Some(again) = told_at.map(|at| at + TOLD_EVERY).filter(|at| *at > now) {
+            return again;
+        }
+        let Config { verify, width, .. } = self.shared.config;
+        let mut progress = flow.progress();
+        if give && verify == Verify::Twice {
+            progress.calls_left += flow.calls_of(progress.pages_needed.unwrap_or(0));
+        }
+        let forecast = &*self.shared.forecast;
+        let calls = (width, self.back);
+        let told = outlook(progress, forecast, &self.fetch, calls, rest, now);
+        self.told.send_replace(told);
+        self.told_at = Some(now);
+        now + TOLD_EVERY
     }
 }
 

@@ -7,7 +7,7 @@ use indicatif::HumanCount;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use crate::cli::export::line::Progress;
+use crate::cli::export::line::{End, Progress};
 
 /// What the command is doing.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -81,7 +81,7 @@ impl State {
             Phase::Reading { .. } => ("reading", None, None),
             Phase::Writing => ("writing", None, None),
         };
-        let mut event = json!({
+        known(json!({
             "event": event,
             "code": code,
             "ask_again_s": wait.map(|wait| wait.as_secs()),
@@ -92,11 +92,7 @@ impl State {
             "estimate_s": self.progress.estimate_s,
             "budget_wait_s": self.progress.budget_wait_s,
             "elapsed_s": (now - self.begun).as_secs(),
-        });
-        if let Value::Object(members) = &mut event {
-            members.retain(|_, value| !value.is_null());
-        }
-        event
+        }))
     }
 
     /// For people.
@@ -143,6 +139,48 @@ impl State {
         }
         said.join(", ")
     }
+}
+
+/// An event without what is not known.
+fn known(mut event: Value) -> Value {
+    if let Value::Object(members) = &mut event {
+        members.retain(|_, value| !value.is_null());
+    }
+    event
+}
+
+/// For a program: the list is in its place.
+pub(super) fn closing_event(end: &End, took: Duration) -> Value {
+    known(json!({
+        "event": "end",
+        "verdict": end.verdict.word(),
+        "checks": end.checks,
+        "gap": end.gap,
+        "records": end.records,
+        "pages": end.pages,
+        "calls": end.calls,
+        "oldest_s": end.oldest_s,
+        "elapsed_s": took.as_secs(),
+    }))
+}
+
+/// For people: the list is in its place, and how far it can be trusted.
+pub(super) fn closing_sentence(end: &End, output: &str, took: Duration) -> String {
+    let remark = match (&end.checks, end.gap) {
+        (_, Some(gap)) if gap != 0 => {
+            let which = if gap > 0 { "more" } else { "fewer" };
+            let gap = HumanCount(gap.unsigned_abs());
+            format!(" (upstream says {gap} {which})")
+        }
+        (Some(checks), _) => format!(" ({checks})"),
+        (None, _) => String::new(),
+    };
+    format!(
+        "{} contacts, {}{remark}, in {}: {output}",
+        HumanCount(end.records),
+        end.verdict,
+        format_duration(Duration::from_secs(took.as_secs())),
+    )
 }
 
 #[cfg(test)]
@@ -203,6 +241,37 @@ mod tests {
         assert_eq!(
             state(Phase::Writing, begun).sentence(now),
             "writing 1,188 contacts"
+        );
+    }
+
+    /// Catches a list that is off upstream's total, and nobody is told by how much.
+    #[test]
+    fn the_last_words_say_how_far_a_list_can_be_trusted() {
+        let took = Duration::from_millis(61_500);
+        let end = |told: &str| {
+            let end = format!(r#"{{"verdict":{told},"records":1188}}"#);
+            serde_json::from_str::<End>(&end).unwrap()
+        };
+        for (told, expected) in [
+            (r#""verified","checks":"seam""#, "verified (seam)"),
+            (r#""consistent""#, "consistent"),
+            (
+                r#""settled","gap":2000"#,
+                "settled (upstream says 2,000 more)",
+            ),
+            (r#""settled","gap":-3"#, "settled (upstream says 3 fewer)"),
+            // As an older gateway says it.
+            (r#""settled""#, "settled"),
+        ] {
+            let sentence = closing_sentence(&end(told), "a.csv", took);
+            assert_eq!(
+                sentence,
+                format!("1,188 contacts, {expected}, in 1m 1s: a.csv")
+            );
+        }
+        assert_eq!(
+            closing_event(&end(r#""settled","gap":-3"#), took),
+            json!({"event": "end", "verdict": "settled", "gap": -3, "records": 1188, "elapsed_s": 61})
         );
     }
 }

@@ -129,6 +129,25 @@ fn nothing_is_asked_for_while_nobody_reads() {
     }
 }
 
+/// Catches a page that is given away before the one behind it was asked for, has come, or begins where it ends.
+#[test]
+fn a_page_is_given_once_its_right_seam_matched() {
+    for (skip, matches) in [(9, true), (10, false)] {
+        let mut flow = Flow::new(bounds(10, 1), 0, RandomState::new());
+        let page = |skip| testing::page(skip, 10, 100, Instant::now());
+        let first = flow.next_ask().unwrap();
+        flow.take(first, page(0)).unwrap();
+        assert!(
+            flow.give().unwrap().is_none(),
+            "nothing behind it was asked for"
+        );
+        let second = flow.next_ask().unwrap();
+        assert!(flow.give().unwrap().is_none(), "nothing behind it has come");
+        flow.take(second, page(skip)).unwrap();
+        assert_eq!(flow.give().unwrap().is_some(), matches, "{skip}");
+    }
+}
+
 #[test]
 fn what_upstream_says_wrongly_is_settled_once_it_is_known() {
     let lying = |window: Window| {

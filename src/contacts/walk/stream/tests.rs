@@ -6,6 +6,7 @@ use tower::service_fn;
 use super::*;
 use crate::contacts::{
     page::{Page, PageKey},
+    spent::Phase,
     testing,
 };
 
@@ -17,12 +18,13 @@ fn streams(config: Config, total: u64, failing: Option<u64>) -> (Streams<impl Fe
     let calls = Calls::default();
     let seen = calls.clone();
     let upstream = service_fn(move |fetch: Fetch<PageKey>| {
-        let window = fetch.key.window;
+        let (window, spent) = (fetch.key.window, fetch.spent);
         fetch.urgency.depart();
         seen.lock().unwrap().push(window.skip);
         async move {
             let now = Instant::now();
             time::sleep(Duration::from_secs(1)).await;
+            spent.add(Phase::Upstream, now.elapsed());
             match failing {
                 Some(skip) if skip == window.skip => {
                     Err(Error::new(Kind::Upstream5xx, "upstream failed"))
@@ -33,7 +35,14 @@ fn streams(config: Config, total: u64, failing: Option<u64>) -> (Streams<impl Fe
     });
     let metrics = Metrics::new(&Registry::new().unwrap()).unwrap();
     (
-        Streams::new(config, false, Drain::default(), metrics, upstream),
+        Streams::new(
+            config,
+            false,
+            Arc::new(testing::Unbounded),
+            Drain::default(),
+            metrics,
+            upstream,
+        ),
         calls,
     )
 }
@@ -105,6 +114,40 @@ async fn a_reader_that_does_not_read_costs_a_few_calls_and_then_his_place() {
     assert!(streams.open(request()).is_ok());
 }
 
+/// The calls would take a second each, four at once. Catches an estimate that stands still while nobody reads, one that is
+/// later than the end, and one that forgets the second reading.
+#[tokio::test(start_paused = true)]
+async fn it_is_over_no_earlier_than_it_says() {
+    for (verify, calls) in [(Verify::Seam, 112), (Verify::Twice, 224)] {
+        let config = Config {
+            verify,
+            ..config(1)
+        };
+        let (streams, _) = streams(config, 1000, None);
+        let mut stream = streams.open(request()).unwrap();
+        let began = Instant::now();
+        assert!(stream.lines.next().await.unwrap().is_ok());
+        let first = stream.progress.borrow_and_update().clone();
+        assert_eq!(first.pages_needed, Some(111));
+        let mut estimates = vec![first.ends_at.unwrap()];
+        time::sleep(Duration::from_secs(20)).await;
+        let waiting = stream.progress.borrow_and_update().clone();
+        estimates.push(waiting.ends_at.unwrap());
+        assert!(estimates[1] >= estimates[0] + Duration::from_secs(15));
+        let (records, ending) = all(stream.lines).await;
+        assert_eq!((records, ending.unwrap().calls), (990, calls));
+        for estimate in estimates {
+            assert!(estimate <= Instant::now() + Duration::from_secs(2));
+        }
+        // What was told at last is the end.
+        let last = stream.progress.borrow().clone();
+        let (end, least) = (Instant::now(), Duration::from_secs(calls as u64 / 4));
+        assert!(end - began >= least);
+        assert!(last.ends_at.unwrap().max(end) - end <= Duration::from_secs(1));
+        assert!(last.calls_left <= 4, "{}", last.calls_left);
+    }
+}
+
 /// C13. Catches a stream that goes on for nobody.
 #[tokio::test(start_paused = true)]
 async fn a_reader_that_leaves_ends_it() {
@@ -160,6 +203,7 @@ async fn a_stream_that_panics_is_no_longer_open() {
     let streams = Streams::new(
         config(1),
         false,
+        Arc::new(testing::Unbounded),
         Drain::default(),
         metrics.clone(),
         upstream,
