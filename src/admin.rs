@@ -156,11 +156,9 @@ impl Admin {
 
     fn status(&self, phase: Phase) -> Status {
         let last = self.reloader.status();
-        Status {
-            reload: last.map(|last| Reload::of(&last, SystemTime::now())),
-            log: log::shown(&self.verbosity.standing()),
-            ..self.overview.status(phase)
-        }
+        let reload = last.map(|last| Reload::of(&last, SystemTime::now()));
+        let log = log::shown(&self.verbosity.standing());
+        self.overview.status(phase, reload, log)
     }
 
     async fn answer(self, mut inbound: Inbound) -> Result<Reply> {

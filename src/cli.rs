@@ -5,7 +5,7 @@ use std::{
     process::ExitCode,
 };
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand, error::ErrorKind};
 use tokio::{
     runtime::Builder,
     signal::unix::{SignalKind, signal},
@@ -117,6 +117,15 @@ fn ended(outcome: Result<ExitCode, Failure>) -> ExitCode {
     })
 }
 
+/// What is wrong with how a command was asked for, told with that command's own usage.
+fn misused(command: &str, kind: ErrorKind, message: impl std::fmt::Display) -> clap::Error {
+    let mut whole = Cli::command();
+    // Only then does a command below know by which words it is called.
+    whole.build();
+    let below = whole.find_subcommand_mut(command);
+    below.unwrap_or(&mut Cli::command()).error(kind, message)
+}
+
 /// Why a command failed, in words for the one who typed it.
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {
@@ -202,7 +211,7 @@ async fn stopped() {
 
 #[cfg(test)]
 mod tests {
-    use clap::{Command, CommandFactory};
+    use clap::Command;
 
     use super::*;
 
@@ -237,6 +246,17 @@ mod tests {
         let told = end.recv_timeout(Duration::from_secs(30));
         drop(release);
         assert_eq!(told, Ok(true), "it waits for ever");
+    }
+
+    /// Catches a complaint that shows how some other command is used.
+    #[test]
+    fn what_is_wrong_is_told_with_the_commands_own_usage() {
+        let error = misused("key", ErrorKind::ValueValidation, "too short").to_string();
+        assert!(error.starts_with("error: too short\n"), "{error}");
+        assert!(
+            error.contains("Usage: contacts-gateway key [OPTIONS]"),
+            "{error}"
+        );
     }
 
     /// Catches a command whose help shows none, and an example that is of another command.

@@ -17,9 +17,12 @@ use tokio::{
 use tracing::warn;
 
 use self::{
-    document::{Account, Budget, Fault, Few, LastFault, Log, Phase, Status, Token, Upstream},
+    document::{
+        Account, Budget, Fault, Few, LastFault, Log, Phase, Reload, Status, Token, Upstream,
+    },
     figures::Figures,
     ring::{EVERY, Ring, seconds_of},
+    signs::Signs,
     words::{Around, Condition, Known},
 };
 use crate::{
@@ -43,6 +46,7 @@ pub mod document;
 mod figures;
 mod reload;
 mod ring;
+mod signs;
 mod words;
 
 /// Accounts that are shown: those with the worst news first.
@@ -67,6 +71,7 @@ struct Shared {
     sources: Sources,
     started: Instant,
     ring: Mutex<Ring>,
+    signs: Mutex<Signs>,
 }
 
 impl Overview {
@@ -75,6 +80,7 @@ impl Overview {
             sources,
             started: Instant::now(),
             ring: Mutex::default(),
+            signs: Mutex::default(),
         }))
     }
 
@@ -102,16 +108,22 @@ impl Overview {
         for collection in sources.resolver.collections().iter() {
             collection.seen.tick(elapsed);
         }
-        let figures = Figures::read(&sources.registry, Instant::now());
-        self.ring().push(figures, SystemTime::now());
+        let (families, now) = (sources.registry.gather(), Instant::now());
+        self.signs().look(&families, now);
+        self.ring()
+            .push(Figures::read(&families, now), SystemTime::now());
+    }
+
+    fn signs(&self) -> MutexGuard<'_, Signs> {
+        self.0.signs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn ring(&self) -> MutexGuard<'_, Ring> {
         self.0.ring.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The document.
-    pub fn status(&self, phase: Phase) -> Status {
+    /// The document. The last reload and the log's level are known to whoever asks for it.
+    pub fn status(&self, phase: Phase, reload: Option<Reload>, log: Log) -> Status {
         let Shared {
             sources, started, ..
         } = &*self.0;
@@ -125,10 +137,19 @@ impl Overview {
             .map(|account| self.account(account, &entries, now, wall))
             .collect();
         let (word, rest) = sources.breaker.standing(now);
+        let families = sources.registry.gather();
+        let mut signs = signs::ends(&families, seconds_of(wall) as f64);
+        {
+            let mut seen = self.signs();
+            seen.look(&families, now);
+            signs.extend(seen.reasons(now));
+        }
         let around = Around {
             phase,
             breaker: (word != "closed").then(|| rest.unwrap_or_default()),
             last_minute: self.ring().last_minute(),
+            signs,
+            reload_refused: reload.as_ref().is_some_and(|last| !last.applied),
         };
         let summary = words::summary(&around, &accounts);
         let total = accounts.len();
@@ -141,7 +162,7 @@ impl Overview {
             uptime_s: now.saturating_duration_since(*started).as_secs(),
             phase,
             summary,
-            totals: Figures::read(&sources.registry, now).totals,
+            totals: Figures::read(&families, now).totals,
             history: self.ring().history(),
             upstream: Upstream {
                 breaker: word.to_owned(),
@@ -154,9 +175,8 @@ impl Overview {
             collections,
             walks,
             faults: entries.iter().map(|entry| fault(entry, now)).collect(),
-            // Known to whoever asks for this.
-            reload: None,
-            log: Log::default(),
+            reload,
+            log,
         }
     }
 

@@ -15,6 +15,7 @@ use tokio::time;
 use super::reach::{GatewayClient, Trust, TrustError};
 use crate::{
     admin::operate::EXPLAIN_AS,
+    error::Kind,
     upstream::secret::{Secret, SecretProblem},
 };
 
@@ -44,16 +45,42 @@ pub enum AskError {
         "{0} is no address of an admin listener: use one as in http://127.0.0.1:8081 or https://gateway.internal:8081"
     )]
     Address(Uri),
-    #[error("no gateway answers at {admin}: {cause}")]
+    #[error("no gateway answers at {admin}: {cause}. {}", hint(.cause))]
     Unanswered { admin: Uri, cause: String },
     #[error(transparent)]
     Trust(#[from] TrustError),
     #[error(transparent)]
     Token(#[from] SecretProblem),
-    #[error("the operators' token cannot stand in a header")]
-    NoToken,
-    #[error("the gateway refuses: {detail} ({code})")]
+    #[error("{} holds no token: one line of visible characters, as `contacts-gateway key --admin` makes it", .0.display())]
+    NoToken(PathBuf),
+    #[error("the gateway refuses: {detail} ({code}){}", advice(.code))]
     Refused { code: String, detail: String },
+}
+
+/// What to look at where nobody answers.
+fn hint(cause: &str) -> &'static str {
+    if cause.contains("CaUsedAsEndEntity") {
+        // What `openssl req -x509` makes by itself.
+        "Its certificate is an authority's: a server's has CA:FALSE"
+    } else if cause.contains("peer certificate") {
+        "Is the authority behind its certificate in --ca-file, and --admin one of its names?"
+    } else {
+        "Is it running, and is --admin its admin listener, with http or https as it speaks?"
+    }
+}
+
+fn advice(code: &str) -> &'static str {
+    match code == Kind::Unauthorized.code() {
+        true => ". Show the operators' token with --token-file",
+        false => "",
+    }
+}
+
+/// What can stand in a header.
+pub(super) fn header(text: &str) -> Result<String, &'static str> {
+    let good = HeaderValue::from_str(text).is_ok();
+    good.then(|| text.to_owned())
+        .ok_or("no header may hold it: it is one line without control characters")
 }
 
 /// What a question is about.
@@ -146,7 +173,7 @@ impl Admin {
         };
         let token = Secret::from_file(file)?;
         let shown = HeaderValue::try_from(format!("Bearer {}", token.expose()));
-        let mut shown = shown.map_err(|_| AskError::NoToken)?;
+        let mut shown = shown.map_err(|_| AskError::NoToken(file.clone()))?;
         shown.set_sensitive(true);
         Ok(Some(shown))
     }

@@ -6,14 +6,14 @@
 
 use std::{net::SocketAddr, path::PathBuf, process::ExitCode, time::Duration};
 
-use clap::{CommandFactory, error::ErrorKind};
+use clap::error::ErrorKind;
 use tokio::{net::TcpStream, time};
 
 use self::{
     finding::{Code, Status, any},
     show::{Examined, Show},
 };
-use super::{Cli, EXIT_USAGE, Failure};
+use super::{EXIT_USAGE, Failure, misused};
 use crate::{
     config::{self, Config},
     upstream::token::Secrets,
@@ -144,7 +144,7 @@ fn choose(config: &mut Config, names: &[String]) -> Result<(), clap::Error> {
                 "no account is called {name:?}: the configuration has {}",
                 known.join(", ")
             );
-            return Err(Cli::command().error(ErrorKind::InvalidValue, message));
+            return Err(misused("doctor", ErrorKind::InvalidValue, message));
         }
     }
     if !names.is_empty() {

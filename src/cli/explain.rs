@@ -6,7 +6,7 @@ use http::{Method, Uri};
 
 use super::{
     Failure,
-    ask::{Admin, Question},
+    ask::{Admin, Question, header},
 };
 use crate::contacts::cache::explanation::Outcome;
 
@@ -25,13 +25,13 @@ pub struct Args {
     #[arg(value_name = "URL")]
     pub url: Uri,
     /// The request's accountId header.
-    #[arg(long, value_name = "ID")]
+    #[arg(long, value_name = "ID", value_parser = header)]
     pub account: Option<String>,
     /// The request's Cache-Control header.
-    #[arg(long, value_name = "DIRECTIVES")]
+    #[arg(long, value_name = "DIRECTIVES", value_parser = header)]
     pub cache_control: Option<String>,
     /// Ask as one of the configured callers would, by its name: would it be let in?
-    #[arg(long = "as", value_name = "CALLER")]
+    #[arg(long = "as", value_name = "CALLER", value_parser = header)]
     pub caller: Option<String>,
     #[command(flatten)]
     pub admin: Admin,

@@ -2,10 +2,10 @@
 
 use std::io::{self, Read, Write};
 
-use clap::{CommandFactory, error::ErrorKind};
+use clap::error::ErrorKind;
 use zeroize::Zeroizing;
 
-use super::{Cli, Failure};
+use super::{Failure, misused};
 use crate::edge::key::{self, Digest};
 
 const EXAMPLES: &str = "\
@@ -53,10 +53,9 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
         let mut text = Zeroizing::new(String::with_capacity(2 * key::LENGTH_MAX));
         let most = text.capacity() as u64;
         io::stdin().take(most).read_to_string(&mut text)?;
-        let digest = hash(&text).map_err(|message| {
-            let mut command = Cli::command();
-            command.error(ErrorKind::ValueValidation, message)
-        })?;
+        let digest = hash(&text);
+        let digest =
+            digest.map_err(|message| misused("key", ErrorKind::ValueValidation, message))?;
         writeln!(io::stdout(), "{digest}")?;
         return Ok(());
     }

@@ -5,12 +5,13 @@ use std::{
     time::Duration,
 };
 
-use clap::builder::PossibleValuesParser;
+use clap::{builder::PossibleValuesParser, error::ErrorKind};
 use http::Method;
 
 use super::{
     Failure,
     ask::{Admin, Question},
+    misused,
 };
 use crate::telemetry::{Level, verbosity::LENGTH};
 
@@ -68,6 +69,10 @@ impl Args {
 
 /// Prints what is in force then on standard output.
 pub(super) async fn run(args: Args) -> Result<(), Failure> {
+    if args.length.is_some() && args.level.as_deref() == Some("default") {
+        let message = "the configured level is not there for a time: leave --for out";
+        return Err(misused("log", ErrorKind::ArgumentConflict, message).into());
+    }
     let (method, target) = args.question();
     let question = Question {
         method,

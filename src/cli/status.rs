@@ -1,7 +1,6 @@
 //! `status`: how a running gateway is, as a table for people or as the document that the ops page draws.
 
 use std::{
-    env,
     io::{self, IsTerminal, Write},
     time::Duration,
 };
@@ -14,7 +13,7 @@ use super::{
     Failure,
     ask::{Admin, AskError, Question},
 };
-use crate::admin::overview::document::Status;
+use crate::{admin::overview::document::Status, telemetry::has_colours};
 
 mod table;
 
@@ -50,9 +49,7 @@ const CLEAR: &str = "\u{1b}[H\u{1b}[2J\u{1b}[3J";
 /// Prints what there is to see on standard output.
 pub(super) async fn run(args: Args) -> Result<(), Failure> {
     let terminal = io::stdout().is_terminal();
-    let mut variables = env::vars_os();
-    let no_colour = variables.any(|(name, value)| name == "NO_COLOR" && !value.is_empty());
-    let colours = terminal && !no_colour;
+    let colours = has_colours(&io::stdout());
     let Some(seconds) = args.watch else {
         let document = ask(&args.admin).await?;
         let text = match args.json {

@@ -13,7 +13,7 @@ import sys
 import tempfile
 import time
 
-from programs import ROOT, Failed, Programs, wait
+from programs import ROOT, Failed, Programs, fetch, wait
 from scenarios import HEALTHY, Load, scenarios
 from table import rows
 
@@ -88,6 +88,13 @@ def active(prometheus):
     return alerts
 
 
+def status(gateway):
+    """All that the ops page is drawn from, as one text."""
+    if gateway.process.poll() is not None:
+        return ""
+    return json.dumps(json.loads(fetch(f"http://{gateway.admin}/api/status")[1]), ensure_ascii=False)
+
+
 def check_faults(prometheus, gateways):
     """What the table says of each fault is so."""
     table = {row.fault: row for row in rows() if row.done}
@@ -102,6 +109,10 @@ def check_faults(prometheus, gateways):
         expected = set(row.alerts) if row else set()
         if set(fired) != expected:
             yield f"{scenario.name}: the alerts are {sorted(fired)}, and should be {sorted(expected)}"
+        said = status(gateway)
+        for words in row.says if row else []:
+            if words not in said:
+                yield f"{scenario.name}: the ops page does not say {words!r}: {said}"
         for metric in row.metrics if row else []:
             metric = metric if metric == "up" else f"contacts_gateway_{metric}"
             values = {labels["instance"]: value for labels, value in prometheus.query(f"sum by (instance) ({metric})")}

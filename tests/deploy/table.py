@@ -1,4 +1,4 @@
-"""The runbook's table of faults: which metrics move, which panels show it, which alerts fire."""
+"""The runbook's table of faults: which metrics move, which panels show it, which alerts fire, what the ops page says."""
 
 import re
 from dataclasses import dataclass
@@ -13,6 +13,7 @@ class Row:
     metrics: list
     panels: list
     alerts: list
+    says: list
     # Whether a run does it to a gateway; otherwise the rule tests alone tell.
     done: bool
 
@@ -21,9 +22,9 @@ def rows():
     text = RUNBOOK.read_text()
     table = text.split("\n| Fault |", 1)[1].split("\n\n", 1)[0].splitlines()[2:]
     for line in table:
-        fault, _, metrics, panels, alerts = (cell.strip() for cell in line.strip("|").replace("\\|", "\0").split("|"))
-        words = [re.findall(r"`([^`]+)`", cell.replace("\0", "|")) for cell in (metrics, alerts)]
-        yield Row(fault.removesuffix(" *"), words[0], panels.split(", "), words[1], not fault.endswith("*"))
+        fault, _, metrics, panels, alerts, says = (cell.strip() for cell in line.strip("|").replace("\\|", "\0").split("|"))
+        words = [re.findall(r"`([^`]+)`", cell.replace("\0", "|")) for cell in (metrics, alerts, says)]
+        yield Row(fault.removesuffix(" *"), words[0], panels.split(", "), words[1], words[2], not fault.endswith("*"))
 
 
 def anchors():

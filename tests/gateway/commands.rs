@@ -113,7 +113,7 @@ async fn operators_ask_over_tls_and_in_a_callers_place() {
     let whole = ["purge", "--all", "--admin", &admin, "--token-file", "token"];
     for (trust, told) in [
         (&["--ca-file", &stranger][..], "invalid peer certificate"),
-        (&[], "no gateway answers"),
+        (&[], "in --ca-file"),
         (&["--ca-file", "listener.key"], "holds no certificate"),
         (&["--ca-file", "nowhere.pem"], "nowhere.pem"),
     ] {
@@ -133,7 +133,22 @@ async fn operators_ask_over_tls_and_in_a_callers_place() {
         &["purge", "--all", "--admin", &admin, "--ca-file", &trusted],
     );
     assert_eq!(code, 1);
-    assert!(errors.contains("(unauthorized)"), "{errors}");
+    assert!(
+        errors.contains("(unauthorized). Show the operators' token"),
+        "{errors}"
+    );
+    fs::write(folder.join("two"), "one\ntwo\n").unwrap();
+    let lines = [
+        "--admin",
+        &admin,
+        "--token-file",
+        "two",
+        "--ca-file",
+        &trusted,
+    ];
+    let (code, _, errors) = run(folder, &[&["log"][..], &lines].concat());
+    assert_eq!(code, 1);
+    assert!(errors.contains("two holds no token: one line"), "{errors}");
 
     // What the listener says of itself, to whoever has the token, and only there.
     let curl = |key: &str, url: String| {
@@ -231,6 +246,9 @@ fn exit_codes_are_those_in_the_help() {
         (&[], 2),
         (&["nope"], 2),
         (&["purge"], 2),
+        (&["log", "default", "--for", "5m"], 2),
+        (&["explain", "--cache-control", "no\ncache", "/x"], 2),
+        (&["explain", "--as", "a\u{7f}b", "/x"], 2),
         (&["check", "--config", "bad.toml"], 78),
         (&["serve", "--config", "bad.toml"], 78),
         (&["config", "print", "--config", "bad.toml"], 78),

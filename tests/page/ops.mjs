@@ -112,6 +112,14 @@ const checks = {
     assert.ok(painted);
   },
 
+  /** What is wrong beside accounts and calls. Catches a page that knows less than the alerts. */
+  async "contacts of another account are named"({ world, page }) {
+    await world.fault("other-account");
+    assert.equal(await world.get("st-support", "?skip=700&limit=3"), 200);
+    await world.fault(null);
+    await until("they are told", async () => /^acme: Kore\.ai sent contacts that say that they are another account's/m.test(await text(page, "#reasons")) || text(page, "#reasons"));
+  },
+
   /** Twelve thousand contacts are more pages than there are calls in a minute. */
   async "a list that is being read has a bar that grows"({ world, page }) {
     const reading = world.get("st-archive", "?all=true").catch(() => {});
@@ -248,6 +256,7 @@ const checks = {
     assert.match(lines[1], /^\d+ \| client_secret = \*\*\*$/);
     assert.match(lines[2], /^ +\| \^+$/);
     assert.match(refused.words, /calls_per_minute/);
+    assert.match(await text(page, "#reasons"), /^The last reload was refused; the configuration before it is in force\.$/m);
     assert.match(await page.locator("#reload-when .pill").getAttribute("class"), /\bbad\b/);
     assert.equal(await accounts(), 4);
     assert.equal(await world.get("st-orders"), 200);

@@ -8,7 +8,7 @@ use prometheus::proto::{Metric, MetricFamily};
 use tokio::time::Instant;
 
 use super::document::Totals;
-use crate::{metrics::Registry, served::Served};
+use crate::served::Served;
 
 /// The counts at one moment.
 #[derive(Clone, Debug)]
@@ -20,9 +20,8 @@ pub(super) struct Figures {
 }
 
 impl Figures {
-    pub(super) fn read(registry: &Registry, now: Instant) -> Self {
-        let families = registry.gather();
-        let all = |name: &str| of(&families, name);
+    pub(super) fn read(families: &[MetricFamily], now: Instant) -> Self {
+        let all = |name: &str| of(families, name);
         let requests =
             || all("requests_total").filter(|metric| says(metric, "listener", "traffic"));
         let with_status = |class: &'static [u8]| {
@@ -110,7 +109,10 @@ pub(super) fn ratio(part: u64, all: u64) -> Option<f64> {
     (all > 0).then(|| part as f64 / all as f64)
 }
 
-fn of<'a>(families: &'a [MetricFamily], name: &str) -> impl Iterator<Item = &'a Metric> + use<'a> {
+pub(super) fn of<'a>(
+    families: &'a [MetricFamily],
+    name: &str,
+) -> impl Iterator<Item = &'a Metric> + use<'a> {
     let named = families.iter().find(|family| {
         let short = family.name().strip_prefix("contacts_gateway_");
         short == Some(name)
@@ -118,18 +120,18 @@ fn of<'a>(families: &'a [MetricFamily], name: &str) -> impl Iterator<Item = &'a 
     named.into_iter().flat_map(MetricFamily::get_metric)
 }
 
-fn label<'a>(metric: &'a Metric, name: &str) -> Option<&'a str> {
+pub(super) fn label<'a>(metric: &'a Metric, name: &str) -> Option<&'a str> {
     let mut labels = metric.get_label().iter();
     labels
         .find(|label| label.name() == name)
         .map(|label| label.value())
 }
 
-fn says(metric: &Metric, name: &str, value: &str) -> bool {
+pub(super) fn says(metric: &Metric, name: &str, value: &str) -> bool {
     label(metric, name) == Some(value)
 }
 
-fn count<'a>(metrics: impl Iterator<Item = &'a Metric>) -> u64 {
+pub(super) fn count<'a>(metrics: impl Iterator<Item = &'a Metric>) -> u64 {
     metrics
         .map(|metric| metric.get_counter().get_value() as u64)
         .sum()
@@ -166,6 +168,7 @@ fn buckets<'a>(metrics: impl Iterator<Item = &'a Metric>) -> Vec<(f64, u64)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::metrics::Registry;
 
     fn figures(took: &[(f64, u64)]) -> Figures {
         Figures {
@@ -226,7 +229,7 @@ mod tests {
         ] {
             served.with_label_values(&[cache, result]).inc_by(count);
         }
-        let Figures { totals, took, .. } = Figures::read(&registry, Instant::now());
+        let Figures { totals, took, .. } = Figures::read(&registry.gather(), Instant::now());
         let expected = Totals {
             requests: 13,
             refused: 2,

@@ -49,7 +49,7 @@ fn shown_collection(overview: &Overview, stream: &str) -> Arc<collection::Collec
 /// Catches an account whose refusal is not told on top, and a secret's absence without its place.
 #[tokio::test]
 async fn the_account_that_cannot_be_read_is_named_with_the_reason() {
-    let status = overview().status(Phase::Serving);
+    let status = overview().status(Phase::Serving, None, Log::default());
     let [acme] = &status.accounts.shown[..] else {
         panic!("{status:?}");
     };
@@ -76,7 +76,9 @@ async fn of_many_collections_the_busiest_are_shown() {
         .collect();
     held[79].seen.waited();
     overview.look_in(EVERY);
-    let Few { total, shown } = overview.status(Phase::Serving).collections;
+    let Few { total, shown } = overview
+        .status(Phase::Serving, None, Log::default())
+        .collections;
     assert_eq!((total, shown.len()), (80, collections::COLLECTIONS_MAX));
     let [first, .., last] = &shown[..] else {
         panic!("{shown:?}");
@@ -103,7 +105,7 @@ async fn a_walk_is_shown_while_it_runs() {
         ..Progress::default()
     });
     time::advance(Duration::from_secs(10)).await;
-    let Few { total, shown } = overview.status(Phase::Serving).walks;
+    let Few { total, shown } = overview.status(Phase::Serving, None, Log::default()).walks;
     assert_eq!(total, 1);
     let walk = &shown[0];
     assert_eq!((&*walk.account, &*walk.stream), ("acme", "st-1"));
@@ -114,7 +116,13 @@ async fn a_walk_is_shown_while_it_runs() {
         Some("Upstream's rate limit is reached")
     );
     drop(begun);
-    assert_eq!(overview.status(Phase::Serving).walks.total, 0);
+    assert_eq!(
+        overview
+            .status(Phase::Serving, None, Log::default())
+            .walks
+            .total,
+        0
+    );
 }
 
 /// Catches charts that stay empty: the task that looks in is what fills them.
@@ -125,7 +133,9 @@ async fn the_charts_fill_by_themselves() {
     // Time stands still while a thread of its own does the looking.
     time::sleep(20 * EVERY + EVERY / 2).await;
     watching.abort();
-    let history = overview.status(Phase::Serving).history;
+    let history = overview
+        .status(Phase::Serving, None, Log::default())
+        .history;
     assert_eq!(history.at_s.len(), 20);
     assert_eq!(history.rate.len(), history.at_s.len());
 }

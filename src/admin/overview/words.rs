@@ -189,6 +189,10 @@ pub(super) struct Around {
     pub(super) breaker: Option<Duration>,
     /// In the last minute, a second: requests, and those of them that failed.
     pub(super) last_minute: (f64, f64),
+    /// What the metrics tell of.
+    pub(super) signs: Vec<(Level, String)>,
+    /// Whether the last reload was.
+    pub(super) reload_refused: bool,
 }
 
 /// Whether callers are served, and what is wrong.
@@ -216,6 +220,11 @@ pub(super) fn summary(around: &Around, accounts: &[Account]) -> Summary {
         let share = 100.0 * failed / rate.max(failed);
         let text = format!("{share:.0} % of the requests of the last minute failed.");
         reasons.push((Level::Warning, text));
+    }
+    reasons.extend(around.signs.iter().cloned());
+    if around.reload_refused {
+        let text = "The last reload was refused; the configuration before it is in force.";
+        reasons.push((Level::Warning, text.to_owned()));
     }
     reasons.sort_by_key(|(level, _)| std::cmp::Reverse(*level));
     let counted = |state: &[&str]| {

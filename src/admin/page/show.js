@@ -116,7 +116,7 @@ export function figures({ totals, history }) {
     figure("figure-hits", "Answered from copies", share(totals.hit_ratio), `${number(totals.hits)} of ${number(totals.asked)}`),
     figure("figure-calls", "Calls to upstream", number(totals.calls), `${number(totals.calls - totals.calls_ok)} of them failed`),
     figure("figure-failed", "Failed", number(totals.failed), `and ${number(totals.refused)} refused`),
-    figure("figure-waiting", "Waiting now", number(totals.waiting), `${number(totals.connections)} connections`),
+    figure("figure-waiting", "Waiting now", number(totals.waiting), many(totals.connections, "connection")),
     figure("figure-copies", "Copies", bytes(totals.cache_bytes), `${many(totals.pages, "page")}, ${many(totals.lists, "list")}`));
 }
 

@@ -6,12 +6,12 @@ use std::{
     time::Duration,
 };
 
-use clap::{CommandFactory, ValueEnum, error::ErrorKind};
+use clap::{ValueEnum, error::ErrorKind};
 use http::{Uri, uri::Scheme};
 
 use super::{ExportError, How, Verdict};
 use crate::{
-    cli::{Cli, reach::Trust},
+    cli::{misused, reach::Trust},
     contacts::ids::is_plain,
     upstream::secret::Secret,
 };
@@ -174,7 +174,7 @@ impl Args {
         };
         self.format.or(told).ok_or_else(|| {
             let message = "the file's name ends with neither .ndjson, .jsonl nor .csv: add --format ndjson or --format csv";
-            Cli::command().error(ErrorKind::MissingRequiredArgument, message)
+            misused("export", ErrorKind::MissingRequiredArgument, message)
         })
     }
 

@@ -130,6 +130,8 @@ fn the_first_sentence_says_whether_callers_are_served() {
         phase,
         breaker,
         last_minute,
+        signs: Vec::new(),
+        reload_refused: false,
     };
     let serving = || around(Phase::Serving, None, (10.0, 0.0));
     for (around, accounts, level, text, reasons) in [
@@ -217,8 +219,19 @@ fn the_worst_reason_comes_first() {
         phase: Phase::Serving,
         breaker: None,
         last_minute: (0.0, 0.0),
+        signs: vec![(Level::Bad, "acme: a sign.".to_owned())],
+        reload_refused: true,
     };
     let told = summary(&around, &accounts);
     assert!(told.reasons[0].starts_with("zeta: "), "{told:?}");
-    assert!(told.reasons[1].starts_with("acme: "), "{told:?}");
+    assert_eq!(told.reasons[1], "acme: a sign.");
+    assert!(told.reasons[2].starts_with("acme: the last"), "{told:?}");
+    assert!(
+        told.reasons[3].starts_with("The last reload was refused"),
+        "{told:?}"
+    );
+    assert_eq!(
+        told.text,
+        "Serving. 1 account is refused: zeta - Kore.ai refuses its credential."
+    );
 }
