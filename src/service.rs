@@ -46,6 +46,15 @@ pub struct Calls {
     pub each: Duration,
 }
 
+impl Calls {
+    /// One that takes no time: when it is over is when its turn comes.
+    pub const TURN: Self = Self {
+        number: 1,
+        width: 1,
+        each: Duration::ZERO,
+    };
+}
+
 /// What can tell how long calls will take that nobody has made yet: what a walk asks of the stages below it, beside the
 /// calls themselves.
 pub trait Forecast: fmt::Debug + Send + Sync + 'static {

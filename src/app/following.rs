@@ -138,7 +138,7 @@ async fn a_stream_rests_where_a_walk_would() {
 }
 
 /// As it is for a list that is kept. Catches a reader who is not told how long it will take, or is told for a list of another
-/// length.
+/// length; and one who is not told what is waited for.
 #[tokio::test(start_paused = true)]
 async fn a_stream_says_how_long_it_will_take() {
     let stack = Stack::of(&[("acme", 60)], &whole(), 10_000);
@@ -152,7 +152,7 @@ async fn a_stream_says_how_long_it_will_take() {
         match running.lines.next().await.unwrap().unwrap() {
             Line::Progress(progress) => {
                 assert_eq!(progress.pages_needed, Some(101));
-                told.push((Instant::now(), progress.ends_at.unwrap()));
+                told.push((Instant::now(), progress));
             }
             Line::Contacts(run) => records += run.at.len(),
             Line::End(ending) => break ending,
@@ -162,13 +162,23 @@ async fn a_stream_says_how_long_it_will_take() {
     assert_eq!((records, ending.calls), (10_000, 102));
     // About one a second, the long wait for the second minute included.
     assert!(told.len() > 50, "{}", told.len());
-    for (at, ends_at) in told {
-        let (left, estimate) = (end - at, ends_at - at);
+    for (at, progress) in &told {
+        let (left, estimate) = (end - *at, progress.ends_at.unwrap() - *at);
         let off = left.abs_diff(estimate);
         assert!(
             off <= left / 5 + SECOND,
             "{estimate:?}, and it was {left:?}"
         );
+    }
+    // Once the calls of the first minute are spent, how long the next one waits. The others follow at once.
+    let waits = told.iter().filter_map(|(at, progress)| {
+        let turn = progress.next_call_at?;
+        (turn > *at).then_some(turn)
+    });
+    let waits: Vec<_> = waits.collect();
+    assert!(waits.len() > 50, "{}", waits.len());
+    for turn in waits {
+        assert!(turn <= end && end <= turn + 2 * SECOND, "{turn:?} {end:?}");
     }
 }
 

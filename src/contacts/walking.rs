@@ -44,6 +44,8 @@ pub struct Progress {
     /// When it will be over, if all goes on as it does, pauses included; before the first page, when that will have come.
     /// `None` before it was first told.
     pub ends_at: Option<Instant>,
+    /// When the account's budget lets its next call go; `None` as long as `ends_at` is, and where none is still to come.
+    pub next_call_at: Option<Instant>,
     /// The class of calls for which that was estimated.
     pub class: Class,
     /// Why it rests, if it does.
@@ -60,6 +62,7 @@ impl Default for Progress {
             calls_left: 0,
             records: 0,
             ends_at: None,
+            next_call_at: None,
             class: Class::Background,
             held_up: None,
             end: None,

@@ -251,15 +251,15 @@ fn progress_line(progress: &Progress) -> Bytes {
         Some(needed) => format!(r#""pages_needed":{needed},"#),
         None => String::new(),
     };
-    let estimate = match progress.ends_at {
-        Some(end) => {
-            let left = end.saturating_duration_since(Instant::now());
-            format!(r#","estimate_s":{}"#, left.as_secs_f64().ceil())
-        }
-        None => String::new(),
-    };
+    let now = Instant::now();
+    let until = |at: Instant| at.saturating_duration_since(now).as_secs_f64().ceil();
+    let estimate = progress.ends_at.map(until);
+    let estimate = estimate.map(|left| format!(r#","estimate_s":{left}"#));
+    let turn = progress.next_call_at.map(until).filter(|wait| *wait > 0.0);
+    let turn = turn.map(|wait| format!(r#","budget_wait_s":{wait}"#));
+    let more = [estimate, turn].map(Option::unwrap_or_default).concat();
     let news = format!(
-        r#"{{"$progress":{{"pages_done":{pages_done},{needed}"records":{records}{estimate}}}}}"#
+        r#"{{"$progress":{{"pages_done":{pages_done},{needed}"records":{records}{more}}}}}"#
     );
     format!("{news}\n").into()
 }

@@ -36,12 +36,14 @@ pub(super) fn outlook(
         each: fetch.spent.on(Phase::Upstream) / u32::try_from(back.max(1)).unwrap_or(u32::MAX),
     };
     let from = rest.map_or(now, |(end, _)| end);
-    let ends_at = match calls.number {
-        0 => from + calls.each,
-        _ => forecast.ends_at(&fetch.key.collection, class, calls, from),
+    let estimate = |calls| forecast.ends_at(&fetch.key.collection, class, calls, from);
+    let (ends_at, next_call_at) = match calls.number {
+        0 => (from + calls.each, None),
+        _ => (estimate(calls), Some(estimate(Calls::TURN))),
     };
     Progress {
         ends_at: Some(ends_at),
+        next_call_at,
         class,
         held_up: rest.map(|(_, because)| because),
         ..progress

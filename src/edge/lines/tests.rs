@@ -60,7 +60,12 @@ async fn news_leave_out_what_is_not_known() {
         progress_line(&progress),
         "{\"$progress\":{\"pages_done\":12,\"pages_needed\":101,\"records\":1188,\"estimate_s\":37}}\n"
     );
+    progress.next_call_at = Some(Instant::now());
+    assert!(progress_line(&progress).ends_with(b",\"estimate_s\":37}}\n"));
+    progress.next_call_at = Some(Instant::now() + Duration::from_millis(8_001));
+    assert!(progress_line(&progress).ends_with(b",\"estimate_s\":37,\"budget_wait_s\":9}}\n"));
     (progress.pages_needed, progress.ends_at) = (None, None);
+    progress.next_call_at = None;
     assert_eq!(
         progress_line(&progress),
         "{\"$progress\":{\"pages_done\":12,\"records\":1188}}\n"
