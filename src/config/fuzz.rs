@@ -47,10 +47,11 @@ pub fn check(bytes: &[u8]) {
     let (Some(first), Ok(text)) = (file.first(), std::str::from_utf8(file)) else {
         return;
     };
-    // A part of it that the file has already may be shown. Within a text of several lines it would be part of that, whose
-    // key may be one that is shown.
+    // A part of it that is there already may be shown, in a variable's name as well. Within a text of several lines it would
+    // be part of that, whose key may be one that is shown.
     let unusable = ["CANARY", "7f3a", "\"\"\"", "'''"];
-    if unusable.iter().any(|part| text.contains(part)) {
+    let all = String::from_utf8_lossy(bytes);
+    if unusable.iter().any(|part| all.contains(part)) {
         return;
     }
     let misplaced = MISPLACED[usize::from(*first) % MISPLACED.len()];
