@@ -1,6 +1,7 @@
 //! The commands, one file each.
 
 use std::{
+    fmt,
     io::{self, Write},
     process::ExitCode,
 };
@@ -167,6 +168,12 @@ fn wait_for<T>(command: impl Future<Output = Result<T, Failure>>) -> Result<T, F
     // wait for it, and no signal would be heard any more.
     runtime.shutdown_background();
     outcome
+}
+
+/// So many of something, in words.
+fn counted<N: Copy + fmt::Display + From<u8> + PartialEq>(count: N, what: &str) -> String {
+    let ending = if count == N::from(1) { "" } else { "s" };
+    format!("{count} {what}{ending}")
 }
 
 /// Turns core dumps off: one of this process would hold every secret and every contact in memory, and lie about on a disk.

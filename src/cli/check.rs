@@ -10,6 +10,7 @@ use std::{
     process::ExitCode,
 };
 
+use super::counted;
 use crate::config::{self, Config, Problems};
 
 /// The exit code of a configuration with problems: `EX_CONFIG` of sysexits.
@@ -92,10 +93,6 @@ fn found(path: &Path, config: &Config) -> String {
 
 fn verdict(path: &Path, count: usize) -> String {
     format!("{}: {}", path.display(), counted(count, "problem"))
-}
-
-fn counted(count: usize, what: &str) -> String {
-    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }
 
 #[cfg(test)]

@@ -2,8 +2,11 @@
 
 use std::{fmt::Write, time::Duration};
 
-use crate::admin::overview::document::{
-    Account, Collection, Fault, Few, LastFault, Level, Log, Reload, Status, Walk,
+use crate::{
+    admin::overview::document::{
+        Account, Collection, Fault, Few, LastFault, Level, Log, Reload, Status, Walk,
+    },
+    cli::counted,
 };
 
 /// Rows of a part that has many.
@@ -144,20 +147,20 @@ fn figures(out: &mut String, status: &Status) {
     );
     let _ = writeln!(
         out,
-        "in all     {} requests ({} refused, {} failed), {} from copies, {} calls to upstream",
-        totals.requests,
+        "in all     {} ({} refused, {} failed), {} from copies, {} to upstream",
+        counted(totals.requests, "request"),
         totals.refused,
         totals.failed,
         totals.hit_ratio.map_or("-".to_owned(), share),
-        totals.calls,
+        counted(totals.calls, "call"),
     );
     let _ = writeln!(
         out,
-        "now        {} waiting, {} connections, {} pages and {} lists in {}; breaker {}\n",
+        "now        {} waiting, {}, {} and {} in {}; breaker {}\n",
         totals.waiting,
-        totals.connections,
-        totals.pages,
-        totals.lists,
+        counted(totals.connections, "connection"),
+        counted(totals.pages, "page"),
+        counted(totals.lists, "list"),
         bytesize::ByteSize::b(totals.cache_bytes),
         status.upstream.breaker,
     );
