@@ -98,7 +98,9 @@ impl Config {
         }
         for (index, name) in self.accounts.iter().enumerate() {
             if !named.contains_key(name.as_str()) {
-                let known = named.keys().copied().take(GUESSED_FROM);
+                // A name that is wrong itself may hold anything, and is no advice.
+                let known = named.keys().copied().filter(|name| is_plain(name));
+                let known = known.take(GUESSED_FROM);
                 let meant = nearest(name, known)
                     .map_or_else(String::new, |meant| format!(" (did you mean {meant}?)"));
                 let message = format!("is the name of no account{meant}");
