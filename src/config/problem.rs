@@ -32,6 +32,9 @@ pub(crate) enum Place {
     Variable(String),
 }
 
+/// Characters of a variable's name that are shown at most. No key's comes near.
+const VARIABLE_SHOWN: usize = 200;
+
 /// What is the matter. No variant holds text that may be a secret.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Fault {
@@ -131,7 +134,12 @@ impl fmt::Display for Problem {
                 write!(f, "{}:{line}:{column}: ", file.display())?
             }
             Place::File(file) => write!(f, "{}: ", file.display())?,
-            Place::Variable(name) => write!(f, "{}: ", name.escape_debug())?,
+            Place::Variable(name) => {
+                let mut name = name.escape_debug();
+                let shown: String = name.by_ref().take(VARIABLE_SHOWN).collect();
+                let more = name.next().map_or("", |_| "...");
+                write!(f, "{shown}{more}: ")?;
+            }
         }
         if !self.key.is_empty() && !matches!(self.place, Place::Variable(_)) {
             write!(f, "{}: ", self.key)?;
