@@ -119,7 +119,7 @@ fn ended(outcome: Result<ExitCode, Failure>) -> ExitCode {
 }
 
 /// What is wrong with how a command was asked for, told with that command's own usage.
-fn misused(command: &str, kind: ErrorKind, message: impl std::fmt::Display) -> clap::Error {
+fn misused(command: &str, kind: ErrorKind, message: impl fmt::Display) -> clap::Error {
     let mut whole = Cli::command();
     // Only then does a command below know by which words it is called.
     whole.build();

@@ -86,12 +86,10 @@ impl Args {
 
 /// Prints what was purged, or would be, on standard output.
 pub(super) async fn run(args: Args) -> Result<(), Failure> {
+    let target = args.target();
     let question = Question {
         method: Method::POST,
-        target: &args.target(),
-        account: None,
-        cache_control: None,
-        caller: None,
+        ..Question::get(&target)
     };
     let document = args.admin.ask(question).await?;
     writeln!(io::stdout(), "{document:#}")?;

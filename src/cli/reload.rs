@@ -36,10 +36,7 @@ pub struct Args {
 pub(super) async fn run(args: Args) -> Result<ExitCode, Failure> {
     let question = Question {
         method: Method::POST,
-        target: "/api/reload",
-        account: None,
-        cache_control: None,
-        caller: None,
+        ..Question::get("/api/reload")
     };
     match args.admin.ask(question).await {
         Ok(document) => {

@@ -67,7 +67,7 @@ const SIGNS: [Sign; 8] = [
         level: Level::Bad,
         lasts: MINUTE.saturating_mul(2),
         words: |_| {
-            "Requests are refused as overloaded: as many as edge.waiting_max wait".to_owned()
+            "Requests are refused as overloaded: too many wait (edge.waiting_max), or too many of one caller".to_owned()
         },
     },
     Sign {
