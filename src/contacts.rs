@@ -18,6 +18,7 @@ pub mod lines;
 pub mod list;
 pub mod page;
 pub mod patience;
+pub mod places;
 pub mod request;
 pub mod runway;
 pub mod scope;

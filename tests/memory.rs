@@ -250,6 +250,7 @@ fn wanting_gzip(number: u64) -> Request<PageKey> {
             handling: Handling::Default,
             respond_async: false,
             in_pieces: false,
+            caller: None,
             id: RequestId::number(0, number),
             trace: None,
         },

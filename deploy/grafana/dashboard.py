@@ -78,7 +78,7 @@ ROWS = [
          "What each caller's requests came to: refused is its own doing, failed is ours or Kore.ai's.", "contactsgatewayerrors",
          [(rate("caller_requests_total", "caller, outcome"), "{{caller}} {{outcome}}")]),
         (13, "timeseries", "Requests that wait", 8, "short",
-         "Requests without an answer yet. At edge.waiting_max more are refused as overloaded.", "contactsgatewayoverloaded",
+         "Requests without an answer yet. At edge.waiting_max more are refused as overloaded, and so are those of a caller of which as many wait as there are places left.", "contactsgatewayoverloaded",
          [("sum by (instance) (@requests_waiting" + OF + ")", "waiting {{instance}}"),
           (rate("requests_shed_total", "instance"), "refused a second {{instance}}")]),
         (14, "timeseries", "Connections", 8, "short",

@@ -62,7 +62,7 @@ impl Operate {
         let caller = inbound
             .asker
             .caller()
-            .map(|caller| caller.name().to_owned());
+            .map(|caller| caller.name().to_string());
         let (mut document, explanation) = match self.resolver.resolve(inbound, now)? {
             Resolved::Page(request) => {
                 let PageKey {

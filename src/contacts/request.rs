@@ -18,6 +18,9 @@ use tokio::{
 use super::{directives::Directives, spent::Spent, verdict::Handling};
 use crate::traceparent::TraceContext;
 
+/// What logs call a caller. Its clones share it.
+pub type CallerName = Arc<str>;
+
 /// What one caller asks for. The key alone decides what is looked up; the terms are never compared or hashed.
 #[derive(Clone, Debug)]
 pub struct Request<K> {
@@ -42,6 +45,8 @@ pub struct Terms {
     pub respond_async: bool,
     /// It takes what it asks for in pieces, as they come, and waits only for the first.
     pub in_pieces: bool,
+    /// To whom the list that is read for this is counted, where callers are known.
+    pub caller: Option<CallerName>,
     /// What the logs call the request.
     pub id: RequestId,
     /// The caller's own trace.
@@ -55,10 +60,27 @@ pub struct Fetch<K> {
     pub urgency: Arc<Urgency>,
     /// What the flight spends its time on.
     pub spent: Arc<Spent>,
-    /// The trace of the caller whose request began the flight.
+    /// That of the request that began the flight.
+    pub caller: Option<CallerName>,
+    /// The trace of the same request.
     pub trace: Option<TraceContext>,
     /// On a connection of its own, because the one before it failed.
     pub afresh: bool,
+}
+
+impl<K> Fetch<K> {
+    /// What a flight fetches that this request begins.
+    pub fn of(request: Request<K>) -> Self {
+        let Request { key, terms } = request;
+        Self {
+            key,
+            urgency: Urgency::of(&terms),
+            spent: Arc::default(),
+            caller: terms.caller,
+            trace: terms.trace,
+            afresh: false,
+        }
+    }
 }
 
 /// How a content is written: a content coding (RFC 9110, section 8.4.1).
@@ -252,6 +274,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::contacts::testing;
 
     #[test]
     fn a_joiner_raises_but_never_lowers() {
@@ -259,13 +282,7 @@ mod tests {
         let terms = |class, seconds| Terms {
             deadline: now + Duration::from_secs(seconds),
             class,
-            directives: Directives::default(),
-            coding: Coding::Identity,
-            handling: Handling::Default,
-            respond_async: false,
-            in_pieces: false,
-            id: RequestId::number(0, 0),
-            trace: None,
+            ..testing::request(()).terms
         };
         let urgency = Urgency::of(&terms(Class::Bulk, 10));
         urgency.raise(&terms(Class::Background, 20));
@@ -281,13 +298,7 @@ mod tests {
         let terms = |class| Terms {
             deadline: now,
             class,
-            directives: Directives::default(),
-            coding: Coding::Identity,
-            handling: Handling::Default,
-            respond_async: false,
-            in_pieces: false,
-            id: RequestId::number(0, 0),
-            trace: None,
+            ..testing::request(()).terms
         };
         let whole = Urgency::of(&terms(Class::Background));
         let (one, other) = (whole.part(), whole.part());

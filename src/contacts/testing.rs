@@ -16,7 +16,7 @@ use super::{
     ids::{AccountId, ClientId, StreamId},
     list::{List, ListKey, Walked},
     page::{Page, PageKey, Window, contact::Tenant, decode::Asked, envelope::Envelope},
-    request::{Class, Coding, Fetch, Request, RequestId, Terms, Urgency},
+    request::{Class, Coding, Fetch, Request, RequestId, Terms},
     verdict::{Checks, Handling, Verdict},
 };
 use crate::{
@@ -70,6 +70,7 @@ pub(crate) fn request<K>(key: K) -> Request<K> {
             handling: Handling::Default,
             respond_async: false,
             in_pieces: false,
+            caller: None,
             id: RequestId::number(0, 0),
             trace: None,
         },
@@ -163,14 +164,7 @@ impl Forecast for Unbounded {
 
 /// What a flight of one waiter fetches.
 pub(crate) fn fetch<K>(key: K) -> Fetch<K> {
-    let Request { key, terms } = request(key);
-    Fetch {
-        key,
-        urgency: Urgency::of(&terms),
-        spent: Arc::default(),
-        trace: terms.trace,
-        afresh: false,
-    }
+    Fetch::of(request(key))
 }
 
 /// Fresh for a minute and of no use after it.

@@ -11,7 +11,7 @@ use std::{
 };
 
 use futures_util::{FutureExt, future::BoxFuture};
-use tokio::{select, sync::Semaphore, task, time::Instant};
+use tokio::{select, task, time::Instant};
 use tower::{Layer, Service, layer::layer_fn};
 
 pub use self::{
@@ -27,6 +27,7 @@ use super::{
     collection::Collection,
     drain::Drain,
     list::{List, ListKey},
+    places::Places,
     request::Fetch,
     spent::Phase,
     verdict::Verdict,
@@ -60,8 +61,8 @@ pub struct Walk<S> {
 
 #[derive(Debug)]
 struct Shared {
-    /// One for each list that may be read at this moment.
-    walks: Semaphore,
+    /// One for each list that is being read, of whoever asked for it first.
+    walks: Places,
     config: Config,
     forecast: Arc<dyn Forecast>,
     /// Upstream counts in pages.
@@ -80,7 +81,7 @@ pub fn layer<S>(
     metrics: Metrics,
 ) -> impl Layer<S, Service = Walk<S>> {
     let shared = Arc::new(Shared {
-        walks: Semaphore::new(config.walks_max),
+        walks: Places::new(config.walks_max),
         config,
         forecast,
         pages,
@@ -108,12 +109,12 @@ impl<S: FetchPage> Service<Fetch<ListKey>> for Walk<S> {
         async move {
             let (started, spent) = (Instant::now(), fetch.spent.clone());
             let collection = fetch.key.collection.clone();
-            let outcome = match shared.walks.try_acquire() {
-                Ok(_walking) => {
+            let outcome = match shared.walks.take(fetch.caller.as_ref()) {
+                Some(_place) => {
                     let _running = Counted::new(&shared.metrics.running);
                     shared.walk(inner, fetch, started).await
                 }
-                Err(_) => Err(busy()),
+                None => Err(busy()),
             };
             spent.add(Phase::Merge, started.elapsed());
             shared
@@ -207,7 +208,7 @@ impl Shared {
 fn busy() -> Error {
     Error::new(
         Kind::MergeBusy,
-        "as many lists are being read as may be at once; ask again in a moment",
+        "as many lists are being read as may be at once, for all callers or for this one; ask again in a moment",
     )
 }
 

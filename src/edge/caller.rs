@@ -5,7 +5,7 @@
 //! ([`route`](super::route)).
 
 use std::{
-    sync::{Arc, Mutex, PoisonError, atomic::AtomicUsize},
+    sync::{Arc, Mutex, PoisonError},
     task::{Context, Poll},
 };
 
@@ -29,7 +29,7 @@ use super::{
 use crate::{
     contacts::{
         account::{Account, Accounts},
-        request::Class,
+        request::{CallerName, Class},
     },
     error::{Error, Kind, Result},
 };
@@ -122,34 +122,25 @@ impl Asker {
     }
 }
 
-/// How many of a caller's requests wait for their answers, counted by the [limit](super::limit).
-pub type Waiting = Arc<AtomicUsize>;
-
 /// A caller, as the stages know it.
 #[derive(Debug)]
 pub struct Caller {
-    name: Box<str>,
+    name: CallerName,
     grants: Grants,
     urgency_max: Class,
     rate: Arc<Mutex<Rate>>,
-    waiting: Waiting,
     answered: Arc<Answered>,
 }
 
 impl Caller {
     /// What logs call it.
-    pub fn name(&self) -> &str {
+    pub fn name(&self) -> &CallerName {
         &self.name
     }
 
     /// Counts what its request came to.
     pub fn count(&self, status: StatusCode) {
         self.answered.count(status);
-    }
-
-    /// Its requests that wait.
-    pub fn waiting(&self) -> &Waiting {
-        &self.waiting
     }
 
     /// How urgent its requests may be.

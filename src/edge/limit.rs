@@ -5,15 +5,11 @@
 //! `edge.request_timeout`; without a bound, more and more callers would wait for what fewer and fewer of them get in time.
 //! A refused request leaves its flight, which ends with it if nobody else waits and no call was made.
 //!
-//! No caller gets a place while it has as many as there are left. So one that asks for what takes long gets half of them,
-//! the next one half of the rest: the others find room, unless there are very many such callers.
+//! No caller gets a place while it has as many as there are [left](crate::contacts::places).
 
 use std::{
     pin::Pin,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
@@ -22,10 +18,14 @@ use pin_project_lite::pin_project;
 use prometheus::{IntCounter, IntGauge};
 use tower::{Layer, Service, layer::layer_fn};
 
-use super::{Inbound, caller::Waiting};
+use super::Inbound;
 use crate::{
+    contacts::{
+        places::{Place, Places},
+        request::CallerName,
+    },
     error::{Error, Kind, Result},
-    metrics::{self, Registry},
+    metrics::{self, Counted, Registry},
 };
 
 /// When to come back: a call to upstream takes about as long.
@@ -41,8 +41,7 @@ pub struct Limit<S> {
 /// Admits requests until `waiting_max` of them wait.
 pub fn layer<S>(waiting_max: usize, metrics: Metrics) -> impl Layer<S, Service = Limit<S>> {
     let room = Arc::new(Room {
-        taken: AtomicUsize::new(0),
-        max: waiting_max,
+        places: Places::new(waiting_max),
         metrics,
     });
     layer_fn(move |inner| Limit {
@@ -51,49 +50,11 @@ pub fn layer<S>(waiting_max: usize, metrics: Metrics) -> impl Layer<S, Service =
     })
 }
 
-/// The places for those who wait.
+/// Where requests wait.
 #[derive(Debug)]
 struct Room {
-    taken: AtomicUsize,
-    max: usize,
+    places: Places,
     metrics: Metrics,
-}
-
-impl Room {
-    /// A place for one more; of a caller's, with those of its requests that wait already.
-    fn take(self: &Arc<Self>, own: Option<&Waiting>) -> Option<Place> {
-        // Of two at the same moment both may count themselves the last: one too many, and never more than `max`.
-        let of_caller = own.map_or(0, |own| own.load(Ordering::Relaxed));
-        let more = |taken| (taken + of_caller < self.max).then_some(taken + 1);
-        self.taken
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, more)
-            .ok()?;
-        if let Some(own) = own {
-            own.fetch_add(1, Ordering::Relaxed);
-        }
-        self.metrics.waiting.inc();
-        Some(Place {
-            room: self.clone(),
-            own: own.cloned(),
-        })
-    }
-}
-
-/// One who waits.
-#[derive(Debug)]
-struct Place {
-    room: Arc<Room>,
-    own: Option<Waiting>,
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.room.taken.fetch_sub(1, Ordering::Relaxed);
-        if let Some(own) = &self.own {
-            own.fetch_sub(1, Ordering::Relaxed);
-        }
-        self.room.metrics.waiting.dec();
-    }
 }
 
 impl<S: Service<Inbound, Error = Error>> Service<Inbound> for Limit<S> {
@@ -106,12 +67,12 @@ impl<S: Service<Inbound, Error = Error>> Service<Inbound> for Limit<S> {
     }
 
     fn call(&mut self, inbound: Inbound) -> Self::Future {
-        let own = inbound.asker.caller().map(|caller| caller.waiting());
+        let caller = inbound.asker.caller().map(|caller| caller.name());
         Limiting {
-            own: own.cloned(),
+            caller: caller.cloned(),
             inner: Some(self.inner.call(inbound)),
             room: self.room.clone(),
-            place: None,
+            waiting: None,
         }
     }
 }
@@ -123,9 +84,9 @@ pin_project! {
         #[pin]
         inner: Option<F>,
         room: Arc<Room>,
-        // Of the caller's requests, if it is known.
-        own: Option<Waiting>,
-        place: Option<Place>,
+        // Whose place it takes, if that is known.
+        caller: Option<CallerName>,
+        waiting: Option<(Place, Counted)>,
     }
 }
 
@@ -137,19 +98,20 @@ impl<F: Future<Output = Result<T>>, T> Future for Limiting<F> {
         if let Some(inner) = this.inner.as_mut().as_pin_mut() {
             match inner.poll(cx) {
                 Poll::Ready(outcome) => {
-                    *this.place = None;
+                    *this.waiting = None;
                     return Poll::Ready(outcome);
                 }
-                Poll::Pending if this.place.is_some() => return Poll::Pending,
+                Poll::Pending if this.waiting.is_some() => return Poll::Pending,
                 Poll::Pending => {}
             }
         }
-        *this.place = this.room.take(this.own.as_ref());
-        if this.place.is_some() {
+        let Room { places, metrics } = &**this.room;
+        if let Some(place) = places.take(this.caller.as_ref()) {
+            *this.waiting = Some((place, Counted::new(&metrics.waiting)));
             return Poll::Pending;
         }
         this.inner.set(None);
-        this.room.metrics.shed.inc();
+        metrics.shed.inc();
         let detail =
             "as many requests wait for their answers as may, of all callers or of this one";
         Poll::Ready(Err(
@@ -183,7 +145,7 @@ impl Metrics {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::AtomicBool;
+    use std::sync::atomic::{AtomicBool, Ordering};
 
     use futures_util::future::poll_immediate;
     use tokio::sync::Notify;

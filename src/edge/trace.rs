@@ -156,7 +156,11 @@ impl<F: Future<Output = Result<Responded, Infallible>>> Future for Tracing<F> {
         if let Some(access) = this.access.take()
             && this.shared.sample.takes(status)
         {
-            access.write(this.caller.as_deref().map(Caller::name), &responded, took);
+            access.write(
+                this.caller.as_deref().map(|caller| &**caller.name()),
+                &responded,
+                took,
+            );
         }
         Poll::Ready(Ok(responded.response))
     }

@@ -45,7 +45,9 @@ pub fn about(kind: Kind) -> Option<&'static str> {
         Kind::MergeTooLarge => {
             "Ask for it as lines (application/x-ndjson), or raise merge.records_max and merge.bytes_max."
         }
-        Kind::MergeBusy => "Raise merge.walks_max, or ask for fewer lists at once.",
+        Kind::MergeBusy => {
+            "Ask for fewer lists at once, or raise merge.walks_max (for those too large to be kept, merge.streams_max)."
+        }
         Kind::UpstreamWrongType
         | Kind::UpstreamRedirect
         | Kind::UpstreamInvalidBody

@@ -14,7 +14,10 @@ use hyper::body::Incoming;
 use serde_json::Value;
 use tokio::{join, task};
 
-use crate::support::{Answer, World, fault, path, soon, until};
+use crate::{
+    access::caller,
+    support::{Answer, World, fault, path, soon, until},
+};
 
 const NDJSON: &str = "application/x-ndjson";
 
@@ -472,6 +475,36 @@ async fn there_are_only_so_many_large_lists_at_once() {
     .await;
     let third = Lines::open(wanting(&world, "st-large"), &world, false).await;
     assert!(third.rest().await.1);
+}
+
+/// C17. Catches one caller that takes all places for large lists, or for those that are kept.
+#[tokio::test]
+async fn no_caller_takes_all_places_for_lists() {
+    for (records_max, gauge) in [(500, "streams_open"), (5_000, "walks_running")] {
+        let world = keeping_little(|config| {
+            (config.merge.streams_max, config.merge.walks_max) = (2, 2);
+            config.merge.records_max = records_max;
+            config.merge.width = 1;
+            config.callers = ["greedy", "modest"]
+                .map(|name| caller(name, &["account-0"]))
+                .to_vec();
+        })
+        .await;
+        let ask =
+            |name: &str, stream| wanting(&world, stream).header("auth", format!("{name}-key"));
+        for stream in ["st-1", "st-2", "st-3"] {
+            slow_after_two(&world, stream).await;
+        }
+        let own = Lines::open(ask("greedy", "st-1"), &world, false).await;
+        let second = world.gateway.ask(ask("greedy", "st-2")).await;
+        second.is_problem(503, "merge_busy");
+        let other = Lines::open(ask("modest", "st-3"), &world, false).await;
+        assert_eq!(world.gateway.metric(gauge).await, 2.0);
+        world.kore.clear_faults();
+        assert!(own.rest().await.1 && other.rest().await.1);
+        let again = Lines::open(ask("greedy", "st-2"), &world, false).await;
+        assert!(again.rest().await.1);
+    }
 }
 
 /// U21, where the walk is the reader's own.

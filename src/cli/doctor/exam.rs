@@ -21,7 +21,7 @@ use crate::{
         collection::Collection,
         directives::Directives,
         page::{Page, PageKey, Window},
-        request::{Class, Coding, Fetch, RequestId, Terms, Urgency},
+        request::{Class, Coding, Fetch, Request, RequestId, Terms},
         verdict::Handling,
     },
     error::Error,
@@ -135,7 +135,7 @@ impl<S: FetchPage> Exam<S> {
         window: Window,
         show: &mut Show,
     ) -> Result<Page, Error> {
-        let urgency = Urgency::of(&Terms {
+        let terms = Terms {
             deadline: Instant::now() + PATIENCE,
             class: Class::Interactive,
             coding: Coding::Identity,
@@ -143,21 +143,19 @@ impl<S: FetchPage> Exam<S> {
             respond_async: false,
             in_pieces: false,
             directives: Directives::default(),
+            caller: None,
             id: RequestId::number(0, 0),
             trace: None,
-        });
-        let fetch = Fetch {
-            key: PageKey {
-                collection: collection.clone(),
-                epoch: collection.epoch(),
-                window,
-            },
-            urgency: urgency.clone(),
-            // No kept connection is to blame for what comes.
-            afresh: true,
-            spent: Arc::default(),
-            trace: None,
         };
+        let key = PageKey {
+            collection: collection.clone(),
+            epoch: collection.epoch(),
+            window,
+        };
+        let mut fetch = Fetch::of(Request { key, terms });
+        // No kept connection is to blame for what comes.
+        fetch.afresh = true;
+        let urgency = fetch.urgency.clone();
         let mut answer = pin!(stage.clone().oneshot(fetch));
         let mut told = None;
         loop {

@@ -101,9 +101,13 @@ impl<K: Clone + Eq + Hash + Send + 'static, V: Send + Sync + 'static> Board<K, V
             return Boarded::Landed(copy, served);
         }
         let key = slot.key().clone();
-        let urgency = Urgency::of(&terms);
         let (landing, outcome) = watch::channel(None);
         let waiter = Waiter::new(outcome, &terms);
+        let began = Fetch::of(Request {
+            key: key.clone(),
+            terms,
+        });
+        let urgency = began.urgency.clone();
         let number = next_number();
         slot.insert(Flight {
             number,
@@ -116,16 +120,9 @@ impl<K: Clone + Eq + Hash + Send + 'static, V: Send + Sync + 'static> Board<K, V
         let strip = Strip {
             board: self.flights.clone(),
             number,
-            key: Some(key.clone()),
+            key: Some(key),
         };
-        let fetching = fetch(Fetch {
-            key,
-            urgency: urgency.clone(),
-            spent: Arc::default(),
-            trace: terms.trace,
-            afresh: false,
-        });
-        tokio::spawn(fly(fetching, urgency, landing, Some((strip, keep))));
+        tokio::spawn(fly(fetch(began), urgency, landing, Some((strip, keep))));
         Boarded::Leader(waiter)
     }
 
@@ -139,19 +136,14 @@ impl<K: Clone + Eq + Hash + Send + 'static, V: Send + Sync + 'static> Board<K, V
     where
         F: Future<Output = Outcome<V>> + Send + 'static,
     {
-        let Request { key, terms } = request;
-        let urgency = Urgency::of(&terms);
         let (landing, outcome) = watch::channel(None);
+        let waiter = Waiter::new(outcome, &request.terms);
         let (flights, purges) = (self.flights.clone(), self.purges.clone());
         let before = purges.load(Ordering::Relaxed);
-        let kept_as = key.clone();
-        let fetching = fetch(Fetch {
-            key,
-            urgency: urgency.clone(),
-            spent: Arc::default(),
-            trace: terms.trace,
-            afresh: false,
-        });
+        let kept_as = request.key.clone();
+        let began = Fetch::of(request);
+        let urgency = began.urgency.clone();
+        let fetching = fetch(began);
         let fetching = async move {
             let outcome = fetching.await;
             // Under the lock that purges take as well.
@@ -165,7 +157,7 @@ impl<K: Clone + Eq + Hash + Send + 'static, V: Send + Sync + 'static> Board<K, V
         };
         let off_the_board = None::<(Strip<K, V>, fn(K, Arc<Entry<V>>, bool))>;
         tokio::spawn(fly(fetching, urgency, landing, off_the_board));
-        Waiter::new(outcome, &terms)
+        waiter
     }
 
     /// Whether one is on its way for this key.

@@ -11,7 +11,7 @@ use crate::config::Rules;
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
-    /// Lists read at once; one more is refused. 1 to 1,000.
+    /// Lists read at once, for each caller no more than there are places left; one more is refused. 1 to 1,000.
     pub walks_max: usize,
     /// Pages of one list asked for at once; 1 to 64.
     pub width: usize,
@@ -40,7 +40,8 @@ pub struct Config {
     /// The largest list that is kept; 1 KiB to 16 GiB.
     #[serde(serialize_with = "crate::config::size::serialize")]
     pub bytes_max: ByteSize,
-    /// Larger lists sent at once, as they are read; one more is refused. 1 to 100.
+    /// Larger lists sent at once, as they are read, to each caller no more than there are places left; one more is refused.
+    /// 1 to 100.
     pub streams_max: usize,
     /// The longest list that is sent so; 1 to 10,000,000 records, of about 20 B each.
     pub stream_records_max: u64,

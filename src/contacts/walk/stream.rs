@@ -11,7 +11,7 @@ use futures_util::{StreamExt, stream, stream::FuturesUnordered};
 use prometheus::{IntCounter, IntGauge};
 use tokio::{
     select,
-    sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch},
+    sync::{mpsc, watch},
     time::{self, Instant},
 };
 use tokio_util::sync::CancellationToken;
@@ -31,7 +31,8 @@ use crate::{
         limits,
         lines::{Ending, Line, Lines},
         list::ListKey,
-        request::{Fetch, Request, Urgency},
+        places::{Place, Places},
+        request::{Fetch, Request},
         verdict::{Checks, Verdict},
         walking::Progress,
     },
@@ -52,8 +53,8 @@ pub struct Streams<S> {
 
 #[derive(Debug)]
 struct Shared {
-    /// One for each list that may be streamed at this moment.
-    streams: Arc<Semaphore>,
+    /// One for each list that is being streamed.
+    streams: Places,
     config: Config,
     forecast: Arc<dyn Forecast>,
     /// Upstream counts in pages.
@@ -80,7 +81,7 @@ impl<S: FetchPage> Streams<S> {
         inner: S,
     ) -> Self {
         let shared = Arc::new(Shared {
-            streams: Arc::new(Semaphore::new(config.streams_max)),
+            streams: Places::new(config.streams_max),
             config,
             forecast,
             pages,
@@ -93,12 +94,11 @@ impl<S: FetchPage> Streams<S> {
     /// Begins to read a list, for as long as somebody takes what comes.
     ///
     /// # Errors
-    /// [`Kind::MergeBusy`] if as many are being streamed as may be.
+    /// [`Kind::MergeBusy`] if as many are being streamed as may be, of all callers or of this one.
     pub fn open(&self, request: Request<ListKey>) -> Result<Stream> {
-        let permit = self.shared.streams.clone().try_acquire_owned();
-        let permit = permit.map_err(|_| {
-            let detail =
-                "as many large lists are being sent as may be at once; ask again in a moment";
+        let place = self.shared.streams.take(request.terms.caller.as_ref());
+        let place = place.ok_or_else(|| {
+            let detail = "as many large lists are being sent as may be at once, to all callers or to this one; ask again in a moment";
             Error::new(Kind::MergeBusy, detail)
         })?;
         let (pages, taken) = mpsc::channel(1);
@@ -109,19 +109,13 @@ impl<S: FetchPage> Streams<S> {
         let reading = Reading {
             shared: self.shared.clone(),
             inner: self.inner.clone(),
-            fetch: Fetch {
-                urgency: Urgency::of(&request.terms),
-                key: request.key,
-                spent: Arc::default(),
-                trace,
-                afresh: false,
-            },
+            fetch: Fetch::of(request),
             pages,
             told,
             told_at: None,
             back: 0,
         };
-        tokio::spawn(reading.run(permit).instrument(span));
+        tokio::spawn(reading.run(place).instrument(span));
         let lines = stream::unfold(taken, async |mut taken| {
             let line = taken.recv().await?;
             Some((line, taken))
@@ -160,7 +154,7 @@ impl From<Error> for Stopped {
 }
 
 impl<S: FetchPage> Reading<S> {
-    async fn run(mut self, _permit: OwnedSemaphorePermit) {
+    async fn run(mut self, _place: Place) {
         let shared = self.shared.clone();
         let metrics = &shared.metrics;
         let open = Counted::new(&metrics.open);

@@ -15,7 +15,6 @@ use crate::{
     contacts::{
         list::Walked,
         page::{Page, PageKey, Window},
-        request::Urgency,
         testing,
     },
     metrics::Registry,
@@ -79,14 +78,7 @@ impl Upstream {
 }
 
 fn fetch(key: ListKey) -> Fetch<ListKey> {
-    let urgency = Urgency::of(&testing::request(()).terms);
-    Fetch {
-        key,
-        urgency,
-        spent: Arc::default(),
-        trace: None,
-        afresh: false,
-    }
+    testing::fetch(key)
 }
 
 fn config(width: usize, page_limit_max: u32) -> Config {
@@ -396,6 +388,31 @@ async fn one_list_too_many_is_refused_at_once_and_read_later() {
     assert_eq!(refused.unwrap_err().kind(), Kind::MergeBusy);
     assert_eq!(after, Duration::ZERO);
     assert!(read("st-3").await.is_ok());
+}
+
+/// Catches one caller that reads so many lists that the others are refused, and a place that it keeps.
+#[tokio::test(start_paused = true)]
+async fn who_reads_no_list_finds_a_place() {
+    let upstream = Arc::new(Upstream::new(25));
+    let config = Config {
+        walks_max: 4,
+        ..config(8, 10)
+    };
+    let stage = over(config, &metrics(), &upstream);
+    let read = |caller: &str, stream| {
+        let mut fetch = fetch(testing::list_key(stream));
+        fetch.caller = Some(caller.into());
+        let outcome = stage.clone().oneshot(fetch);
+        async move { outcome.await.map(drop).map_err(|error| error.kind()) }
+    };
+    let of_both = tokio::join!(
+        read("greedy", "st-1"),
+        read("greedy", "st-2"),
+        read("greedy", "st-3"),
+        read("modest", "st-4"),
+    );
+    assert_eq!(of_both, (Ok(()), Ok(()), Err(Kind::MergeBusy), Ok(())));
+    assert_eq!(read("greedy", "st-3").await, Ok(()));
 }
 
 #[tokio::test(start_paused = true)]

@@ -20,6 +20,7 @@ use crate::{
     contacts::{
         account::{self, Accounts},
         ids::StreamId,
+        request::CallerName,
     },
     edge::key::{Digest, Keys},
 };
@@ -27,7 +28,7 @@ use crate::{
 /// All configured callers, found by their keys; and where there are none, the accounts that anyone may read.
 #[derive(Debug, Default)]
 pub struct Callers {
-    all: HashMap<Box<str>, Arc<Caller>>,
+    all: HashMap<CallerName, Arc<Caller>>,
     /// `None` if anyone may ask.
     keys: Option<Keys<Arc<Caller>>>,
     accounts: Arc<Accounts>,
@@ -58,8 +59,7 @@ impl Callers {
         Self::default().next(callers, configured, accounts, metrics)
     }
 
-    /// Those that are configured so now. Whoever keeps its name keeps its label, what it has taken of its rate, and
-    /// the count of its requests that wait.
+    /// Those that are configured so now. Whoever keeps its name keeps its label and what it has taken of its rate.
     ///
     /// # Errors
     /// If one cannot be what it says. Nothing has changed then.
@@ -91,9 +91,6 @@ impl Callers {
                 grants: grants(config, configured, accounts).map_err(malformed)?,
                 urgency_max: config.urgency_max,
                 rate: rate(config, before),
-                waiting: before
-                    .map(|caller| caller.waiting.clone())
-                    .unwrap_or_default(),
                 answered,
             });
             for key in &config.key_sha256 {

@@ -91,7 +91,7 @@ fn a_caller_is_known_by_each_of_its_keys() {
         ("neither", None),
     ] {
         assert_eq!(
-            asker(&callers, key).caller().map(|caller| caller.name()),
+            asker(&callers, key).caller().map(|caller| &**caller.name()),
             expected,
             "{key}"
         );

@@ -15,7 +15,7 @@ use crate::{
         collection::Collection,
         ids::StreamId,
         page::{Page, Window as PageWindow},
-        request::{Class, Terms},
+        request::Class,
         testing,
     },
     metrics::Registry,
@@ -124,22 +124,14 @@ fn fetch(account: &Arc<Account>, stream: &str, class: Class, patience: Duration)
         account.clone(),
         StreamId::parse(stream).unwrap(),
     ));
-    let terms = Terms {
-        class,
-        deadline: Instant::now() + patience,
-        ..testing::request(()).terms
-    };
-    Fetch {
-        key: PageKey {
-            epoch: collection.epoch(),
-            collection,
-            window: PageWindow { skip: 0, limit: 1 },
-        },
-        urgency: Urgency::of(&terms),
-        spent: Arc::default(),
-        trace: None,
-        afresh: false,
-    }
+    let mut request = testing::request(PageKey {
+        epoch: collection.epoch(),
+        collection,
+        window: PageWindow { skip: 0, limit: 1 },
+    });
+    request.terms.class = class;
+    request.terms.deadline = Instant::now() + patience;
+    Fetch::of(request)
 }
 
 fn ready_at_once() -> Config {

@@ -15,11 +15,7 @@ use tower::{ServiceExt, service_fn};
 
 use super::*;
 use crate::{
-    contacts::{
-        collection::Collection,
-        request::{Request as Asked, Urgency},
-        testing,
-    },
+    contacts::{collection::Collection, testing},
     metrics::Registry,
 };
 
@@ -107,21 +103,12 @@ impl Bench {
             }
         });
         let stage = layer(self.config.clone(), self.metrics.clone()).layer(inner);
-        let Asked { key, terms } = testing::request(PageKey {
+        let fetch = testing::fetch(PageKey {
             epoch: self.collection.epoch(),
             collection: self.collection.clone(),
             window: self.window,
         });
-        let urgency = Urgency::of(&terms);
-        let outcome = stage
-            .oneshot(Fetch {
-                key,
-                urgency,
-                spent: Arc::default(),
-                trace: terms.trace,
-                afresh: false,
-            })
-            .await;
+        let outcome = stage.oneshot(fetch).await;
         *self.sent.lock().unwrap() = sent.lock().unwrap().take();
         outcome
     }
@@ -601,15 +588,8 @@ async fn calls_beyond_the_most_at_once_wait_and_their_wait_is_no_timeout() {
     });
     let stage = layer(config, Metrics::new(&Registry::new().unwrap(), []).unwrap()).layer(inner);
     let ask = || {
-        let Asked { key, terms } = testing::request(testing::page_key("st-1", 0, 10));
-        let urgency = Urgency::of(&terms);
-        stage.clone().oneshot(Fetch {
-            key,
-            urgency,
-            spent: Arc::default(),
-            trace: terms.trace,
-            afresh: false,
-        })
+        let fetch = testing::fetch(testing::page_key("st-1", 0, 10));
+        stage.clone().oneshot(fetch)
     };
     let began = Instant::now();
     let (one, two, three) = tokio::join!(ask(), ask(), ask());

@@ -114,6 +114,24 @@ async fn a_reader_that_does_not_read_costs_a_few_calls_and_then_his_place() {
     assert!(streams.open(request()).is_ok());
 }
 
+/// Catches one caller that reads so many large lists that the others are refused.
+#[tokio::test(start_paused = true)]
+async fn who_reads_no_large_list_finds_a_place() {
+    let (streams, _) = streams(config(4), 1000, None);
+    let open = |caller: &str| {
+        let mut request = request();
+        request.terms.caller = Some(caller.into());
+        streams.open(request)
+    };
+    let own = [open("greedy").unwrap(), open("greedy").unwrap()];
+    assert!(open("greedy").is_err());
+    let other = open("modest").unwrap();
+    drop(own);
+    time::sleep(Duration::from_secs(5)).await;
+    assert!(open("greedy").is_ok());
+    drop(other);
+}
+
 /// The calls would take a second each, four at once. Catches an estimate that stands still while nobody reads, one that is
 /// later than the end, and one that forgets the second reading.
 #[tokio::test(start_paused = true)]
