@@ -43,7 +43,7 @@ use crate::{
         Inbound,
         body::Body,
         caller::{self, Asker, Callers, Roster},
-        drain, key, limit, local, rescue, respond,
+        drain, host, key, limit, local, rescue, respond,
         route::{Resolver, Route, query::Style},
         server::tls::Certificate,
         trace,
@@ -218,7 +218,9 @@ fn traffic(
         .layer(drain::layer(drain.clone()))
         // A panic below is an error as well, and this request's alone.
         .layer(rescue::layer())
-        // Before anything is read: a web page in somebody's browser must not get this far.
+        // Before anything is looked at: what others may have read as a request for another host,
+        .layer(host::layer())
+        // and what a web page in somebody's browser asks for.
         .layer(local::layer(
             |inbound: &Inbound| matches!(inbound.asker, Asker::Anyone(_)),
             local::Pages::None,
@@ -371,6 +373,7 @@ fn operations(
         // No lists here, so nobody waits for one.
         .layer(respond::layer(Duration::ZERO))
         .layer(rescue::layer())
+        .layer(host::layer())
         .layer(local::layer(
             move |_: &Inbound| open.load().is_empty(),
             local::Pages::Own,

@@ -17,6 +17,7 @@ pub mod body;
 pub mod caller;
 pub mod drain;
 mod file;
+pub mod host;
 pub mod key;
 pub mod limit;
 mod lines;

@@ -197,9 +197,11 @@ fn succeed(reply: Reply, conditions: &Conditions, id: &RequestId) -> Responded {
 /// The status of each kind of error.
 pub(crate) const fn status(kind: Kind) -> StatusCode {
     match kind {
-        Kind::BadStream | Kind::BadAccount | Kind::BadParameter | Kind::BodyNotAllowed => {
-            StatusCode::BAD_REQUEST
-        }
+        Kind::BadStream
+        | Kind::BadAccount
+        | Kind::BadParameter
+        | Kind::BadHost
+        | Kind::BodyNotAllowed => StatusCode::BAD_REQUEST,
         Kind::Unauthorized => StatusCode::UNAUTHORIZED,
         Kind::Forbidden => StatusCode::FORBIDDEN,
         Kind::NotFound | Kind::UnknownAccount | Kind::StreamNotFound => StatusCode::NOT_FOUND,
@@ -350,8 +352,8 @@ fn refuse(
         Kind::Unauthorized => {
             headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
-        // What follows on the connection is that body.
-        Kind::BodyNotAllowed => {
+        // What follows on the connection is that body, or perhaps meant for another host.
+        Kind::BodyNotAllowed | Kind::BadHost => {
             headers.insert(CONNECTION, HeaderValue::from_static("close"));
         }
         _ => {}

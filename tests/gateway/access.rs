@@ -409,10 +409,31 @@ async fn other_machines_are_served_only_with_keys() {
         let answer = Raw::to(traffic).await.ask(&lines).await.ok();
         assert!(!answer.headers.contains_key("access-control-allow-origin"));
     }
+    let live = "GET /livez HTTP/1.1";
+    for (address, request) in [(traffic, &*contacts), (admin, live)] {
+        for hosts in [
+            &[][..],
+            &["Host: a", "Host: a"],
+            &["Host: a", "Host: b"],
+            &["Host: a, b"],
+            &["Host: a b"],
+            &["Host: a/b"],
+            &["Host: a:80@b"],
+        ] {
+            let lines = [&[request], hosts, &["auth: crm-key"]].concat();
+            let mut raw = Raw::to(address).await;
+            let answer = raw.ask(&lines).await;
+            answer.is_problem(400, "bad_host");
+            assert_eq!(answer.header("connection"), "close");
+            raw.is_closed().await;
+        }
+    }
+    let old = ["GET /livez HTTP/1.0"];
+    Raw::to(admin).await.ask(&old).await.ok();
     let lines = [&*contacts, "Host: contacts.internal"];
     let answer = Raw::to(traffic).await.ask(&lines).await;
     answer.is_problem(401, "unauthorized");
-    let live = ["GET /livez HTTP/1.1", "Host: 10.0.0.7:8081"];
+    let live = [live, "Host: 10.0.0.7:8081"];
     Raw::to(admin).await.ask(&live).await.ok();
     let explain = format!("GET /api/explain{} HTTP/1.1", path(DEMO_STREAM_ID, ""));
     let lines = [&*explain, "Host: ops.internal"];

@@ -410,7 +410,7 @@ async fn headers_that_only_one_kind_has() {
         };
         let allow = (*kind == Kind::MethodNotAllowed).then_some("GET, HEAD");
         assert_eq!(header(ALLOW), allow, "{kind:?}");
-        let close = (*kind == Kind::BodyNotAllowed).then_some("close");
+        let close = matches!(kind, Kind::BodyNotAllowed | Kind::BadHost).then_some("close");
         assert_eq!(header(CONNECTION), close, "{kind:?}");
     }
 }
@@ -478,7 +478,7 @@ async fn lines_that_are_still_read_say_what_was_applied() {
 
 /// Every code, its status, and a star where it comes with `Retry-After`: what callers are promised.
 const CODES: &str = "
-    400 bad_stream bad_account bad_parameter body_not_allowed
+    400 bad_stream bad_account bad_parameter bad_host body_not_allowed
     401 unauthorized
     403 forbidden
     404 not_found unknown_account stream_not_found
