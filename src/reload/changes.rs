@@ -82,6 +82,24 @@ impl Changes {
         })
     }
 
+    /// Each kind of change that there is, and what has changed so.
+    pub fn kinds(&self) -> impl Iterator<Item = (&'static str, &[String])> {
+        let (accounts, callers) = (&self.accounts, &self.callers);
+        [
+            ("accounts added", &accounts.added),
+            ("accounts removed", &accounts.removed),
+            ("accounts that are others now", &accounts.remapped),
+            ("accounts changed", &accounts.changed),
+            ("callers added", &callers.added),
+            ("callers removed", &callers.removed),
+            ("callers changed", &callers.changed),
+            ("keys changed", &self.keys),
+        ]
+        .into_iter()
+        .filter(|(_, names)| !names.is_empty())
+        .map(|(kind, names)| (kind, names.as_slice()))
+    }
+
     /// Whether nothing differs.
     pub fn are_none(&self) -> bool {
         *self == Self::default()

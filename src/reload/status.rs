@@ -143,20 +143,9 @@ impl fmt::Display for Changes {
         if self.are_none() {
             return f.write_str("nothing changed");
         }
-        let (accounts, callers) = (&self.accounts, &self.callers);
-        let mut separator = "";
-        for (what, names) in [
-            ("accounts added", &accounts.added),
-            ("accounts removed", &accounts.removed),
-            ("accounts remapped", &accounts.remapped),
-            ("callers added", &callers.added),
-            ("callers removed", &callers.removed),
-            ("keys changed", &self.keys),
-        ] {
-            if !names.is_empty() {
-                write!(f, "{separator}{what}: {}", names.join(", "))?;
-                separator = "; ";
-            }
+        for (number, (kind, names)) in self.kinds().enumerate() {
+            let separator = if number == 0 { "" } else { "; " };
+            write!(f, "{separator}{kind}: {}", names.join(", "))?;
         }
         Ok(())
     }

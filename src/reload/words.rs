@@ -22,21 +22,10 @@ fn sentences(applied: &Applied) -> Vec<String> {
         changes,
         complaints,
     } = applied;
-    let (accounts, callers) = (&changes.accounts, &changes.callers);
-    let mut sentences: Vec<_> = [
-        ("Accounts added", &accounts.added),
-        ("Accounts removed", &accounts.removed),
-        ("Accounts that are others now", &accounts.remapped),
-        ("Accounts changed", &accounts.changed),
-        ("Callers added", &callers.added),
-        ("Callers removed", &callers.removed),
-        ("Callers changed", &callers.changed),
-        ("Keys changed", &changes.keys),
-    ]
-    .into_iter()
-    .filter(|(_, names)| !names.is_empty())
-    .map(|(what, names)| format!("{what}: {}.", listed(names)))
-    .collect();
+    let mut sentences: Vec<_> = changes
+        .kinds()
+        .map(|(kind, names)| format!("{}: {}.", capitalised(kind), listed(names)))
+        .collect();
     if sentences.is_empty() {
         sentences.push("Nothing changed.".to_owned());
     }
@@ -52,6 +41,11 @@ fn complaint(complaint: &Complaint) -> String {
         true => format!("The account {account} has no usable secret, and is disabled: {problem}"),
         false => format!("The account {account} keeps the secret that it had: {problem}"),
     }
+}
+
+fn capitalised(words: &str) -> String {
+    let (first, rest) = words.split_at(1);
+    first.to_uppercase() + rest
 }
 
 fn listed(names: &[String]) -> String {

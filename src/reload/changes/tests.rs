@@ -61,11 +61,11 @@ fn what_can_change_is_told_by_name() {
         ),
         (
             |config| config.accounts[0].account_id = "other".to_owned(),
-            "accounts remapped: acme; keys changed: accounts[acme].account_id",
+            "accounts that are others now: acme; keys changed: accounts[acme].account_id",
         ),
         (
             |config| config.accounts[0].client_id = "other".to_owned(),
-            "accounts remapped: acme; keys changed: accounts[acme].client_id",
+            "accounts that are others now: acme; keys changed: accounts[acme].client_id",
         ),
         (
             |config| config.accounts[0].name = "emca".to_owned(),
@@ -73,15 +73,15 @@ fn what_can_change_is_told_by_name() {
         ),
         (
             |config| config.accounts[1].calls_per_minute = 30,
-            "keys changed: accounts[zeta].calls_per_minute",
+            "accounts changed: zeta; keys changed: accounts[zeta].calls_per_minute",
         ),
         (
             |config| config.accounts[1].streams.push(StreamConfig::default()),
-            "keys changed: accounts[zeta].streams",
+            "accounts changed: zeta; keys changed: accounts[zeta].streams",
         ),
         (
             |config| config.accounts[1].claims = toml::from_str::<Claims>("a = 'x'").unwrap(),
-            "keys changed: accounts[zeta].claims",
+            "accounts changed: zeta; keys changed: accounts[zeta].claims",
         ),
         (
             |config| config.callers.push(caller("new")),
@@ -93,7 +93,7 @@ fn what_can_change_is_told_by_name() {
         ),
         (
             |config| config.callers[1].key_sha256.clear(),
-            "keys changed: callers[bi].key_sha256",
+            "callers changed: bi; keys changed: callers[bi].key_sha256",
         ),
         (
             |config| config.admin.token_sha256.push("two".to_owned()),
