@@ -112,6 +112,9 @@ impl Cli {
 /// The exit code; of a failure, after it was told.
 fn ended(outcome: Result<ExitCode, Failure>) -> ExitCode {
     outcome.unwrap_or_else(|failure| {
+        if failure.is_an_end() {
+            return ExitCode::SUCCESS;
+        }
         // With standard error closed, the exit code still tells.
         let _ = writeln!(io::stderr(), "{failure}");
         failure.exit_code()
@@ -151,6 +154,11 @@ pub enum Failure {
 }
 
 impl Failure {
+    /// Whether whoever read what was printed has seen enough, as `head` does.
+    fn is_an_end(&self) -> bool {
+        matches!(self, Self::System(error) if error.kind() == io::ErrorKind::BrokenPipe)
+    }
+
     fn exit_code(&self) -> ExitCode {
         match self {
             Self::Config(_) => ExitCode::from(check::EXIT_CONFIG),
@@ -168,12 +176,6 @@ fn wait_for<T>(command: impl Future<Output = Result<T, Failure>>) -> Result<T, F
     // wait for it, and no signal would be heard any more.
     runtime.shutdown_background();
     outcome
-}
-
-/// So many of something, in words.
-fn counted<N: Copy + fmt::Display + From<u8> + PartialEq>(count: N, what: &str) -> String {
-    let ending = if count == N::from(1) { "" } else { "s" };
-    format!("{count} {what}{ending}")
 }
 
 /// Turns core dumps off: one of this process would hold every secret and every contact in memory, and lie about on a disk.

@@ -10,8 +10,10 @@ use std::{
     process::ExitCode,
 };
 
-use super::counted;
-use crate::config::{self, Config, Problems};
+use crate::{
+    config::{self, Config, Problems},
+    words::numbered,
+};
 
 /// The exit code of a configuration with problems: `EX_CONFIG` of sysexits.
 pub const EXIT_CONFIG: u8 = 78;
@@ -70,29 +72,33 @@ fn found(path: &Path, config: &Config) -> String {
         .map(|account| account.streams.len())
         .sum();
     let streams = match (open, streams) {
-        (0, listed) => counted(listed, "stream"),
+        (0, listed) => numbered(listed, "stream", "streams"),
         (open, 0) if open == config.accounts.len() => "every stream open".to_owned(),
         (open, listed) => format!(
             "{} and every stream of {}",
-            counted(listed, "stream"),
-            counted(open, "other")
+            numbered(listed, "stream", "streams"),
+            numbered(open, "other", "others")
         ),
     };
     let callers = match config.callers.len() {
         0 => String::new(),
-        count => format!(" for {}", counted(count, "caller")),
+        count => format!(" for {}", numbered(count, "caller", "callers")),
     };
     format!(
         "{} is fine: {} ({streams}){callers}, callers on {}, operators on {}.",
         path.display(),
-        counted(config.accounts.len(), "account"),
+        numbered(config.accounts.len(), "account", "accounts"),
         config.listen.address,
         config.admin.address,
     )
 }
 
 fn verdict(path: &Path, count: usize) -> String {
-    format!("{}: {}", path.display(), counted(count, "problem"))
+    format!(
+        "{}: {}",
+        path.display(),
+        numbered(count, "problem", "problems")
+    )
 }
 
 #[cfg(test)]

@@ -1,6 +1,10 @@
 //! The commands for operators, as a shell runs them.
 
-use std::{fs, path::Path, process::Command};
+use std::{
+    fs,
+    path::Path,
+    process::{Command, Stdio},
+};
 
 use contacts_gateway::{
     edge::key::Digest,
@@ -262,4 +266,19 @@ fn exit_codes_are_those_in_the_help() {
     assert!(help.contains(
         "Exit codes: 0 fine, 1 failed while running, 2 wrong usage, 78 wrong configuration"
     ));
+}
+
+/// As in `contacts-gateway status | head`. Catches a complaint about it.
+#[test]
+fn who_has_read_enough_is_no_failure() {
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let child = Command::new(GATEWAY)
+        .args(["completions", "bash"])
+        .stdout(writer)
+        .stderr(Stdio::piped())
+        .spawn();
+    let output = child.unwrap().wait_with_output().unwrap();
+    let errors = String::from_utf8(output.stderr).unwrap();
+    assert_eq!((output.status.code(), &*errors), (Some(0), ""));
 }

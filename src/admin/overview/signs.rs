@@ -10,8 +10,8 @@ use tokio::time::Instant;
 use super::{
     document::Level,
     figures::{count, label, of, says},
-    words::in_words,
 };
+use crate::words::in_words;
 
 const MINUTE: Duration = Duration::from_secs(60);
 

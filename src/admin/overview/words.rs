@@ -9,6 +9,7 @@ use crate::{
         advice, budget,
         token::{self, Reason},
     },
+    words::{in_words, numbered},
 };
 
 /// Streams that a sentence names.
@@ -278,17 +279,6 @@ pub(super) fn summary(around: &Around, accounts: &[Account]) -> Summary {
         text,
         reasons: reasons.into_iter().map(|(_, text)| text).collect(),
     }
-}
-
-fn numbered(count: usize, one: &str, many: &str) -> String {
-    format!("{count} {}", if count == 1 { one } else { many })
-}
-
-/// A length of time, to the second.
-pub(super) fn in_words(length: Duration) -> String {
-    // A rest of a fraction of a second is not over yet.
-    let seconds = length.as_secs() + u64::from(length.subsec_nanos() > 0);
-    humantime::format_duration(Duration::from_secs(seconds)).to_string()
 }
 
 #[cfg(test)]

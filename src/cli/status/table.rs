@@ -6,7 +6,7 @@ use crate::{
     admin::overview::document::{
         Account, Collection, Fault, Few, LastFault, Level, Log, Reload, Status, Walk,
     },
-    cli::counted,
+    words::numbered,
 };
 
 /// Rows of a part that has many.
@@ -148,19 +148,19 @@ fn figures(out: &mut String, status: &Status) {
     let _ = writeln!(
         out,
         "in all     {} ({} refused, {} failed), {} from copies, {} to upstream",
-        counted(totals.requests, "request"),
+        numbered(totals.requests, "request", "requests"),
         totals.refused,
         totals.failed,
         totals.hit_ratio.map_or("-".to_owned(), share),
-        counted(totals.calls, "call"),
+        numbered(totals.calls, "call", "calls"),
     );
     let _ = writeln!(
         out,
         "now        {} waiting, {}, {} and {} in {}; breaker {}\n",
         totals.waiting,
-        counted(totals.connections, "connection"),
-        counted(totals.pages, "page"),
-        counted(totals.lists, "list"),
+        numbered(totals.connections, "connection", "connections"),
+        numbered(totals.pages, "page", "pages"),
+        numbered(totals.lists, "list", "lists"),
         bytesize::ByteSize::b(totals.cache_bytes),
         status.upstream.breaker,
     );
