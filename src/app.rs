@@ -50,7 +50,7 @@ use crate::{
     },
     metrics::{self, Registry},
     panics::Background,
-    reload::Live,
+    reload::{Live, Series},
     service::FetchPage,
     upstream::{
         self, Paging,
@@ -75,7 +75,7 @@ fn traffic(
     (background, drain): (&Background, &Drain),
     (traced, refused): (trace::Metrics, key::Metrics),
 ) -> Result<(impl Traffic, Operate, Overview), StartError> {
-    let (accounts, credentials) = (live.accounts.load_full(), &live.credentials);
+    let (credentials, tallied) = (&live.credentials, live.series.tallied.clone());
     let caches = cache::Families::new(registry)?;
     let (of_pages, of_lists) = (caches.of("pages"), caches.of("lists"));
     let lists_bytes = config.cache.lists_max_bytes.as_u64();
@@ -87,7 +87,7 @@ fn traffic(
         // A window becomes a request, and its answer a page: judged before anybody believes it.
         .layer(fetch::layer(
             config.upstream.clone(),
-            fetch::Metrics::new(registry, accounts.iter())?,
+            live.series.attempted.clone(),
         ))
         // Signed last, so that no token grows old while its request waits.
         .layer(token::layer(credentials.clone(), SystemTime::now))
@@ -96,15 +96,11 @@ fn traffic(
     let breaker = Breaker::new(breaker::Metrics::new(registry)?);
     let upstream = sparingly(
         attempts,
-        &accounts,
+        live.series.retried.clone(),
         credentials,
         (budgets.clone(), &breaker),
-        registry,
-    )?;
-    let (spent, tallied) = (
-        budgets.clone(),
-        Arc::new(tally::Families::new(registry, accounts.iter())?),
     );
+    let spent = budgets.clone();
     registry.before_scrape(move |now| spent.show(now));
     let journal = Arc::new(Journal::default());
     let upstream = ServiceBuilder::new()
@@ -250,17 +246,13 @@ fn traffic(
 /// What stands between a flight and its attempts.
 fn sparingly<S: FetchPage>(
     attempts: S,
-    accounts: &Accounts,
+    retried: retry::Metrics,
     credentials: &Arc<Credentials>,
     (budgets, breaker): (Arc<Budgets>, &Arc<Breaker>),
-    registry: &Registry,
-) -> metrics::Result<impl FetchPage + use<S>> {
-    Ok(ServiceBuilder::new()
+) -> impl FetchPage + use<S> {
+    ServiceBuilder::new()
         // One more try for a flight, none for its waiters; each one goes through all that follows.
-        .layer(retry::layer(
-            chance,
-            retry::Metrics::new(registry, accounts.iter())?,
-        ))
+        .layer(retry::layer(chance, retried))
         // Above the budget: what need not be tried need not wait for its turn. First whether there is a credential for it,
         .layer(gate::layer(credentials.clone(), SystemTime::now))
         // then whether upstream is there at all.
@@ -269,7 +261,7 @@ fn sparingly<S: FetchPage>(
         .layer(budget::layer(budgets))
         // Meanwhile the breaker may have opened. What is not sent after all costs no slot.
         .layer(breaker.watch())
-        .service(attempts))
+        .service(attempts)
 }
 
 /// What `doctor` sends its calls through: the stages that every attempt goes through, without those above it that would
@@ -286,7 +278,7 @@ pub(crate) fn examined(
         .layer(budget::layer(budgets.clone()))
         .layer(fetch::layer(
             config.clone(),
-            fetch::Metrics::new(&Registry::new()?, [])?,
+            fetch::Metrics::new(&Registry::new()?)?,
         ))
         .layer(token::layer(credentials.clone(), SystemTime::now))
         // Last, so that it counts what is really sent, and sees answers that the others refuse.
@@ -308,6 +300,7 @@ fn live(
     Ok(Live {
         credentials: credentials(config, &accounts, secrets, registry)?,
         budgets: Arc::new(budgets(config, &accounts, registry)?),
+        series: Series::new(registry, &accounts)?,
         accounts: Arc::new(ArcSwap::new(accounts)),
         callers: Arc::new(ArcSwap::from_pointee(callers)),
         tokens: Arc::new(ArcSwap::from_pointee(tokens)),

@@ -20,7 +20,7 @@ use tracing::{error, info, warn};
 
 pub use self::{
     changes::{AccountChanges, CallerChanges, Changes},
-    live::Live,
+    live::{Live, Series},
     status::{Applied, Refused, Status, Trigger},
 };
 use crate::{

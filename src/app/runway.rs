@@ -36,7 +36,7 @@ async fn ask(pages: &impl ServePage, key: &PageKey) -> bool {
 async fn the_runway_counts_down_to_the_first_caller_who_is_not_answered() {
     let stack = Stack::new(&[("acme", 60), ("zeta", 60)], &whole());
     let registry = Registry::new().unwrap();
-    let tallied = tally::Families::new(&registry, stack.accounts.iter()).unwrap();
+    let tallied = tally::Families::new(&registry).unwrap();
     let lists = Arc::new(store::Lists::new(1 << 20, testing::metrics("lists")));
     let collections = Arc::new(Collections::new(100, lists));
     let standing = collections::Metrics::new(&registry).unwrap();

@@ -196,14 +196,12 @@ impl Stack {
             &token::Metrics::new(&self.registry).unwrap(),
         ));
         let Self {
-            accounts,
-            budgets,
-            registry,
-            ..
+            budgets, registry, ..
         } = self;
         let breaker = Breaker::new(breaker::Metrics::new(registry).unwrap());
         let budgets = (budgets.clone(), &breaker);
-        sparingly(attempts, accounts, &credentials, budgets, registry).unwrap()
+        let retried = retry::Metrics::new(registry).unwrap();
+        sparingly(attempts, retried, &credentials, budgets)
     }
 
     /// The pages' cache.

@@ -7,10 +7,10 @@
 //! accounts together; the rest are `other`, so that callers who make ids up make no series.
 //!
 //! The stage stands above the copies, and below whatever refuses. A collection's counters are resolved with its first
-//! request and lie on it.
+//! request and lie on it; it keeps them when a reload lists its stream, until it is forgotten.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     pin::Pin,
     sync::{Arc, Mutex, PoisonError},
     task::{Context, Poll, ready},
@@ -23,7 +23,7 @@ use tokio::time::Instant;
 use tower::{Layer, Service, layer::layer_fn};
 
 use super::{
-    account::Account,
+    account::{Account, Accounts},
     cache::{Key, entry::Cached},
     collection::Collection,
     follow::{LinesRequest, Told},
@@ -253,12 +253,8 @@ pub struct Families {
 }
 
 impl Families {
-    /// Those of these accounts' streams are there from the start, first come, first named.
-    pub fn new<'a>(
-        registry: &Registry,
-        accounts: impl IntoIterator<Item = &'a Arc<Account>>,
-    ) -> metrics::Result<Self> {
-        let families = Self {
+    pub fn new(registry: &Registry) -> metrics::Result<Self> {
+        Ok(Self {
             requests: registry.counter(
                 "collection_requests_total",
                 "Requests for the contacts of a stream, by what they came to: hit (from memory), fetched, stale, refused (no such stream, or a list that is too large or not there in time), failed. The first 20 configured streams have their name, all others are other.",
@@ -276,17 +272,37 @@ impl Families {
                 &["account", "stream", "verdict"],
             )?,
             all: Mutex::default(),
-        };
-        for account in accounts {
+        })
+    }
+
+    /// Has series for these accounts' streams, first come, first named, and for no others.
+    pub fn show(&self, accounts: &Accounts) {
+        self.forget_all_but(accounts);
+        for account in accounts.iter() {
             let mut listed = account.listed().peekable();
             if listed.peek().is_none() {
-                families.of(account, None);
+                self.of(account, None);
             }
             for (_, name) in listed {
-                families.of(account, Some(name));
+                self.of(account, Some(name));
             }
         }
-        Ok(families)
+    }
+
+    fn forget_all_but(&self, accounts: &Accounts) {
+        let mut wanted = HashSet::new();
+        for account in accounts.iter() {
+            let names = account.listed().map(|(_, name)| name).chain([OTHER]);
+            wanted.extend(names.map(|name| (&*account.label, name)));
+        }
+        let mut all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
+        all.retain(|(account, stream), _| {
+            let stays = wanted.contains(&(&**account, &**stream));
+            if !stays {
+                self.forget(account, stream);
+            }
+            stays
+        });
     }
 
     /// Sees to it that a collection has its counters.
@@ -310,6 +326,19 @@ impl Families {
         counts
             .or_insert_with(|| Arc::new(self.labelled(&account.label, stream)))
             .clone()
+    }
+
+    /// Those of an account that left are gone already.
+    fn forget(&self, account: &str, stream: &str) {
+        for came_to in CameTo::ALL {
+            let labels = [account, stream, came_to.word()];
+            let _ = self.requests.remove_label_values(&labels);
+        }
+        for verdict in LISTS {
+            let labels = [account, stream, verdict];
+            let _ = self.lists.remove_label_values(&labels);
+        }
+        let _ = self.age.remove_label_values(&[account, stream]);
     }
 
     fn labelled(&self, account: &str, stream: &str) -> Counts {

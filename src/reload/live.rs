@@ -8,14 +8,18 @@ use crate::{
     admin::guard::Tokens,
     app::StartError,
     config::Config,
-    contacts::account,
+    contacts::{
+        account::{self, Accounts},
+        tally,
+    },
     edge::{
         caller::{self, Callers, Roster},
         server::tls::Certificate,
     },
-    metrics::Registry,
+    metrics::{self, Registry},
     upstream::{
         budget::Budgets,
+        fetch, retry,
         token::{Complaint, Credentials, Secrets},
     },
 };
@@ -33,7 +37,34 @@ pub struct Live {
     pub certificates: Vec<Arc<Certificate>>,
     /// What the callers' requests are counted by.
     pub counted: caller::Metrics,
+    pub series: Series,
     pub registry: Registry,
+}
+
+/// What is there for each account before it counts anything, so that the first of what it counts is seen to be one more
+/// than none.
+pub struct Series {
+    pub attempted: fetch::Metrics,
+    pub retried: retry::Metrics,
+    pub tallied: Arc<tally::Families>,
+}
+
+impl Series {
+    pub fn new(registry: &Registry, accounts: &Accounts) -> metrics::Result<Self> {
+        let series = Self {
+            attempted: fetch::Metrics::new(registry)?,
+            retried: retry::Metrics::new(registry)?,
+            tallied: Arc::new(tally::Families::new(registry)?),
+        };
+        series.show(accounts);
+        Ok(series)
+    }
+
+    fn show(&self, accounts: &Accounts) {
+        self.attempted.show(accounts);
+        self.retried.show(accounts);
+        self.tallied.show(accounts);
+    }
 }
 
 impl Live {
@@ -77,6 +108,7 @@ impl Live {
         // And what is gone is unreachable after nobody is told of it any more.
         before.give_way_to(&accounts);
         self.forget_series(&before, &callers_before);
+        self.series.show(&accounts);
         Ok(complaints)
     }
 

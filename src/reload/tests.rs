@@ -21,9 +21,11 @@ pub(crate) fn reloader() -> Arc<Reloader> {
         tokio::time::Instant::now(),
     );
     let credentials = token::Metrics::new(&registry).unwrap();
+    let accounts = Accounts::default();
     let live = Live {
         callers: Arc::default(),
-        accounts: Arc::new(arc_swap::ArcSwap::from_pointee(Accounts::default())),
+        series: Series::new(&registry, &accounts).unwrap(),
+        accounts: Arc::new(arc_swap::ArcSwap::from_pointee(accounts)),
         tokens: Arc::new(arc_swap::ArcSwap::from_pointee(
             config.admin.tokens().unwrap(),
         )),

@@ -17,7 +17,12 @@ use tower::{Layer, Service, ServiceExt, layer::layer_fn};
 use tracing::debug;
 
 use crate::{
-    contacts::{account::Account, ids::AccountId, page::PageKey, request::Fetch},
+    contacts::{
+        account::{Account, Accounts},
+        ids::AccountId,
+        page::PageKey,
+        request::Fetch,
+    },
     error::{Again, Error, Result},
     metrics::{self, Registry},
     minute::PerMinute,
@@ -143,22 +148,22 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// Present from the start for these accounts, so that their first retry is seen to be one more than none.
-    pub fn new<'a>(
-        registry: &Registry,
-        accounts: impl IntoIterator<Item = &'a Arc<Account>>,
-    ) -> metrics::Result<Self> {
+    pub fn new(registry: &Registry) -> metrics::Result<Self> {
         let retries = registry.counter(
             "upstream_retries_total",
-            "Calls made a second time, and whether that helped: true or false.",
+            "Calls made a second time, and whether that helped: yes or no.",
             &["account", "helped"],
         )?;
-        for account in accounts {
+        Ok(Self { retries })
+    }
+
+    /// There for each of these accounts, so that its first retry is seen to be one more than none.
+    pub fn show(&self, accounts: &Accounts) {
+        for account in accounts.iter() {
             for helped in ["yes", "no"] {
-                let _ = retries.with_label_values(&[&*account.label, helped]);
+                let _ = self.retries.with_label_values(&[&*account.label, helped]);
             }
         }
-        Ok(Self { retries })
     }
 
     fn count(&self, account: &Account, helped: bool) {
@@ -203,8 +208,7 @@ mod tests {
                 Ok(page)
             })
         });
-        let stage =
-            layer(|| 0.0, Metrics::new(&Registry::new().unwrap(), []).unwrap()).layer(inner);
+        let stage = layer(|| 0.0, Metrics::new(&Registry::new().unwrap()).unwrap()).layer(inner);
         let started = Instant::now();
         let outcome = stage
             .oneshot(testing::fetch(testing::page_key("st-1", 0, 10)))
@@ -248,7 +252,7 @@ mod tests {
                 let error = if first { failed(Again::Later) } else { refused };
                 std::future::ready(Err::<Page, _>(error))
             });
-            let metrics = Metrics::new(&Registry::new().unwrap(), []).unwrap();
+            let metrics = Metrics::new(&Registry::new().unwrap()).unwrap();
             let stage = layer(|| 0.0, metrics.clone()).layer(inner);
             let fetch = testing::fetch(testing::page_key("st-1", 0, 10));
             let error = stage.oneshot(fetch).await.unwrap_err();
@@ -276,8 +280,7 @@ mod tests {
             seen.fetch_add(1, Ordering::Relaxed);
             std::future::ready(Err::<Page, _>(failed(Again::Afresh)))
         });
-        let stage =
-            layer(|| 0.0, Metrics::new(&Registry::new().unwrap(), []).unwrap()).layer(inner);
+        let stage = layer(|| 0.0, Metrics::new(&Registry::new().unwrap()).unwrap()).layer(inner);
         let ask = async |count: usize| {
             let before = calls.load(Ordering::Relaxed);
             for _ in 0..count {

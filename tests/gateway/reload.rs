@@ -1,6 +1,7 @@
 //! The configuration is read again while callers go on asking.
 
 use std::{
+    collections::BTreeSet,
     fs,
     sync::{
         Arc, Mutex,
@@ -178,6 +179,55 @@ async fn a_removed_account_is_refused_at_once_and_its_copies_are_gone() {
         assert!(kore.calls(&gone.account_id).total >= calls + 12);
     })
     .await;
+}
+
+/// Catches counters that go on where nobody sees them: those of an account that left and came back, and those of a stream that
+/// is listed later.
+#[tokio::test]
+async fn who_comes_back_is_counted_as_before() {
+    let accounts = numbered(2);
+    let kore = kore(&accounts, None).await;
+    let running = Changing::start(&kore.base_url(), &accounts, |_| ()).await;
+    let series = async || {
+        let text = running.gateway.operate("/metrics").await;
+        let lines = text.text().lines();
+        lines
+            .filter(|line| line.contains("account=\"account-0\""))
+            .map(|line| line.rsplit_once(' ').unwrap().0.to_owned())
+            .collect::<BTreeSet<_>>()
+    };
+    let ask = async || {
+        running.page(&accounts[0], 0).await.ok();
+        running.list(&accounts[0]).await.ok();
+    };
+    ask().await;
+    let before = series().await;
+    assert!(before.len() > 20, "{before:#?}");
+    let mut away = None;
+    let left = running.reload(|config| away = Some(config.accounts.remove(0)));
+    left.await.ok();
+    assert_eq!(series().await, BTreeSet::new());
+    let back = running.reload(|config| {
+        config.accounts.insert(0, away.unwrap());
+        config.accounts[0].streams.push(StreamConfig {
+            name: "first".to_owned(),
+            stream_id: "st-1".to_owned(),
+        });
+    });
+    back.await.ok();
+    ask().await;
+    let after = series().await;
+    let unnamed = |series: &BTreeSet<String>| {
+        let series = series
+            .iter()
+            .map(|name| name.replace("\"first\"", "\"other\""));
+        series.collect::<BTreeSet<_>>()
+    };
+    let missing: Vec<_> = before.difference(&unnamed(&after)).cloned().collect();
+    assert!(missing.is_empty(), "{missing:#?}");
+    let pages =
+        "collection_requests_total{account=\"account-0\",result=\"fetched\",stream=\"first\"}";
+    assert_eq!(running.gateway.metric(pages).await, 2.0);
 }
 
 /// O5. Catches copies that are found under another id, another client or another name.

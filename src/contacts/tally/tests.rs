@@ -91,7 +91,8 @@ fn error(kind: Kind) -> Result<(Served, Duration)> {
 fn each_request_counts_once_by_what_its_caller_got() {
     let registry = Registry::new().unwrap();
     let accounts = Accounts::new(&[account(0, 2)]).unwrap();
-    let families = Arc::new(Families::new(&registry, accounts.iter()).unwrap());
+    let families = Arc::new(Families::new(&registry).unwrap());
+    families.show(&accounts);
     let acme = accounts.get("a0").unwrap();
     let lists = Arc::new(Lists::new(1 << 20, testing::metrics("lists")));
     let collections = Collections::new(10, lists);
@@ -164,7 +165,8 @@ fn a_million_made_up_streams_are_no_series() {
         _ => account(number, 0),
     };
     let accounts = Accounts::new(&(0..25).map(accounts).collect::<Vec<_>>()).unwrap();
-    let families = Arc::new(Families::new(&registry, accounts.iter()).unwrap());
+    let families = Arc::new(Families::new(&registry).unwrap());
+    families.show(&accounts);
     let standing = collections::Metrics::new(&registry).unwrap();
     let lists = Arc::new(Lists::new(1 << 20, testing::metrics("lists")));
     let collections = Collections::new(10_000, lists);
@@ -209,4 +211,35 @@ fn a_million_made_up_streams_are_no_series() {
     collections.show(accounts.iter(), &standing, Instant::now());
     assert_eq!(names(&lines(&registry)), before);
     assert_eq!(before.len(), 38 * each);
+}
+
+/// Catches series of a stream that is listed no more, and a name that it keeps from another.
+#[test]
+fn names_go_with_the_streams_that_have_them() {
+    let registry = Registry::new().unwrap();
+    let families = Families::new(&registry).unwrap();
+    let named = || {
+        let lines = lines(&registry);
+        let of = |line: &String| {
+            let (_, rest) = line.split_once("account=\"")?;
+            let (account, rest) = rest.split_once('"')?;
+            let (_, rest) = rest.split_once("stream=\"")?;
+            let (stream, _) = rest.split_once('"')?;
+            Some(format!("{account} {stream}"))
+        };
+        lines.iter().filter_map(of).collect::<BTreeSet<_>>()
+    };
+    let before = Accounts::new(&[account(0, 20), account(1, 2)]).unwrap();
+    families.show(&before);
+    assert_eq!(named().len(), 21);
+    assert!(named().contains("n0 name-19") && named().contains("n1 other"));
+    // One less here, and both of the other account's would have its name.
+    let after = before.next(&[account(0, 19), account(1, 2)]).unwrap();
+    families.show(&after);
+    assert!(!named().contains("n0 name-19"));
+    assert!(named().contains("n1 name-0") && named().contains("n1 other"));
+    let last = after.next(&[account(1, 2)]).unwrap();
+    families.show(&last);
+    let left = ["n1 name-0", "n1 name-1", "n1 other"].map(str::to_owned);
+    assert_eq!(named(), BTreeSet::from(left));
 }

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use prometheus::{Histogram, IntCounter, IntCounterVec, IntGauge};
 
 use crate::{
-    contacts::{account::Account, page::Page},
+    contacts::{account::Accounts, page::Page},
     error::{Kind, Result},
     metrics::{self, ByKind, Registry},
 };
@@ -22,11 +22,7 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// Those that should always be 0 are present from the start for these accounts.
-    pub fn new<'a>(
-        registry: &Registry,
-        accounts: impl IntoIterator<Item = &'a Arc<Account>>,
-    ) -> metrics::Result<Self> {
+    pub fn new(registry: &Registry) -> metrics::Result<Self> {
         let attempts = registry.counter(
             "upstream_attempts_total",
             "Calls to upstream, by account and by what came of them: ok, or the code of the fault. There with the first one.",
@@ -52,9 +48,6 @@ impl Metrics {
             "Answers with contacts that say that they are another account's or stream's.",
             &["account"],
         )?;
-        for account in accounts {
-            let _ = tenant_mismatches.with_label_values(&[&*account.label]);
-        }
         let duration = registry.seconds(
             "upstream_attempt_duration_seconds",
             "From a call sent to its page decoded, or to its fault.",
@@ -68,6 +61,13 @@ impl Metrics {
             tenant_mismatches,
             duration: duration.with_label_values::<&str>(&[]),
         })
+    }
+
+    /// Those that should always be 0 are there for each of these accounts.
+    pub fn show(&self, accounts: &Accounts) {
+        for account in accounts.iter() {
+            let _ = self.tenant_mismatches.with_label_values(&[&*account.label]);
+        }
     }
 
     pub(super) fn count(&self, account: &str, outcome: &Result<Page>, took: Duration) {

@@ -75,7 +75,7 @@ impl Default for Bench {
             delay: Duration::ZERO,
             unsigned: Duration::ZERO,
             window: Window { skip: 0, limit: 10 },
-            metrics: Metrics::new(&Registry::new().unwrap(), []).unwrap(),
+            metrics: Metrics::new(&Registry::new().unwrap()).unwrap(),
             collection: testing::collection("st-1"),
             sent: Mutex::default(),
         }
@@ -586,7 +586,7 @@ async fn calls_beyond_the_most_at_once_wait_and_their_wait_is_no_timeout() {
         let body = whole(testing::body(0, 10, 3));
         Ok::<_, Error>(head().body(body).unwrap())
     });
-    let stage = layer(config, Metrics::new(&Registry::new().unwrap(), []).unwrap()).layer(inner);
+    let stage = layer(config, Metrics::new(&Registry::new().unwrap()).unwrap()).layer(inner);
     let ask = || {
         let fetch = testing::fetch(testing::page_key("st-1", 0, 10));
         stage.clone().oneshot(fetch)
