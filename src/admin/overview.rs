@@ -214,7 +214,7 @@ impl Overview {
             asked: last.answered.is_some() || last.failed.is_some(),
             name: &|stream| {
                 let stream = StreamId::parse(stream);
-                let name = |stream: StreamId| account.stream_name(&stream).to_owned();
+                let name = |stream: StreamId| account.stream_name(&stream).to_string();
                 stream.map(name).unwrap_or_default()
             },
         });
@@ -275,7 +275,7 @@ fn fault(entry: &Entry, now: Instant) -> Fault {
 
 /// What operators call an account, a stream's id, and its configured name.
 fn names(account: &account::Account, stream: &StreamId) -> (String, String, Option<String>) {
-    let name = account.listed_as(stream).map(str::to_owned);
+    let name = account.listed_as(stream).map(|name| name.to_string());
     (account.name.to_string(), stream.as_str().to_owned(), name)
 }
 

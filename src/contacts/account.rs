@@ -45,16 +45,18 @@ pub struct Account {
     /// How upstream answers for it.
     pub upstream: Arc<Answers>,
     streams: Streams,
+    /// What its streams are called now: who began before a reload speaks of them by these names too.
+    named: Arc<ArcSwap<Streams>>,
 }
 
 /// How many accounts metrics tell apart.
 pub const LABELS_MAX: usize = 20;
 
-#[derive(Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 enum Streams {
     Open,
     /// Names by id, as they are configured.
-    Listed(IndexMap<StreamId, Box<str>>),
+    Listed(IndexMap<StreamId, Arc<str>>),
 }
 
 impl Streams {
@@ -63,7 +65,7 @@ impl Streams {
         if streams.is_empty() {
             return Self::Open;
         }
-        let named = |(id, name): &(StreamId, &str)| (id.clone(), Box::from(*name));
+        let named = |(id, name): &(StreamId, &str)| (id.clone(), Arc::from(*name));
         Self::Listed(streams.iter().map(named).collect())
     }
 }
@@ -77,6 +79,7 @@ impl Account {
         client: ClientId,
         streams: &[(StreamId, &str)],
     ) -> Self {
+        let streams = Streams::of(streams);
         Self {
             name: name.into(),
             label: label.into(),
@@ -86,7 +89,8 @@ impl Account {
             scope: Arc::default(),
             scopes: Arc::default(),
             upstream: Arc::default(),
-            streams: Streams::of(streams),
+            named: Arc::new(ArcSwap::from_pointee(streams.clone())),
+            streams,
         }
     }
 
@@ -123,16 +127,17 @@ impl Account {
     }
 
     /// A stream's configured name, if it has one.
-    pub fn listed_as(&self, stream: &StreamId) -> Option<&str> {
-        match &self.streams {
-            Streams::Listed(names) => names.get(stream).map(|name| &**name),
+    pub fn listed_as(&self, stream: &StreamId) -> Option<Arc<str>> {
+        match &**self.named.load() {
+            Streams::Listed(names) => names.get(stream).cloned(),
             Streams::Open => None,
         }
     }
 
     /// What logs call a stream of this account: its configured name, else its id.
-    pub fn stream_name<'a>(&'a self, stream: &'a StreamId) -> &'a str {
-        self.listed_as(stream).unwrap_or(stream.as_str())
+    pub fn stream_name(&self, stream: &StreamId) -> Arc<str> {
+        let listed = self.listed_as(stream);
+        listed.unwrap_or_else(|| stream.as_str().into())
     }
 }
 
@@ -306,7 +311,7 @@ mod tests {
         let acme = accounts.get("a1").unwrap();
         assert!(acme.admits("st-1") && !acme.admits("st-2"));
         assert_eq!(
-            acme.stream_name(&StreamId::parse("st-1").unwrap()),
+            &*acme.stream_name(&StreamId::parse("st-1").unwrap()),
             "name-of-st-1"
         );
     }

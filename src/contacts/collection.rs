@@ -3,7 +3,7 @@
 use std::{
     fmt,
     hash::{BuildHasher, Hash, Hasher, RandomState},
-    sync::{Arc, LazyLock, OnceLock},
+    sync::{Arc, LazyLock},
 };
 
 use arc_swap::{ArcSwapOption, Guard};
@@ -40,7 +40,7 @@ pub struct Collection {
     /// How long its copies last while upstream fails.
     pub runway: Runway,
     /// What its requests are counted by, once there was one.
-    pub counts: OnceLock<Arc<Counts>>,
+    pub counts: ArcSwapOption<Counts>,
     /// How often it is asked for, and how upstream answers.
     pub seen: Seen,
     /// The merged list that is held right now.
@@ -60,7 +60,7 @@ impl Collection {
             gap: Gap::default(),
             walking: Current::default(),
             runway: Runway::new(Instant::now()),
-            counts: OnceLock::new(),
+            counts: ArcSwapOption::empty(),
             seen: Seen::default(),
             list: ArcSwapOption::empty(),
         }
@@ -201,7 +201,7 @@ mod tests {
             gap: Gap::default(),
             walking: Current::default(),
             runway: Runway::new(Instant::now()),
-            counts: OnceLock::new(),
+            counts: ArcSwapOption::empty(),
             seen: Seen::default(),
             list: ArcSwapOption::empty(),
         };

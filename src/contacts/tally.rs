@@ -7,12 +7,15 @@
 //! accounts together; the rest are `other`, so that callers who make ids up make no series.
 //!
 //! The stage stands above the copies, and below whatever refuses. A collection's counters are resolved with its first
-//! request and lie on it; it keeps them when a reload lists its stream, until it is forgotten.
+//! request and lie on it, and again with the first one after a reload.
 
 use std::{
     collections::{HashMap, HashSet},
     pin::Pin,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     task::{Context, Poll, ready},
     time::Duration,
 };
@@ -149,7 +152,7 @@ impl<F: Future<Output = Result<T>>, T: Aged> Future for Tallying<F> {
         if matches!(came_to, CameTo::Stale | CameTo::Failed) {
             this.collection.runway.wanted(Instant::now());
         }
-        if let Some(counts) = this.collection.counts.get() {
+        if let Some(counts) = &*this.collection.counts.load() {
             counts.requests[came_to as usize].inc();
             if let Ok(answer) = &outcome {
                 counts.age.observe(answer.age().as_secs_f64());
@@ -221,6 +224,8 @@ const DRIFTING: &str = Verdict::Drifting.word();
 /// The counters of one collection, or of all that share a name.
 #[derive(Debug)]
 pub struct Counts {
+    /// Whose streams they are, of those that [`Families::show`] was told one after another.
+    generation: u64,
     requests: [IntCounter; CameTo::ALL.len()],
     age: Histogram,
     lists: [IntCounter; LISTS_LEN],
@@ -248,8 +253,9 @@ pub struct Families {
     requests: IntCounterVec,
     age: HistogramVec,
     lists: IntCounterVec,
+    generation: AtomicU64,
     /// By the names of account and stream, so that a collection costs one reference.
-    all: Mutex<HashMap<Labels, Arc<Counts>>>,
+    shown: Mutex<HashMap<Labels, Arc<Counts>>>,
 }
 
 impl Families {
@@ -271,65 +277,51 @@ impl Families {
                 "Whole lists of a stream that were read, by verdict: verified, consistent, settled (upstream says another total), drifting (it kept changing), or failed. Streams as in collection_requests_total.",
                 &["account", "stream", "verdict"],
             )?,
-            all: Mutex::default(),
+            generation: AtomicU64::new(0),
+            shown: Mutex::default(),
         })
     }
 
-    /// Has series for these accounts' streams, first come, first named, and for no others.
+    /// Has series for these accounts' streams, and for no others. A stream that has a series of its own keeps it; of the
+    /// rest the first ones get what is left.
     pub fn show(&self, accounts: &Accounts) {
-        self.forget_all_but(accounts);
-        for account in accounts.iter() {
-            let mut listed = account.listed().peekable();
-            if listed.peek().is_none() {
-                self.of(account, None);
-            }
-            for (_, name) in listed {
-                self.of(account, Some(name));
-            }
+        let mut shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
+        let generation = self.generation.load(Ordering::Relaxed) + 1;
+        let wanted = wanted(accounts, |labels| shown.contains_key(labels));
+        for labels in shown.keys().filter(|labels| !wanted.contains(*labels)) {
+            self.forget(labels);
         }
-    }
-
-    fn forget_all_but(&self, accounts: &Accounts) {
-        let mut wanted = HashSet::new();
-        for account in accounts.iter() {
-            let names = account.listed().map(|(_, name)| name).chain([OTHER]);
-            wanted.extend(names.map(|name| (&*account.label, name)));
-        }
-        let mut all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
-        all.retain(|(account, stream), _| {
-            let stays = wanted.contains(&(&**account, &**stream));
-            if !stays {
-                self.forget(account, stream);
-            }
-            stays
+        let counts = wanted.into_iter().map(|labels| {
+            let counts = Arc::new(self.counts(generation, &labels));
+            (labels, counts)
         });
+        *shown = counts.collect();
+        self.generation.store(generation, Ordering::Release);
     }
 
     /// Sees to it that a collection has its counters.
     fn resolve(&self, collection: &Collection) {
-        collection.counts.get_or_init(|| {
-            let account = &collection.account;
-            self.of(account, account.listed_as(&collection.stream))
-        });
+        let generation = self.generation.load(Ordering::Acquire);
+        let counts = collection.counts.load();
+        if counts
+            .as_ref()
+            .is_none_or(|counts| counts.generation != generation)
+        {
+            collection.counts.store(self.of(collection));
+        }
     }
 
-    /// Those of a stream of this name, or of one without.
-    fn of(&self, account: &Account, name: Option<&str>) -> Arc<Counts> {
-        let mut all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
-        let labels = |stream: &str| (account.label.clone(), stream.into());
-        let is_named = |name: &&str| {
-            let named = all.keys().filter(|(_, stream)| **stream != *OTHER);
-            named.count() < LABELS_MAX || all.contains_key(&labels(name))
-        };
-        let stream = name.filter(is_named).unwrap_or(OTHER);
-        let counts = all.entry(labels(stream));
-        counts
-            .or_insert_with(|| Arc::new(self.labelled(&account.label, stream)))
-            .clone()
+    /// None, if its account or its stream has left meanwhile.
+    fn of(&self, collection: &Collection) -> Option<Arc<Counts>> {
+        let (account, stream) = (&collection.account, &collection.stream);
+        let shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
+        let own = account.listed_as(stream);
+        let own = own.and_then(|name| shown.get(&labels(account, &name)));
+        own.or_else(|| shown.get(&labels(account, OTHER))).cloned()
     }
 
     /// Those of an account that left are gone already.
-    fn forget(&self, account: &str, stream: &str) {
+    fn forget(&self, (account, stream): &Labels) {
         for came_to in CameTo::ALL {
             let labels = [account, stream, came_to.word()];
             let _ = self.requests.remove_label_values(&labels);
@@ -341,18 +333,47 @@ impl Families {
         let _ = self.age.remove_label_values(&[account, stream]);
     }
 
-    fn labelled(&self, account: &str, stream: &str) -> Counts {
+    fn counts(&self, generation: u64, (account, stream): &Labels) -> Counts {
         let request = |came_to: CameTo| {
             let labels = [account, stream, came_to.word()];
             self.requests.with_label_values(&labels)
         };
-        let list = |verdict| self.lists.with_label_values(&[account, stream, verdict]);
+        let list = |verdict: &str| self.lists.with_label_values(&[account, stream, verdict]);
         Counts {
+            generation,
             requests: CameTo::ALL.map(request),
             age: self.age.with_label_values(&[account, stream]),
             lists: LISTS.map(list),
         }
     }
+}
+
+fn labels(account: &Account, stream: &str) -> Labels {
+    (account.label.clone(), stream.into())
+}
+
+/// The series that there are to be. The first [`LABELS_MAX`] streams have one of their own, those before all others that
+/// have one already; an account has one more for those without.
+fn wanted(accounts: &Accounts, has: impl Fn(&Labels) -> bool) -> HashSet<Labels> {
+    let listed = accounts.iter().flat_map(|account| {
+        let names = account.listed().map(|(_, name)| name);
+        names.map(move |name| labels(account, name))
+    });
+    let (before, new): (Vec<_>, Vec<_>) = listed.partition(has);
+    let mut wanted = HashSet::new();
+    for labels in before.into_iter().chain(new) {
+        if wanted.len() < LABELS_MAX || wanted.contains(&labels) {
+            wanted.insert(labels);
+        }
+    }
+    for account in accounts.iter() {
+        let mut names = account.listed().map(|(_, name)| name).peekable();
+        let is_open = names.peek().is_none();
+        if is_open || names.any(|name| !wanted.contains(&labels(account, name))) {
+            wanted.insert(labels(account, OTHER));
+        }
+    }
+    wanted
 }
 
 #[cfg(test)]

@@ -45,7 +45,15 @@ impl Account {
             scopes: self.scopes.clone(),
             upstream: self.upstream.clone(),
             streams,
+            named: self.named.clone(),
         })
+    }
+
+    /// Has its streams called as they are here, by all that hold this account or one that it goes on from.
+    fn rename(&self) {
+        if **self.named.load() != self.streams {
+            self.named.store(Arc::new(self.streams.clone()));
+        }
     }
 
     /// Ends the epochs of streams that may not be asked for.
@@ -87,13 +95,14 @@ impl Accounts {
     }
 
     /// Makes the copies of whatever is not among `next` unreachable: of accounts that go, and of streams that may not be
-    /// asked for any more. What is fetched for them is not kept.
+    /// asked for any more. What is fetched for them is not kept. Streams have the names of `next` from now on.
     pub fn give_way_to(&self, next: &Self) {
         for account in self.iter().filter(|account| !next.has(account)) {
             account.scope.end_epoch();
         }
         for account in next.iter() {
             account.close_others();
+            account.rename();
         }
     }
 }

@@ -125,7 +125,7 @@ impl Metrics {
 
 /// Counts a list among those of its stream.
 pub(super) fn count_list(collection: &Collection, outcome: std::result::Result<Verdict, &Error>) {
-    if let Some(counts) = collection.counts.get() {
+    if let Some(counts) = &*collection.counts.load() {
         counts.list(outcome.map_err(Error::kind));
     }
 }

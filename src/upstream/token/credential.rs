@@ -315,7 +315,7 @@ impl Credential {
                 }
                 warn!(
                     account = &*self.account.name,
-                    stream = self.account.stream_name(stream),
+                    stream = &*self.account.stream_name(stream),
                     reason = reason.word(),
                     whole = resting.whole,
                     rest = ?resting.left,

@@ -179,7 +179,7 @@ impl<S: FetchPage> Exam<S> {
         let ahead = self.witness.notes().ahead;
         for (stream, finding) in pages::judged(&outcomes, &condition, of.told, ahead) {
             let finding = match stream {
-                Some(stream) => finding.of_stream(of.account.stream_name(stream)),
+                Some(stream) => finding.of_stream(&of.account.stream_name(stream)),
                 None => finding,
             };
             of.say(finding);
@@ -187,7 +187,7 @@ impl<S: FetchPage> Exam<S> {
         for stream in &streams[outcomes.len()..] {
             let detail = "a stream before it failed in a way that this one would, too";
             let finding = Finding::new(Step::Page, Status::Skipped, Code::Before, detail);
-            of.say(finding.of_stream(of.account.stream_name(stream)));
+            of.say(finding.of_stream(&of.account.stream_name(stream)));
         }
         read
     }
@@ -230,7 +230,7 @@ impl<S: FetchPage> Exam<S> {
             Err(error) => diagnosis::broken(Step::Paging, &error),
         };
         let good = finding.status != Status::Failed;
-        of.say(finding.of_stream(stream));
+        of.say(finding.of_stream(&stream));
         good
     }
 
@@ -265,7 +265,7 @@ impl<S: FetchPage> Exam<S> {
                     });
                     let finding =
                         pages::limit(limit, refused, &page, self.config.merge.page_limit_max);
-                    return of.say(finding.of_stream(stream));
+                    return of.say(finding.of_stream(&stream));
                 }
                 Err(error)
                     if matches!(error.kind(), Kind::Upstream4xx | Kind::UpstreamTooLarge) =>
@@ -274,12 +274,12 @@ impl<S: FetchPage> Exam<S> {
                     last = Some(error);
                 }
                 Err(error) => {
-                    return of.say(diagnosis::broken(Step::Limit, &error).of_stream(stream));
+                    return of.say(diagnosis::broken(Step::Limit, &error).of_stream(&stream));
                 }
             }
         }
         if let Some(error) = last {
-            of.say(diagnosis::broken(Step::Limit, &error).of_stream(stream));
+            of.say(diagnosis::broken(Step::Limit, &error).of_stream(&stream));
         }
     }
 }
