@@ -15,7 +15,10 @@ use hyper::body::Incoming;
 use tokio::time::Instant;
 use tower::{Service, ServiceBuilder};
 
-pub use self::{gateway::App, start::StartError};
+pub use self::{
+    gateway::{App, Lost},
+    start::StartError,
+};
 use crate::{
     admin::{
         Admin,

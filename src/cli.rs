@@ -7,14 +7,12 @@ use std::{
 };
 
 use clap::{CommandFactory, Parser, Subcommand, error::ErrorKind};
-use tokio::{
-    runtime::Builder,
-    signal::unix::{SignalKind, signal},
-    sync::oneshot,
-};
-use tracing::error;
+use tokio::runtime::Builder;
 
-use crate::{app::StartError, config::Problems};
+use crate::{
+    app::{Lost, StartError},
+    config::Problems,
+};
 
 pub mod ask;
 pub mod check;
@@ -31,6 +29,7 @@ pub mod purge;
 mod reach;
 pub mod reload;
 pub mod serve;
+mod signals;
 pub mod simulate;
 pub mod status;
 
@@ -138,6 +137,10 @@ pub enum Failure {
     #[error("contacts-gateway: {0}")]
     Start(#[from] StartError),
     #[error("contacts-gateway: {0}")]
+    Lost(#[from] Lost),
+    #[error("contacts-gateway: ended at once by a second signal; requests in flight had no answer")]
+    AtOnce,
+    #[error("contacts-gateway: {0}")]
     Simulate(#[from] simulate::SimulateError),
     #[error("contacts-gateway: {0}")]
     Simulator(#[from] crate::simulator::StartError),
@@ -191,33 +194,6 @@ fn forbid_core_dumps() -> io::Result<()> {
     Ok(setrlimit(Resource::Core, none)?)
 }
 
-/// Ctrl-C, or the signal that a supervisor sends.
-async fn interrupted() -> io::Result<()> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    tokio::select! {
-        interrupt = tokio::signal::ctrl_c() => interrupt,
-        _ = terminate.recv() => Ok(()),
-    }
-}
-
-/// Completes at the first signal; the second one ends the process at once. Also if the first one came when the end had
-/// begun for another reason, and nobody waited for it any more.
-async fn stopped() {
-    let (signalled, first) = oneshot::channel();
-    tokio::spawn(async {
-        if let Err(cause) = interrupted().await {
-            return error!(%cause, "signals cannot be waited for");
-        }
-        let _ = signalled.send(());
-        if interrupted().await.is_ok() {
-            #[expect(clippy::exit, reason = "whoever signals twice wants no more patience")]
-            std::process::exit(1);
-        }
-    });
-    // What is dropped without a signal is the failure above.
-    let _ = first.await;
-}
-
 #[cfg(test)]
 mod tests {
     use clap::Command;
@@ -242,7 +218,7 @@ mod tests {
         let (ended, end) = mpsc::sync_channel(1);
         thread::spawn(move || {
             let outcome = wait_for(async {
-                let (begun, begins) = oneshot::channel();
+                let (begun, begins) = tokio::sync::oneshot::channel();
                 tokio::task::spawn_blocking(move || {
                     let _ = begun.send(());
                     hangs.recv()

@@ -37,6 +37,13 @@ const LAST_WORDS: Duration = Duration::from_secs(2);
 /// How long the admin listener's own connections are waited for at the very end.
 const ADMIN_DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
 
+/// A task that everything depends on has ended, though nothing told it to.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "{0} are served no more, which is a fault of the gateway's own: it ends, so that it can be started again"
+)]
+pub struct Lost(&'static str);
+
 /// A gateway whose listeners are bound, and which answers nobody yet.
 pub struct App {
     /// Where callers connect.
@@ -218,10 +225,13 @@ impl App {
 
     /// Serves until `stop`, or until an operator asks for the drain. Then it stops accepting and finishes what is in flight,
     /// within the drain's timeout. The admin listener answers to the end.
-    pub async fn run(self, stop: impl Future<Output = ()>) {
+    ///
+    /// # Errors
+    /// If a listener is served no more, though nothing told it to stop.
+    pub async fn run(self, stop: impl Future<Output = ()>) -> Result<(), Lost> {
         let manager = self.manager;
         let mut watchdog = manager.watchdog();
-        let admin = tokio::spawn(watchdog.watch("admin", self.serve_admin));
+        let mut admin = tokio::spawn(watchdog.watch("admin", self.serve_admin));
         let watching = tokio::spawn(self.watch_files);
         let mut traffic = self
             .workers
@@ -231,12 +241,18 @@ impl App {
         info!(traffic = %self.traffic, admin = %self.admin, "serving");
         let serving = format!("serving callers on {}", self.traffic);
         manager.tell(&State::Ready(&serving));
-        select! {
-            () = stop => {}
-            () = self.asked_to_drain.cancelled() => {}
-        }
+        let lost = select! {
+            () = stop => None,
+            () = self.asked_to_drain.cancelled() => None,
+            _ = &mut traffic => Some(Lost("callers")),
+            _ = &mut admin => Some(Lost("operators")),
+        };
         // First of all, so that nobody is sent here any more; then they are given the time to see it.
         self.readiness.set(false);
+        if let Some(lost) = lost {
+            manager.tell(&State::Stopping("a listener is served no more"));
+            return Err(lost);
+        }
         manager.tell(&State::Stopping("draining"));
         info!(delay = ?self.drain_delay, timeout = ?self.drain_timeout, "draining");
         time::sleep(self.drain_delay).await;
@@ -263,5 +279,36 @@ impl App {
         // Idle probes need not be waited for.
         let _ = time::timeout(ADMIN_DRAIN_TIMEOUT, admin).await;
         info!("stopped");
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{future::pending, net::SocketAddr};
+
+    use super::*;
+    use crate::upstream::secret::Sources;
+
+    /// Catches a gateway that says it is ready, and lets nobody in.
+    #[tokio::test]
+    async fn it_ends_where_a_listener_does() {
+        let mut config = Config::default();
+        let free = SocketAddr::from(([127, 0, 0, 1], 0));
+        (config.listen.address, config.admin.address) = (free, free);
+        for callers in [true, false] {
+            let mut app = App::bind(&config, Vec::<Sources>::new()).await.unwrap();
+            let readiness = app.readiness.clone();
+            let ended = if callers {
+                &mut app.serve_traffic
+            } else {
+                &mut app.serve_admin
+            };
+            *ended = async { panic!("one that was asked for") }.boxed();
+            let told = app.run(pending()).await.unwrap_err().to_string();
+            let whose = if callers { "callers " } else { "operators " };
+            assert!(told.starts_with(whose), "{told}");
+            assert!(!readiness.is_ready());
+        }
     }
 }

@@ -8,7 +8,7 @@ use std::{
 
 use secrecy::ExposeSecret;
 
-use super::Failure;
+use super::{Failure, signals::Signals};
 use crate::{
     app::App,
     config::Config,
@@ -43,6 +43,7 @@ pub struct Args {
 /// Runs until a signal.
 pub(super) async fn run(args: Args) -> Result<(), Failure> {
     super::forbid_core_dumps()?;
+    let signals = Signals::hear()?;
     let account = AccountSettings::demo();
     let secret = Secret::new(account.client_secret.expose_secret());
     let simulator = Simulator::start(Settings {
@@ -72,9 +73,9 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
     log.follow(app.verbosity());
     // A closed standard output takes the lines away, not the demo.
     let _ = writeln!(io::stdout(), "{}", lines(&app, &simulator));
-    app.run(super::stopped()).await;
+    let outcome = signals.govern(app).await;
     simulator.stop().await;
-    Ok(())
+    outcome
 }
 
 /// What to type next.

@@ -31,7 +31,7 @@ use self::{
     table::Columns,
     transfer::Received,
 };
-use super::Failure;
+use super::{Failure, signals::Signals};
 
 mod args;
 mod cell;
@@ -70,11 +70,12 @@ pub(super) async fn run(args: Args) -> Result<ExitCode, Failure> {
 
 /// Also when the terminal goes, so that no part of a file is left.
 async fn interrupted() -> std::io::Result<()> {
-    let mut hung_up = signal(SignalKind::hangup())?;
+    let (mut signals, mut hung_up) = (Signals::hear()?, signal(SignalKind::hangup())?);
     select! {
-        interrupted = super::interrupted() => interrupted,
-        _ = hung_up.recv() => Ok(()),
+        () = signals.next() => {}
+        _ = hung_up.recv() => {}
     }
+    Ok(())
 }
 
 impl Args {

@@ -9,7 +9,7 @@ use std::{
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use super::Failure;
+use super::{Failure, signals::Signals};
 use crate::{
     app::{App, StartError},
     config::{self, Config},
@@ -45,8 +45,8 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
     memory::compare(&config);
     descriptors::provide(&config);
     let folder = config::folder(&args.config);
-    // From here on the signal does not end the process.
-    let hangup = signal(SignalKind::hangup())?;
+    // From here on none of them ends the process by itself.
+    let (signals, hangup) = (Signals::hear()?, signal(SignalKind::hangup())?);
     let environment = Environment::of(std::env::vars_os());
     let inherited = Inherited::of(&environment).map_err(StartError::from)?;
     let app = App::bind_or_inherit(&config, secrets(&config, folder), inherited).await?;
@@ -70,8 +70,7 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
         scheme(&config.listen.tls),
         scheme(&config.admin.tls),
     );
-    app.run(super::stopped()).await;
-    Ok(())
+    signals.govern(app).await
 }
 
 /// Where the secrets are.

@@ -17,6 +17,7 @@ use std::{
 use bytes::Bytes;
 use clap::{Args as ClapArgs, ValueEnum};
 
+use super::signals::Signals;
 use crate::simulator::{
     AccountSettings, CONTACTS_MAX, Change, ChangeError, ChangeKind, Churn, DEMO_ACCOUNT_ID,
     DEMO_CONTACTS, DEMO_STREAM_ID, Fault, LimitMax, Paging, RateLimit, Rule, RuleError, Settings,
@@ -199,6 +200,7 @@ pub enum SimulateError {
 
 /// Runs until it is interrupted.
 pub async fn run(args: Args) -> Result<(), SimulateError> {
+    let mut signals = Signals::hear().map_err(SimulateError::Signal)?;
     let settings = settings(&args)?;
     let example = settings
         .accounts
@@ -208,7 +210,7 @@ pub async fn run(args: Args) -> Result<(), SimulateError> {
     let simulator = Simulator::start(settings).await?;
     let lines = lines::lines(&simulator, &args, &example)?;
     writeln!(io::stdout(), "{lines}").map_err(SimulateError::Write)?;
-    super::interrupted().await.map_err(SimulateError::Signal)?;
+    signals.next().await;
     simulator.stop().await;
     Ok(())
 }

@@ -323,6 +323,29 @@ async fn serve_runs_from_a_file_and_ends_well_at_a_signal() {
     }
 }
 
+/// O1. Catches signals that are heard only some time after the program said that it serves: they would end it at once.
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_signal_is_heard_as_soon_as_it_serves() {
+    let kore = Simulator::start(Settings::default()).await.unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let account = AccountSettings::demo();
+    let file = configured(folder.path(), &kore.base_url(), &account, "");
+    let free = &["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"];
+    for round in 0..10 {
+        let serve = &["serve", "--config", &file];
+        for (arguments, said) in [
+            (&serve[..], "callers on "),
+            (&[&["demo"], &free[..]].concat(), "Kore.ai is simulated at "),
+        ] {
+            let mut program = Program::start(folder.path(), arguments, &[]);
+            program.says(said);
+            program.signal(["TERM", "INT"][round % 2]);
+            let (status, _, errors) = program.ends();
+            assert_eq!(status.code(), Some(0), "{arguments:?}: {errors}");
+        }
+    }
+}
+
 /// O1. Catches a program that cannot be ended by somebody who has no more patience.
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn a_second_signal_ends_it_at_once() {
@@ -363,6 +386,11 @@ async fn a_second_signal_ends_it_at_once() {
     serve.signal("TERM");
     let (status, _, errors) = serve.ends();
     assert_eq!(status.code(), Some(1), "{errors}");
+    let last = errors.lines().last().unwrap();
+    assert!(
+        last.contains("ended at once by a second signal"),
+        "{errors}"
+    );
     let _ = caller.wait();
 }
 

@@ -4,7 +4,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use contacts_gateway::{
-    app::App,
+    app::{App, Lost},
     config::Config,
     contacts::account,
     reload::Reloader,
@@ -175,7 +175,7 @@ pub(crate) struct Gateway {
     pub(crate) credentials: Arc<Credentials>,
     pub(crate) reloader: Arc<Reloader>,
     stop: CancellationToken,
-    running: JoinHandle<()>,
+    running: JoinHandle<Result<(), Lost>>,
     http1: Client<HttpConnector, Empty<Bytes>>,
     http2: Client<HttpConnector, Empty<Bytes>>,
 }
@@ -300,7 +300,8 @@ impl Gateway {
 
     /// Waits for the end that was begun.
     pub(crate) async fn ended(mut self) {
-        soon("the gateway ends", &mut self.running).await.unwrap();
+        let ended = soon("the gateway ends", &mut self.running).await;
+        ended.unwrap().unwrap();
     }
 }
 
