@@ -3,7 +3,7 @@
 use std::{
     fmt,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
 };
@@ -45,7 +45,7 @@ pub struct Terms {
     pub respond_async: bool,
     /// It takes what it asks for in pieces, as they come, and waits only for the first.
     pub in_pieces: bool,
-    /// To whom the list that is read for this is counted, where callers are known.
+    /// To whom it is counted what is read for this, where callers are known.
     pub caller: Option<CallerName>,
     /// What the logs call the request.
     pub id: RequestId,
@@ -60,9 +60,7 @@ pub struct Fetch<K> {
     pub urgency: Arc<Urgency>,
     /// What the flight spends its time on.
     pub spent: Arc<Spent>,
-    /// That of the request that began the flight.
-    pub caller: Option<CallerName>,
-    /// The trace of the same request.
+    /// The trace of the request that began the flight.
     pub trace: Option<TraceContext>,
     /// On a connection of its own, because the one before it failed.
     pub afresh: bool,
@@ -76,7 +74,6 @@ impl<K> Fetch<K> {
             key,
             urgency: Urgency::of(&terms),
             spent: Arc::default(),
-            caller: terms.caller,
             trace: terms.trace,
             afresh: false,
         }
@@ -103,7 +100,12 @@ pub enum Class {
     Interactive,
 }
 
-/// The most that any waiter of a flight wants: the highest class and the latest deadline. Whoever joins may raise it.
+impl Class {
+    pub const ALL: [Self; 3] = [Self::Background, Self::Bulk, Self::Interactive];
+}
+
+/// The most that any waiter of a flight wants: the highest class and the latest deadline, and who they are. Whoever joins
+/// may raise it.
 ///
 /// A flight that needs many calls has one of its own for each of them, which wants what the flight wants.
 #[derive(Debug)]
@@ -118,15 +120,27 @@ pub struct Urgency {
 
 #[derive(Debug)]
 struct Wanted {
-    most: Mutex<(Class, Instant)>,
+    most: Mutex<Most>,
     raised: Notify,
+}
+
+#[derive(Debug)]
+struct Most {
+    class: Class,
+    deadline: Instant,
+    /// Those of the waiters that are known, in the order in which they came.
+    callers: Vec<CallerName>,
 }
 
 impl Urgency {
     pub fn of(terms: &Terms) -> Arc<Self> {
         Arc::new(Self {
             wanted: Arc::new(Wanted {
-                most: Mutex::new((terms.class, terms.deadline)),
+                most: Mutex::new(Most {
+                    class: terms.class,
+                    deadline: terms.deadline,
+                    callers: terms.caller.iter().cloned().collect(),
+                }),
                 raised: Notify::new(),
             }),
             departed: AtomicBool::new(terms.respond_async),
@@ -148,9 +162,14 @@ impl Urgency {
     /// Takes another waiter's terms into account.
     pub fn raise(&self, terms: &Terms) {
         {
-            let Wanted { most, .. } = &*self.wanted;
-            let mut most = most.lock().unwrap_or_else(PoisonError::into_inner);
-            *most = (most.0.max(terms.class), most.1.max(terms.deadline));
+            let mut most = self.most();
+            most.class = most.class.max(terms.class);
+            most.deadline = most.deadline.max(terms.deadline);
+            if let Some(caller) = &terms.caller
+                && !most.callers.contains(caller)
+            {
+                most.callers.push(caller.clone());
+            }
         }
         self.departed
             .fetch_or(terms.respond_async, Ordering::AcqRel);
@@ -164,12 +183,22 @@ impl Urgency {
 
     /// The highest class of any waiter so far.
     pub fn class(&self) -> Class {
-        self.wanted().0
+        self.most().class
     }
 
     /// The latest deadline of any waiter so far.
     pub fn deadline(&self) -> Instant {
-        self.wanted().1
+        self.most().deadline
+    }
+
+    /// Who waits or has waited, of those who are known.
+    pub fn callers(&self) -> Vec<CallerName> {
+        self.most().callers.clone()
+    }
+
+    /// The first of them: who began it, unless nobody knows who that is.
+    pub fn beginner(&self) -> Option<CallerName> {
+        self.most().callers.first().cloned()
     }
 
     /// Until when a call may wait for its turn: somebody must still wait for the flight. `None` for one of many, once a
@@ -207,9 +236,9 @@ impl Urgency {
         self.departed.load(Ordering::Acquire)
     }
 
-    fn wanted(&self) -> (Class, Instant) {
-        let Wanted { most, .. } = &*self.wanted;
-        *most.lock().unwrap_or_else(PoisonError::into_inner)
+    fn most(&self) -> MutexGuard<'_, Most> {
+        let most = self.wanted.most.lock();
+        most.unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -109,7 +109,7 @@ impl<S: FetchPage> Service<Fetch<ListKey>> for Walk<S> {
         async move {
             let (started, spent) = (Instant::now(), fetch.spent.clone());
             let collection = fetch.key.collection.clone();
-            let outcome = match shared.walks.take(fetch.caller.as_ref()) {
+            let outcome = match shared.walks.take(fetch.urgency.beginner().as_ref()) {
                 Some(_place) => {
                     let _running = Counted::new(&shared.metrics.running);
                     shared.walk(inner, fetch, started).await

@@ -259,7 +259,7 @@ impl Resolver {
             handling: Handling::Default,
             respond_async: false,
             in_pieces: false,
-            caller: None,
+            caller: caller.map(|caller| caller.name().clone()),
             id,
             trace,
         };
@@ -283,7 +283,6 @@ impl Resolver {
                         handling: preferences.handling,
                         respond_async: preferences.respond_async,
                         in_pieces: form == Form::Lines,
-                        caller: caller.map(|caller| caller.name().clone()),
                         ..terms
                     },
                 };

@@ -37,6 +37,7 @@ mod accounts;
 mod forecast;
 mod metrics;
 mod queue;
+mod turns;
 mod window;
 
 /// `[budget]`: how an account's calls a minute are spent.
@@ -151,8 +152,8 @@ impl Budget {
         let (grant, granted) = oneshot::channel();
         let number = {
             let mut state = self.lock();
-            self.admit(&mut state, u64::MAX, urgency, asked)?;
-            if state.queue.len() >= state.queue_max {
+            let most = state.queue_max;
+            if !state.queue.has_room(urgency, most) {
                 return Err(self.exhausted(&mut state, asked + Duration::from_secs(1), asked));
             }
             state.queue.add(urgency.clone(), stream, grant)
@@ -194,7 +195,7 @@ impl Budget {
                 }
                 () = wake => {}
                 () = changed => {}
-                () = raised => {}
+                () = raised => self.lock().queue.raised(),
             }
         }
     }

@@ -190,8 +190,6 @@ pub(super) fn page<S: FetchPage, A: Send>(
         },
         urgency: urgency.clone(),
         spent: walk.spent.clone(),
-        // Its place is the walk's.
-        caller: None,
         trace: walk.trace,
         afresh: false,
     };

@@ -400,9 +400,9 @@ async fn who_reads_no_list_finds_a_place() {
     };
     let stage = over(config, &metrics(), &upstream);
     let read = |caller: &str, stream| {
-        let mut fetch = fetch(testing::list_key(stream));
-        fetch.caller = Some(caller.into());
-        let outcome = stage.clone().oneshot(fetch);
+        let mut request = testing::request(testing::list_key(stream));
+        request.terms.caller = Some(caller.into());
+        let outcome = stage.clone().oneshot(Fetch::of(request));
         async move { outcome.await.map(drop).map_err(|error| error.kind()) }
     };
     let of_both = tokio::join!(

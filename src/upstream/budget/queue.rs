@@ -4,8 +4,8 @@
 //! Interactive tickets come first, and the last few slots are theirs alone. Whole lists get at least one slot in ten
 //! however many interactive tickets wait, so that they never stand still. Nobody waits for a background ticket, so these
 //! go at an even pace: what has grown stale during an outage is not fetched in one burst after it. Those of whole lists that
-//! are read anew go at a share of it, since they would leave nothing to others for hours. Within a class the streams take
-//! turns.
+//! are read anew go at a share of it, since they would leave nothing to others for hours. Within a class they take
+//! [`turns`](super::turns).
 
 use std::{
     collections::{HashMap, HashSet},
@@ -15,7 +15,10 @@ use std::{
 
 use tokio::time::Instant;
 
-use super::forecast::Rivals;
+use super::{
+    forecast::Rivals,
+    turns::{Turn, Turns, Waits},
+};
 use crate::contacts::request::{Class, Urgency};
 
 /// Of so many slots, one goes to bulk tickets if any wait.
@@ -23,9 +26,6 @@ const BULK_SHARE: u32 = 10;
 
 /// What an allowance is of.
 const MINUTE: Duration = Duration::from_secs(60);
-
-/// Streams whose turn is remembered. Beyond it all begin anew, which is unfair to nobody for long.
-const TURNS_MAX: usize = 1024;
 
 /// The tickets that wait for a slot of one account.
 #[derive(Debug)]
@@ -40,9 +40,10 @@ pub(super) struct Queue<T> {
     background_from: Option<Instant>,
     /// When the next one of a whole list may be.
     refresh_from: Option<Instant>,
-    /// When each stream had its last turn.
-    turns: HashMap<u64, u64>,
-    turn: u64,
+    /// Of each class, whose turn it is.
+    turns: [Turns; Class::ALL.len()],
+    /// Of the tickets that wait, how many of their class come before each. Found out when somebody wants to know.
+    before: Option<HashMap<u64, u32>>,
     next_number: u64,
 }
 
@@ -50,9 +51,22 @@ pub(super) struct Queue<T> {
 struct Ticket<T> {
     number: u64,
     urgency: Arc<Urgency>,
+    /// The turns of each class when it came.
+    since: [u64; Class::ALL.len()],
     /// What tells streams apart.
     stream: u64,
     grant: T,
+}
+
+impl<T> Ticket<T> {
+    fn waits(&self, class: Class) -> Waits {
+        Waits {
+            number: self.number,
+            since: self.since[class as usize],
+            callers: self.urgency.callers(),
+            stream: self.stream,
+        }
+    }
 }
 
 impl<T> Queue<T> {
@@ -66,8 +80,8 @@ impl<T> Queue<T> {
             since_bulk: 0,
             background_from: None,
             refresh_from: None,
-            turns: HashMap::new(),
-            turn: 0,
+            turns: Default::default(),
+            before: None,
             next_number: 0,
         }
     }
@@ -82,12 +96,26 @@ impl<T> Queue<T> {
         self.waiting.len()
     }
 
+    /// Whether one more may wait, of `most` at once. None of a caller's may while it has as many as there is room for, so
+    /// that the others find some.
+    pub(super) fn has_room(&self, urgency: &Urgency, most: usize) -> bool {
+        let own = urgency.beginner().map_or(0, |own| {
+            let begun_by = self.waiting.iter().map(|ticket| ticket.urgency.beginner());
+            begun_by
+                .filter(|other| other.as_ref() == Some(&own))
+                .count()
+        });
+        self.waiting.len() + own < most
+    }
+
     /// Adds a ticket and returns its number.
     pub(super) fn add(&mut self, urgency: Arc<Urgency>, stream: u64, grant: T) -> u64 {
         let number = self.next_number;
         self.next_number += 1;
+        self.before = None;
         self.waiting.push(Ticket {
             number,
+            since: self.turns.each_ref().map(Turns::now),
             urgency,
             stream,
             grant,
@@ -101,7 +129,13 @@ impl<T> Queue<T> {
             .waiting
             .iter()
             .position(|ticket| ticket.number == number)?;
+        self.before = None;
         Some(self.waiting.swap_remove(place).grant)
+    }
+
+    /// Somebody else waits for a ticket too, which may have made it more urgent.
+    pub(super) fn raised(&mut self) {
+        self.before = None;
     }
 
     /// Who is served next while `open` of `allowance` slots a minute can be taken.
@@ -110,19 +144,17 @@ impl<T> Queue<T> {
             return None;
         }
         let class = self.class_to_serve(open, allowance, now)?;
-        let turn_of = |ticket: &Ticket<T>| self.turns.get(&ticket.stream).copied();
-        let (place, _) = self
+        let turn = self
+            .order(class, |ticket| self.is_due(ticket, now))
+            .into_iter()
+            .next()?;
+        let place = self
             .waiting
             .iter()
-            .enumerate()
-            .filter(|(_, ticket)| ticket.urgency.class() == class && self.is_due(ticket, now))
-            .min_by_key(|(_, ticket)| (turn_of(ticket), ticket.number))?;
+            .position(|ticket| ticket.number == turn.number)?;
         let ticket = self.waiting.swap_remove(place);
-        self.turn += 1;
-        if self.turns.len() >= TURNS_MAX {
-            self.turns.clear();
-        }
-        self.turns.insert(ticket.stream, self.turn);
+        self.turns[class as usize].had(turn);
+        self.before = None;
         self.since_bulk = if class == Class::Bulk {
             0
         } else {
@@ -135,6 +167,18 @@ impl<T> Queue<T> {
             }
         }
         Some(ticket.grant)
+    }
+
+    /// The tickets of a class that are wanted, in the order of their turns.
+    fn order(&self, class: Class, wanted: impl Fn(&Ticket<T>) -> bool) -> Vec<Turn> {
+        let of_it = |ticket: &&Ticket<T>| ticket.urgency.class() == class && wanted(ticket);
+        let waiting: Vec<_> = self
+            .waiting
+            .iter()
+            .filter(of_it)
+            .map(|ticket| ticket.waits(class))
+            .collect();
+        self.turns[class as usize].order(&waiting)
     }
 
     /// How long after one ticket of a class the next one can be served, at the least. `refreshes`: it is of a whole list.
@@ -198,14 +242,22 @@ impl<T> Queue<T> {
 
     /// What a list's calls have beside them: those of its own that wait already do not count.
     pub(super) fn rivals(&self, stream: u64, class: Class, allowance: u32) -> Rivals {
-        let others = || {
-            let others = self.waiting.iter().filter(|other| other.stream != stream);
-            others.map(|other| (other.urgency.class(), other.stream))
-        };
+        let mut own = self.waiting.iter().filter(|one| one.stream == stream);
+        let own = own
+            .next()
+            .map_or_else(Vec::new, |one| one.urgency.callers());
+        let of_the_class = |one: &&Ticket<T>| one.stream != stream && one.urgency.class() == class;
+        // Those of the same caller take turns with the list whenever it is that one's turn, all others whenever it is
+        // their caller's.
+        let (mut streams, mut callers) = (HashSet::new(), HashSet::new());
+        for rival in self.waiting.iter().filter(of_the_class) {
+            let theirs = rival.urgency.callers();
+            match theirs == own {
+                true => streams.insert(rival.stream),
+                false => callers.insert(theirs.first().cloned()),
+            };
+        }
         let above = self.waiting.iter().map(|other| other.urgency.class());
-        let turns: HashSet<_> = others()
-            .filter_map(|(theirs, stream)| (theirs == class).then_some(stream))
-            .collect();
         Rivals {
             reserve: match class {
                 Class::Interactive => 0,
@@ -213,28 +265,39 @@ impl<T> Queue<T> {
             },
             gap: self.gap(class, true, allowance),
             ahead: above.filter(|theirs| *theirs > class).count(),
-            turns: turns.len(),
+            turns: (1 + streams.len()) * (1 + callers.len()) - 1,
         }
     }
 
-    /// How many slots are taken before the ticket with this number gets one, if nobody else comes. For a ticket that
-    /// is not there yet, its number is [`u64::MAX`].
-    pub(super) fn ahead(&self, number: u64, class: Class, allowance: u32) -> u32 {
+    /// How many slots are taken before the waiting ticket with this number gets one, if nobody else comes.
+    pub(super) fn ahead(&mut self, number: u64, class: Class, allowance: u32) -> u32 {
+        let own = self.before(number);
         let waiting = |wanted: Class| {
-            let before = |ticket: &&Ticket<T>| {
-                let theirs = ticket.urgency.class();
-                theirs == wanted && (theirs != class || ticket.number < number)
-            };
-            self.waiting.iter().filter(before).count() as u32
+            let classes = self.waiting.iter().map(|ticket| ticket.urgency.class());
+            classes.filter(|theirs| *theirs == wanted).count() as u32
         };
         let (interactive, bulk) = (waiting(Class::Interactive), waiting(Class::Bulk));
         let reserve = self.reserve(allowance);
         match class {
-            Class::Interactive => interactive + (interactive / (BULK_SHARE - 1)).min(bulk),
+            Class::Interactive => own + (own / (BULK_SHARE - 1)).min(bulk),
             // One in ten is its own even while interactive tickets wait.
-            Class::Bulk => bulk + interactive.min((bulk + 1) * (BULK_SHARE - 1)) + reserve,
-            Class::Background => interactive + bulk + waiting(Class::Background) + reserve,
+            Class::Bulk => own + interactive.min((own + 1) * (BULK_SHARE - 1)) + reserve,
+            Class::Background => interactive + bulk + own + reserve,
         }
+    }
+
+    /// How many of its class come before a waiting ticket.
+    fn before(&mut self, number: u64) -> u32 {
+        let before = self.before.take().unwrap_or_else(|| {
+            let orders = Class::ALL
+                .into_iter()
+                .map(|class| self.order(class, |_| true));
+            let places = orders.flat_map(|order| (0..).zip(order));
+            places.map(|(place, turn)| (turn.number, place)).collect()
+        });
+        let own = before.get(&number).copied().unwrap_or_default();
+        self.before = Some(before);
+        own
     }
 }
 
@@ -299,6 +362,44 @@ mod tests {
         queue.add(urgency(Class::Bulk), 2, "b1");
         queue.add(urgency(Class::Bulk), 2, "b2");
         assert_eq!(drain(&mut queue), ["a1", "b1", "a2", "b2", "a3"]);
+    }
+
+    /// Catches streams that a caller makes up and that are served before whoever was served already.
+    #[test]
+    fn what_comes_later_is_not_served_sooner_because_it_is_new() {
+        let mut queue = Queue::new(0, 0.25);
+        queue.add(urgency(Class::Interactive), 1, 1);
+        assert_eq!(queue.next(1, 60, Instant::now()), Some(1));
+        queue.add(urgency(Class::Interactive), 1, 1);
+        for stream in 2..100 {
+            queue.add(urgency(Class::Interactive), stream, stream);
+            match queue.next(1, 60, Instant::now()) {
+                Some(1) => return assert!(stream <= 3, "{stream}"),
+                other => assert!(other.is_some()),
+            }
+        }
+        panic!("98 later ones were served before it");
+    }
+
+    /// Catches a caller that takes all places of those who wait.
+    #[test]
+    fn none_waits_as_often_as_there_is_room_for() {
+        let mut queue = Queue::new(0, 0.25);
+        let of = |caller: Option<&str>| {
+            Urgency::of(&Terms {
+                caller: caller.map(Into::into),
+                ..terms(Class::Interactive)
+            })
+        };
+        let mut fill = |caller| {
+            let before = queue.len();
+            while queue.has_room(&of(caller), 100) {
+                queue.add(of(caller), 1, ());
+            }
+            queue.len() - before
+        };
+        assert_eq!(["a", "b", "c"].map(|name| fill(Some(name))), [50, 25, 13]);
+        assert_eq!(fill(None), 12);
     }
 
     #[test]
@@ -409,7 +510,7 @@ mod tests {
     proptest! {
         /// Whoever waits is served after as many slots as were told, if nobody comes later.
         #[test]
-        fn ahead_is_what_then_happens(waiting in proptest::collection::vec((0_u8..3, 0_u64..4), 1..40), which in 0_usize..40) {
+        fn ahead_is_what_then_happens(waiting in proptest::collection::vec((0_u8..3, 0_u64..4, 0_u8..4), 1..40), which in 0_usize..40) {
             let which = which % waiting.len();
             let mut queue = Queue::new(6, 0.25);
             let class = |number| match number {
@@ -418,9 +519,12 @@ mod tests {
                 _ => Class::Interactive,
             };
             let mut numbers = Vec::new();
-            for (place, (number, _)) in waiting.iter().enumerate() {
-                // One stream: with more of them, turns decide, and the estimate is of the class as a whole.
-                numbers.push(queue.add(urgency(class(*number)), 1, place));
+            for (place, (number, stream, caller)) in waiting.iter().enumerate() {
+                let terms = Terms {
+                    caller: (*caller > 0).then(|| caller.to_string().into()),
+                    ..terms(class(*number))
+                };
+                numbers.push(queue.add(Urgency::of(&terms), *stream, place));
             }
             let told = queue.ahead(numbers[which], class(waiting[which].0), 60);
             // Slowly enough for what nobody waits for.
