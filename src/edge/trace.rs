@@ -13,7 +13,7 @@ use std::{
     time::Duration,
 };
 
-use http::{Method, Request, Response, StatusCode, Uri};
+use http::{Method, Request, Response, StatusCode};
 use http_body::Body as _;
 use pin_project_lite::pin_project;
 use prometheus::{Histogram, HistogramVec, IntCounter, IntCounterVec};
@@ -103,7 +103,7 @@ where
             id: id.clone(),
             trace,
             method: head.method.clone(),
-            uri: head.uri.clone(),
+            target: head.uri.path_and_query().map(|it| it.as_str().into()),
         });
         Tracing {
             caller: asker.caller().cloned(),
@@ -126,7 +126,8 @@ struct Access {
     id: RequestId,
     trace: Option<TraceContext>,
     method: Method,
-    uri: Uri,
+    /// A copy: the request's own shares its memory with the whole head, which would then be held as long as this is.
+    target: Option<Box<str>>,
 }
 
 pin_project! {
@@ -198,8 +199,8 @@ impl Sample {
 impl Access {
     fn write(&self, caller: Option<&str>, responded: &Responded, took: Duration) {
         // A path or a query that made no sense here may hold anything, a person's name included.
-        let target = match self.uri.path_and_query() {
-            Some(target) if !responded.refused => target.as_str(),
+        let target = match &self.target {
+            Some(target) if !responded.refused => target,
             _ => "-",
         };
         // So may a method, which can be any word.

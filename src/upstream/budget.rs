@@ -1,6 +1,6 @@
 //! The account's calls a minute: each attempt waits for a slot, in the order of urgency, or is refused at once.
 //!
-//! What may be sent is the `window`'s, who is next the `queue`'s; both are pure. Here tickets wait. All streams,
+//! What may be sent is the `window`'s, who is next the `queue`'s, by `turns` and `shares`; all are pure. Here tickets wait. All streams,
 //! walks and retries of an account go through one budget, and nothing else sends.
 
 use std::{
@@ -26,7 +26,7 @@ use crate::{
     config::Rules,
     contacts::{
         page::PageKey,
-        request::{Fetch, Urgency},
+        request::{CallerName, Fetch, Urgency},
         spent::Phase,
     },
     error::{Error, Kind, Result},
@@ -37,6 +37,7 @@ mod accounts;
 mod forecast;
 mod metrics;
 mod queue;
+mod shares;
 mod turns;
 mod window;
 
@@ -51,7 +52,8 @@ pub struct Config {
     pub reserve: u32,
     /// Gateways that share the accounts: divides each allowance; 1 to 100.
     pub replicas: u32,
-    /// Calls that may wait for a slot, for each account; 1 to 100,000.
+    /// Calls that may wait for a slot, for each account; 1 to 100,000. None of a caller's may while it has as many as there
+    /// are places left.
     pub queue_max: usize,
 }
 
@@ -125,6 +127,12 @@ impl State {
         }
     }
 
+    /// A slot was taken and nothing was sent.
+    fn give_back(&mut self, caller: Option<&CallerName>) {
+        self.window.give_back();
+        self.queue.gave_back(caller);
+    }
+
     /// When there may be something to give out, if that is known.
     fn changes_at(&self, now: Instant) -> Option<Instant> {
         let slot = self.window.changes_at(now);
@@ -139,6 +147,8 @@ struct Slot {
     /// By a call, whether or not that was sent in the end.
     is_used: bool,
     dispatched: Option<Instant>,
+    /// To whom it is counted.
+    caller: Option<CallerName>,
 }
 
 impl Budget {
@@ -154,8 +164,10 @@ impl Budget {
             let mut state = self.lock();
             let most = state.queue_max;
             if !state.queue.has_room(urgency, most) {
+                state.queue.asked(urgency, asked);
                 return Err(self.exhausted(&mut state, asked + Duration::from_secs(1), asked));
             }
+            state.queue.asked(urgency, asked);
             state.queue.add(urgency.clone(), stream, grant)
         };
         let _ticket = Ticket {
@@ -195,7 +207,7 @@ impl Budget {
                 }
                 () = wake => {}
                 () = changed => {}
-                () = raised => self.lock().queue.raised(),
+                () = raised => self.lock().queue.asked(urgency, Instant::now()),
             }
         }
     }
@@ -206,7 +218,7 @@ impl Budget {
             return Ok(());
         };
         let allowance = state.window.allowance(now);
-        let ahead = state.queue.ahead(number, urgency.class(), allowance);
+        let ahead = state.queue.ahead(number, urgency.class(), allowance, now);
         let at = state.window.estimate(ahead, now);
         if at <= patience {
             return Ok(());
@@ -236,7 +248,7 @@ impl Budget {
         let allowance = state.window.allowance(now);
         loop {
             let open = state.window.open(now);
-            let Some(grant) = state.queue.next(open, allowance, now) else {
+            let Some((grant, caller)) = state.queue.next(open, allowance, now) else {
                 break;
             };
             state.window.take();
@@ -244,13 +256,14 @@ impl Budget {
                 budget: Some(self.clone()),
                 is_used: false,
                 dispatched: None,
+                caller,
             };
             match grant.send(slot) {
                 Ok(()) => state.granted += 1,
                 Err(mut slot) => {
                     // Whoever asked has left. Given back here: the slot's own way would lock what is locked.
                     slot.budget = None;
-                    state.window.give_back();
+                    state.give_back(slot.caller.as_ref());
                 }
             }
         }
@@ -303,7 +316,7 @@ impl Drop for Slot {
         state.granted = state.granted.saturating_sub(u32::from(!self.is_used));
         match self.dispatched {
             Some(_) => state.window.end(now),
-            None => state.window.give_back(),
+            None => state.give_back(self.caller.as_ref()),
         }
         budget.give(&mut state, now);
         drop(state);

@@ -47,7 +47,6 @@ impl Measured {
             ("CONTACTS_GATEWAY__UPSTREAM__FIRST_BYTE_TIMEOUT", "1m"),
             ("CONTACTS_GATEWAY__MERGE__PAGE_LIMIT_MAX", "1000"),
             ("CONTACTS_GATEWAY__BUDGET__START_SHARE", "1"),
-            ("CONTACTS_GATEWAY__LOG__ACCESS", "false"),
         ];
         let (program, traffic, admin) = serve(folder.path(), &kore, &variables);
         Self {

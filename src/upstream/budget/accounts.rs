@@ -125,7 +125,9 @@ impl Forecast for Budgets {
         let (mut window, rivals, granted) = {
             let state = &*budget.lock();
             let allowance = state.window.allowance(now);
-            let rivals = state.queue.rivals(collection.number(), class, allowance);
+            let rivals = state
+                .queue
+                .rivals(collection.number(), class, allowance, now);
             (state.window.clone(), rivals, state.granted)
         };
         // Whose they are is not known. To take them for the calls' own is too early for a moment at most; not to do so

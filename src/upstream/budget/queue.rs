@@ -5,7 +5,8 @@
 //! however many interactive tickets wait, so that they never stand still. Nobody waits for a background ticket, so these
 //! go at an even pace: what has grown stale during an outage is not fetched in one burst after it. Those of whole lists that
 //! are read anew go at a share of it, since they would leave nothing to others for hours. Within a class they take
-//! [`turns`](super::turns).
+//! [`turns`](super::turns), and of the slots some are kept for callers who have had less than their
+//! [share](super::shares).
 
 use std::{
     collections::{HashMap, HashSet},
@@ -17,9 +18,10 @@ use tokio::time::Instant;
 
 use super::{
     forecast::Rivals,
+    shares::Shares,
     turns::{Turn, Turns, Waits},
 };
-use crate::contacts::request::{Class, Urgency};
+use crate::contacts::request::{CallerName, Class, Urgency};
 
 /// Of so many slots, one goes to bulk tickets if any wait.
 const BULK_SHARE: u32 = 10;
@@ -42,6 +44,7 @@ pub(super) struct Queue<T> {
     refresh_from: Option<Instant>,
     /// Of each class, whose turn it is.
     turns: [Turns; Class::ALL.len()],
+    shares: Shares,
     /// Of the tickets that wait, how many of their class come before each. Found out when somebody wants to know.
     before: Option<HashMap<u64, u32>>,
     next_number: u64,
@@ -81,6 +84,7 @@ impl<T> Queue<T> {
             background_from: None,
             refresh_from: None,
             turns: Default::default(),
+            shares: Shares::default(),
             before: None,
             next_number: 0,
         }
@@ -133,26 +137,77 @@ impl<T> Queue<T> {
         Some(self.waiting.swap_remove(place).grant)
     }
 
-    /// Somebody else waits for a ticket too, which may have made it more urgent.
-    pub(super) fn raised(&mut self) {
+    /// Somebody asks, or somebody else waits for a ticket too, which may have made it more urgent.
+    pub(super) fn asked(&mut self, urgency: &Urgency, now: Instant) {
         self.before = None;
+        for caller in urgency.callers() {
+            self.shares.asked(caller, now);
+        }
     }
 
-    /// Who is served next while `open` of `allowance` slots a minute can be taken.
-    pub(super) fn next(&mut self, open: u32, allowance: u32, now: Instant) -> Option<T> {
-        if open == 0 {
+    /// A slot was not used by whoever had it.
+    pub(super) fn gave_back(&mut self, caller: Option<&CallerName>) {
+        if let Some(caller) = caller {
+            self.shares.gave_back(caller);
+        }
+    }
+
+    /// For each caller that waits, how many slots are not for it.
+    fn kept(&self, allowance: u32, now: Instant) -> HashMap<CallerName, u32> {
+        let waiting = self.waiting.iter();
+        let callers = waiting.flat_map(|ticket| ticket.urgency.callers());
+        self.shares.kept_from(callers, allowance, now)
+    }
+
+    /// How many slots are not for whoever waits with this number.
+    fn kept_from(&self, number: u64, allowance: u32, now: Instant) -> u32 {
+        let mut own = self.waiting.iter().filter(|one| one.number == number);
+        let callers = own
+            .next()
+            .map_or_else(Vec::new, |one| one.urgency.callers());
+        let kept = self.shares.kept_from(callers, allowance, now);
+        kept.into_values().min().unwrap_or(0)
+    }
+
+    /// Who is served next while `open` of `allowance` slots a minute can be taken, and to which caller that is counted.
+    pub(super) fn next(
+        &mut self,
+        open: u32,
+        allowance: u32,
+        now: Instant,
+    ) -> Option<(T, Option<CallerName>)> {
+        if open == 0 || self.waiting.is_empty() {
             return None;
         }
-        let class = self.class_to_serve(open, allowance, now)?;
-        let turn = self
-            .order(class, |ticket| self.is_due(ticket, now))
-            .into_iter()
-            .next()?;
+        let kept = self.kept(allowance, now);
+        let may = |caller: &CallerName| kept.get(caller).is_none_or(|kept| *kept < open);
+        let mut waiting: Vec<_> = self
+            .waiting
+            .iter()
+            .filter(|ticket| self.is_due(ticket, now))
+            .map(|ticket| (ticket.urgency.class(), ticket))
+            .map(|(class, ticket)| (class, ticket.waits(class)))
+            .collect();
+        waiting.retain_mut(|(_, waits)| {
+            let is_known = !waits.callers.is_empty();
+            waits.callers.retain(may);
+            !is_known || !waits.callers.is_empty()
+        });
+        let waits = |class| waiting.iter().any(|(waiting, _)| *waiting == class);
+        let class = self.class_to_serve(waits, open, allowance)?;
+        waiting.retain(|(waiting, _)| *waiting == class);
+        let waiting: Vec<_> = waiting.into_iter().map(|(_, waits)| waits).collect();
+        let order = self.turns[class as usize].order(&waiting);
+        let turn = order.into_iter().next()?;
         let place = self
             .waiting
             .iter()
             .position(|ticket| ticket.number == turn.number)?;
         let ticket = self.waiting.swap_remove(place);
+        let caller = turn.who.clone();
+        if let Some(caller) = &caller {
+            self.shares.took(caller, now);
+        }
         self.turns[class as usize].had(turn);
         self.before = None;
         self.since_bulk = if class == Class::Bulk {
@@ -166,12 +221,12 @@ impl<T> Queue<T> {
                 self.refresh_from = Some(now + self.gap(class, true, allowance));
             }
         }
-        Some(ticket.grant)
+        Some((ticket.grant, caller))
     }
 
-    /// The tickets of a class that are wanted, in the order of their turns.
-    fn order(&self, class: Class, wanted: impl Fn(&Ticket<T>) -> bool) -> Vec<Turn> {
-        let of_it = |ticket: &&Ticket<T>| ticket.urgency.class() == class && wanted(ticket);
+    /// The tickets of a class, in the order of their turns.
+    fn order(&self, class: Class) -> Vec<Turn> {
+        let of_it = |ticket: &&Ticket<T>| ticket.urgency.class() == class;
         let waiting: Vec<_> = self
             .waiting
             .iter()
@@ -210,19 +265,20 @@ impl<T> Queue<T> {
         due.filter(|at| *at > now).min()
     }
 
-    fn waits(&self, class: Class) -> bool {
-        let mut classes = self.waiting.iter().map(|ticket| ticket.urgency.class());
-        classes.any(|waiting| waiting == class)
-    }
-
     /// The slots of an allowance that are for interactive tickets alone.
     pub(super) fn reserve(&self, allowance: u32) -> u32 {
         // An allowance that has shrunk shrinks the reserve with it, or nothing else would ever be served.
         self.reserve.min(allowance / 4)
     }
 
-    fn class_to_serve(&self, open: u32, allowance: u32, now: Instant) -> Option<Class> {
-        let (interactive, bulk) = (self.waits(Class::Interactive), self.waits(Class::Bulk));
+    /// Of the classes of which somebody waits who may be served.
+    fn class_to_serve(
+        &self,
+        waits: impl Fn(Class) -> bool,
+        open: u32,
+        allowance: u32,
+    ) -> Option<Class> {
+        let (interactive, bulk) = (waits(Class::Interactive), waits(Class::Bulk));
         if bulk && self.since_bulk + 1 >= BULK_SHARE && interactive {
             return Some(Class::Bulk);
         }
@@ -235,13 +291,11 @@ impl<T> Queue<T> {
         if bulk {
             return Some(Class::Bulk);
         }
-        // Of the classes above it, none waits.
-        let due = self.waiting.iter().any(|ticket| self.is_due(ticket, now));
-        due.then_some(Class::Background)
+        waits(Class::Background).then_some(Class::Background)
     }
 
     /// What a list's calls have beside them: those of its own that wait already do not count.
-    pub(super) fn rivals(&self, stream: u64, class: Class, allowance: u32) -> Rivals {
+    pub(super) fn rivals(&self, stream: u64, class: Class, allowance: u32, now: Instant) -> Rivals {
         let mut own = self.waiting.iter().filter(|one| one.stream == stream);
         let own = own
             .next()
@@ -258,10 +312,12 @@ impl<T> Queue<T> {
             };
         }
         let above = self.waiting.iter().map(|other| other.urgency.class());
+        let kept = self.shares.kept_from(own, allowance, now);
+        let kept = kept.into_values().min().unwrap_or(0);
         Rivals {
             reserve: match class {
-                Class::Interactive => 0,
-                Class::Bulk | Class::Background => self.reserve(allowance),
+                Class::Interactive => kept,
+                Class::Bulk | Class::Background => self.reserve(allowance).max(kept),
             },
             gap: self.gap(class, true, allowance),
             ahead: above.filter(|theirs| *theirs > class).count(),
@@ -270,16 +326,17 @@ impl<T> Queue<T> {
     }
 
     /// How many slots are taken before the waiting ticket with this number gets one, if nobody else comes.
-    pub(super) fn ahead(&mut self, number: u64, class: Class, allowance: u32) -> u32 {
+    pub(super) fn ahead(&mut self, number: u64, class: Class, allowance: u32, now: Instant) -> u32 {
         let own = self.before(number);
         let waiting = |wanted: Class| {
             let classes = self.waiting.iter().map(|ticket| ticket.urgency.class());
             classes.filter(|theirs| *theirs == wanted).count() as u32
         };
         let (interactive, bulk) = (waiting(Class::Interactive), waiting(Class::Bulk));
-        let reserve = self.reserve(allowance);
+        let kept = self.kept_from(number, allowance, now);
+        let reserve = self.reserve(allowance).max(kept);
         match class {
-            Class::Interactive => own + (own / (BULK_SHARE - 1)).min(bulk),
+            Class::Interactive => own + (own / (BULK_SHARE - 1)).min(bulk) + kept,
             // One in ten is its own even while interactive tickets wait.
             Class::Bulk => own + interactive.min((own + 1) * (BULK_SHARE - 1)) + reserve,
             Class::Background => interactive + bulk + own + reserve,
@@ -289,9 +346,7 @@ impl<T> Queue<T> {
     /// How many of its class come before a waiting ticket.
     fn before(&mut self, number: u64) -> u32 {
         let before = self.before.take().unwrap_or_else(|| {
-            let orders = Class::ALL
-                .into_iter()
-                .map(|class| self.order(class, |_| true));
+            let orders = Class::ALL.into_iter().map(|class| self.order(class));
             let places = orders.flat_map(|order| (0..).zip(order));
             places.map(|(place, turn)| (turn.number, place)).collect()
         });
@@ -324,9 +379,13 @@ mod tests {
         Urgency::of(&terms(class))
     }
 
+    fn next<T>(queue: &mut Queue<T>, open: u32, allowance: u32, now: Instant) -> Option<T> {
+        queue.next(open, allowance, now).map(|(grant, _)| grant)
+    }
+
     /// All tickets in the order in which they are served, with slots in plenty.
     fn drain(queue: &mut Queue<&'static str>) -> Vec<&'static str> {
-        std::iter::from_fn(|| queue.next(60, 60, Instant::now())).collect()
+        std::iter::from_fn(|| next(queue, 60, 60, Instant::now())).collect()
     }
 
     #[test]
@@ -369,11 +428,11 @@ mod tests {
     fn what_comes_later_is_not_served_sooner_because_it_is_new() {
         let mut queue = Queue::new(0, 0.25);
         queue.add(urgency(Class::Interactive), 1, 1);
-        assert_eq!(queue.next(1, 60, Instant::now()), Some(1));
+        assert_eq!(next(&mut queue, 1, 60, Instant::now()), Some(1));
         queue.add(urgency(Class::Interactive), 1, 1);
         for stream in 2..100 {
             queue.add(urgency(Class::Interactive), stream, stream);
-            match queue.next(1, 60, Instant::now()) {
+            match next(&mut queue, 1, 60, Instant::now()) {
                 Some(1) => return assert!(stream <= 3, "{stream}"),
                 other => assert!(other.is_some()),
             }
@@ -406,14 +465,14 @@ mod tests {
     fn the_last_slots_are_for_interactive_tickets() {
         let mut queue = Queue::new(6, 0.25);
         queue.add(urgency(Class::Bulk), 1, "bulk");
-        assert_eq!(queue.next(6, 60, Instant::now()), None);
-        assert_eq!(queue.next(7, 60, Instant::now()), Some("bulk"));
+        assert_eq!(next(&mut queue, 6, 60, Instant::now()), None);
+        assert_eq!(next(&mut queue, 7, 60, Instant::now()), Some("bulk"));
         queue.add(urgency(Class::Interactive), 1, "interactive");
-        assert_eq!(queue.next(1, 60, Instant::now()), Some("interactive"));
+        assert_eq!(next(&mut queue, 1, 60, Instant::now()), Some("interactive"));
         // An allowance of four keeps one.
         queue.add(urgency(Class::Background), 1, "background");
-        assert_eq!(queue.next(1, 4, Instant::now()), None);
-        assert_eq!(queue.next(2, 4, Instant::now()), Some("background"));
+        assert_eq!(next(&mut queue, 1, 4, Instant::now()), None);
+        assert_eq!(next(&mut queue, 2, 4, Instant::now()), Some("background"));
     }
 
     #[test]
@@ -441,7 +500,11 @@ mod tests {
                 ahead,
                 turns,
             };
-            assert_eq!(queue.rivals(1, class, 60), expected, "{class:?}");
+            assert_eq!(
+                queue.rivals(1, class, 60, Instant::now()),
+                expected,
+                "{class:?}"
+            );
         }
     }
 
@@ -453,13 +516,13 @@ mod tests {
         let list = urgency(Class::Background);
         queue.add(list.part(), 1, "list");
         queue.add(list.part(), 1, "list again");
-        assert_eq!(queue.next(60, 60, now), Some("list"));
+        assert_eq!(next(&mut queue, 60, 60, now), Some("list"));
         queue.add(urgency(Class::Background), 2, "page");
         assert_eq!(queue.changes_at(now), Some(after(1)));
-        assert_eq!(queue.next(60, 60, after(1)), Some("page"));
-        assert_eq!(queue.next(60, 60, after(3)), None);
+        assert_eq!(next(&mut queue, 60, 60, after(1)), Some("page"));
+        assert_eq!(next(&mut queue, 60, 60, after(3)), None);
         assert_eq!(queue.changes_at(after(3)), Some(after(4)));
-        assert_eq!(queue.next(60, 60, after(4)), Some("list again"));
+        assert_eq!(next(&mut queue, 60, 60, after(4)), Some("list again"));
     }
 
     #[test]
@@ -469,15 +532,15 @@ mod tests {
             queue.add(urgency(Class::Background), 1, name);
         }
         let second = now + Duration::from_secs(1);
-        assert_eq!(queue.next(60, 60, now), Some("first"));
-        assert_eq!(queue.next(60, 60, now), None);
+        assert_eq!(next(&mut queue, 60, 60, now), Some("first"));
+        assert_eq!(next(&mut queue, 60, 60, now), None);
         assert_eq!(queue.changes_at(now), Some(second));
         queue.add(urgency(Class::Bulk), 2, "bulk");
-        assert_eq!(queue.next(60, 60, now), Some("bulk"));
-        assert_eq!(queue.next(60, 60, second), Some("second"));
+        assert_eq!(next(&mut queue, 60, 60, now), Some("bulk"));
+        assert_eq!(next(&mut queue, 60, 60, second), Some("second"));
         // An allowance of thirty a minute is one for each two seconds.
         let third = second + Duration::from_secs(1);
-        assert_eq!(queue.next(60, 30, third), Some("third"));
+        assert_eq!(next(&mut queue, 60, 30, third), Some("third"));
         assert_eq!(queue.changes_at(third), None);
     }
 
@@ -490,7 +553,7 @@ mod tests {
             queue.add(urgency(Class::Interactive), 2, "interactive");
         }
         // One slot at a time, as they become free.
-        let served: Vec<_> = std::iter::from_fn(|| queue.next(1, 60, Instant::now()))
+        let served: Vec<_> = std::iter::from_fn(|| next(&mut queue, 1, 60, Instant::now()))
             .take(30)
             .collect();
         let places: Vec<_> = (0..30).filter(|place| served[*place] == "bulk").collect();
@@ -526,12 +589,12 @@ mod tests {
                 };
                 numbers.push(queue.add(Urgency::of(&terms), *stream, place));
             }
-            let told = queue.ahead(numbers[which], class(waiting[which].0), 60);
+            let told = queue.ahead(numbers[which], class(waiting[which].0), 60, Instant::now());
             // Slowly enough for what nobody waits for.
             let mut now = Instant::now();
             let served = std::iter::from_fn(|| {
                 now += MINUTE;
-                queue.next(60, 60, now)
+                next(&mut queue, 60, 60, now)
             });
             let before = served.fuse().position(|place| place == which);
             prop_assert!(before.is_some_and(|before| before as u32 <= told), "{before:?} > {told}");

@@ -23,6 +23,7 @@ use crate::{
 };
 
 mod day;
+mod fair;
 mod standing;
 
 const SECOND: Duration = Duration::from_secs(1);

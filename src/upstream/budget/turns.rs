@@ -17,7 +17,7 @@ use crate::contacts::request::CallerName;
 const TURNS_MAX: usize = 1024;
 
 /// A known caller, or whoever else asks: nobody is known, or nobody asks.
-type Who = Option<CallerName>;
+pub(super) type Who = Option<CallerName>;
 
 /// Something that waits.
 #[derive(Clone, Debug)]
@@ -37,7 +37,8 @@ pub(super) struct Waits {
 pub(super) struct Turn {
     /// The number of what is served.
     pub number: u64,
-    who: Who,
+    /// Whose turn it is.
+    pub who: Who,
     stream: u64,
 }
 

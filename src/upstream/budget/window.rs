@@ -14,7 +14,7 @@ use std::{collections::VecDeque, time::Duration};
 use tokio::time::Instant;
 
 /// How long a slot stays taken after its attempt ended: upstream's minute, and a margin for clocks and networks.
-const HELD_FOR: Duration = Duration::from_millis(60_250);
+pub(super) const HELD_FOR: Duration = Duration::from_millis(60_250);
 
 /// How long the account must be quiet for the allowance to climb by one.
 const QUIET: Duration = Duration::from_secs(120);

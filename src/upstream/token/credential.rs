@@ -24,6 +24,7 @@ use crate::{
     contacts::{
         account::{Account, Claims, Jti},
         ids::StreamId,
+        request::CallerName,
     },
     error::{Again, Error, Kind, Result},
 };
@@ -228,14 +229,19 @@ impl Credential {
         self.lock().keyring.count()
     }
 
-    /// Whether an attempt for the stream may go, and as which probe.
-    pub(super) fn admit(&self, stream: &StreamId, now: Now) -> Result<Option<u64>> {
+    /// Whether an attempt for the stream may go, and as which probe. `caller`: who began it, if that is known.
+    pub(super) fn admit(
+        &self,
+        stream: &StreamId,
+        caller: Option<&CallerName>,
+        now: Now,
+    ) -> Result<Option<u64>> {
         let mut state = self.lock();
         self.look(&mut state, now);
         if self.lacks_secret(&state) {
             return Err(disabled());
         }
-        let admitted = state.refusals.admit(stream, now.steady);
+        let admitted = state.refusals.admit(stream, caller, now.steady);
         admitted.map_err(|resting| told(resting).unsent())
     }
 

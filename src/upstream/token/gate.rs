@@ -61,7 +61,8 @@ impl<S: FetchPage> Service<Fetch<PageKey>> for Gate<S> {
                 wall: (self.clock)(),
                 steady: Instant::now(),
             };
-            let number = credential.admit(&collection.stream, now)?;
+            let caller = fetch.urgency.beginner();
+            let number = credential.admit(&collection.stream, caller.as_ref(), now)?;
             let probe = number.map(|number| Probe {
                 credential: credential.clone(),
                 stream: collection.stream.clone(),

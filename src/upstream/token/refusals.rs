@@ -10,7 +10,9 @@
 //! - a stream that was never read (a *stranger*) ends a generation at most once a minute, for all strangers together. If
 //!   nothing was ever read and three of them rest, so does the credential;
 //! - when a rest is over one attempt goes first, the *probe*, and the others wait for what comes of it. What is read ends
-//!   the rests of its stream and of the credential.
+//!   the rests of its stream and of the credential;
+//! - while the credential rests, whoever was let through last lets the other callers go first. Else one that asks all the
+//!   time, and for nothing but wrong streams, would be every probe there is.
 
 use std::{num::NonZeroUsize, time::Duration};
 
@@ -18,7 +20,7 @@ use lru::LruCache;
 use tokio::time::Instant;
 
 use super::words::Reason;
-use crate::contacts::ids::StreamId;
+use crate::contacts::{ids::StreamId, request::CallerName};
 
 /// Streams that are remembered of a credential: so many that were read, and as many that never were. Beyond it the one
 /// that was longest not asked for is forgotten.
@@ -37,6 +39,9 @@ const STRANGERS: usize = 3;
 /// Meanwhile a stranger that was never refused may be the right one: one is tried so often.
 const STRANGER_TRIED: Duration = Duration::from_secs(5);
 
+/// How long the caller that was let through last leaves that to others.
+const OTHERS_FIRST: Duration = Duration::from_secs(2);
+
 /// How long a probe has the field for itself.
 const PROBE_FOR: Duration = Duration::from_secs(20);
 
@@ -54,6 +59,8 @@ pub(super) struct Refusals {
     renewed: Option<Instant>,
     /// When a stranger was last tried.
     tried: Option<Instant>,
+    /// The caller that was let through last while the credential rested.
+    last: Option<CallerName>,
     probes: u64,
 }
 
@@ -105,6 +112,7 @@ impl Default for Refusals {
             worked: false,
             renewed: None,
             tried: None,
+            last: None,
             probes: 0,
         }
     }
@@ -147,27 +155,42 @@ impl Refusals {
         (refused(&self.rest, true), streams)
     }
 
-    /// Whether an attempt may go, and as which probe.
+    /// Whether an attempt may go, and as which probe. `caller`: who began it, if that is known.
     pub(super) fn admit(
         &mut self,
         stream: &StreamId,
+        caller: Option<&CallerName>,
         now: Instant,
     ) -> Result<Option<u64>, Resting> {
+        let again = caller.is_some() && self.last.as_ref() == caller;
+        let others_first = || {
+            let until = self.rest.until.filter(|_| again && self.rests())? + OTHERS_FIRST;
+            until.checked_duration_since(now)
+        };
+        let others_first = others_first().filter(|left| !left.is_zero());
         let record = match self.read.peek_mut(stream) {
             Some(record) => Some(record),
             None => self.strangers.peek_mut(stream),
         };
-        if let Some(left) = self.rest.left(now) {
-            let due = self.tried.is_none_or(|tried| tried + STRANGER_TRIED <= now);
+        if let Some(left) = self.rest.left(now).or(others_first) {
+            let after = match caller.is_some() && !again {
+                true => OTHERS_FIRST,
+                false => STRANGER_TRIED,
+            };
+            let due = self.tried.is_none_or(|tried| tried + after <= now);
             if record.is_some() || self.worked || !due {
                 return Err(self.rest.resting(true, left));
             }
             self.tried = Some(now);
+            self.last = caller.cloned();
             return Ok(None);
         }
         let left = record.as_ref().and_then(|record| record.rest.left(now));
         if let (Some(left), Some(record)) = (left, &record) {
             return Err(record.rest.resting(false, left));
+        }
+        if self.rest.failures > 0 {
+            self.last = caller.cloned();
         }
         let rests = [Some(&mut self.rest), record.map(|record| &mut record.rest)];
         let mut probe = None;

@@ -118,9 +118,12 @@ async fn a_wall_clock_that_is_set_costs_a_token_and_ends_every_rest() {
             let token = token(&credential).await;
             credential.refused(&stream("st-1"), &token, Reason::Unsaid, Instant::now());
         }
-        assert!(credential.admit(&stream("st-1"), now()).is_err());
+        assert!(credential.admit(&stream("st-1"), None, now()).is_err());
         set_clock_by(jump);
-        assert!(credential.admit(&stream("st-1"), now()).is_ok(), "{jump}");
+        assert!(
+            credential.admit(&stream("st-1"), None, now()).is_ok(),
+            "{jump}"
+        );
         let after = token(&credential).await;
         let seconds = 1_800_000_000 + jump;
         assert_eq!(claims(&after)["exp"], seconds + 600);
@@ -143,7 +146,7 @@ async fn in_auto_a_documented_refusal_switches_for_good() {
     for _ in 0..500 {
         assert_eq!(refuse(&shared), Some(Again::Resigned));
     }
-    assert!(credential.admit(&stream("st-1"), now()).is_ok());
+    assert!(credential.admit(&stream("st-1"), None, now()).is_ok());
     let (one, other) = (token(&credential).await, token(&credential).await);
     assert_ne!(claims(&one)["jti"], claims(&other)["jti"]);
     assert_eq!(
@@ -223,7 +226,7 @@ async fn health_is_shown() {
         credential.refused(&stream("st-1"), &token, Reason::Unsaid, Instant::now());
     }
     assert_eq!((health("ok"), health("resting")), (0, 1));
-    let told = credential.admit(&stream("st-2"), now()).unwrap_err();
+    let told = credential.admit(&stream("st-2"), None, now()).unwrap_err();
     assert!(told.is_unsent());
     assert_eq!(told.told_to_wait(), Some(Duration::from_secs(1)));
     credential.accepted(&stream("st-1"), &good);
@@ -254,7 +257,7 @@ async fn a_new_secret_is_tried_for_a_known_stream_and_ends_rests() {
     let error = credential.refused(&stream("st-1"), &tried, Reason::Unsaid, Instant::now());
     assert_eq!(error.again(), Some(Again::Resigned));
     assert!(
-        credential.admit(&stream("st-1"), now()).is_ok(),
+        credential.admit(&stream("st-1"), None, now()).is_ok(),
         "nothing rests for it"
     );
     let old = token(&credential).await;

@@ -32,9 +32,13 @@ impl World {
 
     /// One attempt and the second try that it may have: `Ok` if it was read, else why not; `None` if it was not sent.
     fn ask(&mut self, name: &str) -> Result<(), Resting> {
-        let id = stream(name);
+        self.ask_as(None, name)
+    }
+
+    fn ask_as(&mut self, caller: Option<&str>, name: &str) -> Result<(), Resting> {
+        let (id, caller) = (stream(name), caller.map(CallerName::from));
         for _ in 0..2 {
-            let probe = self.refusals.admit(&id, self.now)?;
+            let probe = self.refusals.admit(&id, caller.as_ref(), self.now)?;
             self.calls += 1;
             let generation = self.refusals.generation();
             let verdict = if self.right.contains(&name) {
@@ -80,8 +84,8 @@ fn a_generation_ends_once_for_all_who_were_refused_together() {
     assert!(matches!(refused(&mut refusals, 7, 1), Verdict::Rests(_)));
     assert!(matches!(refused(&mut refusals, 7, 0), Verdict::Rests(_)));
     assert_eq!(refusals.generation(), renewed);
-    assert!(refusals.admit(&stream(7), now).is_err());
-    assert!(refusals.admit(&stream(8), now).is_ok());
+    assert!(refusals.admit(&stream(7), None, now).is_err());
+    assert!(refusals.admit(&stream(8), None, now).is_ok());
 }
 
 #[test]
@@ -97,7 +101,7 @@ fn those_who_are_refused_together_rest_once() {
         assert_eq!(rest.left, SECOND);
     }
     assert_eq!(refusals.generation(), 1);
-    assert!(refusals.admit(&stream("one"), now + SECOND).is_ok());
+    assert!(refusals.admit(&stream("one"), None, now + SECOND).is_ok());
 }
 
 #[test]
@@ -210,7 +214,7 @@ fn what_a_new_token_cannot_help_is_not_tried_again() {
     let verdict = refusals.refused(&stream("bad"), 0, (Reason::Scope, false), now);
     assert!(matches!(verdict, Verdict::Rests(rest) if rest.reason == Reason::Scope));
     // Nor does it say anything of the credential's other streams.
-    assert!(refusals.admit(&stream("good"), now).is_ok());
+    assert!(refusals.admit(&stream("good"), None, now).is_ok());
     assert_eq!(refusals.generation(), 0);
 }
 
@@ -221,15 +225,15 @@ fn one_goes_first_when_a_rest_is_over() {
     assert!(world.ask("bad").is_err());
     world.now += SECOND;
     let bad = stream("bad");
-    let probe = world.refusals.admit(&bad, world.now).unwrap();
-    let waiting = world.refusals.admit(&bad, world.now).unwrap_err();
+    let probe = world.refusals.admit(&bad, None, world.now).unwrap();
+    let waiting = world.refusals.admit(&bad, None, world.now).unwrap_err();
     assert_eq!((waiting.whole, waiting.left), (false, SECOND));
     // It ended without an answer: the next one goes.
     world.refusals.release(&bad, probe.unwrap(), world.now);
-    assert!(world.refusals.admit(&bad, world.now).is_ok());
+    assert!(world.refusals.admit(&bad, None, world.now).is_ok());
     // It never ended at all.
     world.now += PROBE_FOR;
-    assert!(world.refusals.admit(&bad, world.now).is_ok());
+    assert!(world.refusals.admit(&bad, None, world.now).is_ok());
 }
 
 #[test]
@@ -302,5 +306,66 @@ proptest! {
             world.now += REST_MAX;
             prop_assert_eq!(world.ask(name), Ok(()));
         }
+    }
+}
+
+/// One caller asks for wrong streams all the time, from the start, and sometimes in between somebody for a right one.
+struct Crowd {
+    world: World,
+    asked: u32,
+}
+
+impl Crowd {
+    fn new() -> Self {
+        Self {
+            world: World::new(&[]),
+            asked: 0,
+        }
+    }
+
+    /// Goes on so for a while.
+    fn goes_on(&mut self, time: Duration) {
+        let until = self.world.now + time;
+        while self.world.now < until {
+            let wrong = format!("wrong-{}", self.asked);
+            let _ = self.world.ask_as(Some("greedy"), &wrong);
+            self.world.now += SECOND / 20;
+            self.asked += 1;
+        }
+    }
+}
+
+/// Catches a caller that keeps the account's credential resting for all others, since it is every probe there is.
+#[test]
+fn a_caller_that_asks_for_wrong_streams_does_not_keep_the_others_out() {
+    let mut crowd = Crowd::new();
+    crowd.world.right = vec!["right"];
+    crowd.goes_on(30 * SECOND);
+    assert!(crowd.world.refusals.rests());
+    // One that was tried a moment ago may have been tried for nothing; the next moment is somebody else's.
+    let tried = (0..5).find(|_| {
+        crowd.goes_on(SECOND);
+        crowd.world.ask_as(Some("modest"), "right").is_ok()
+    });
+    assert!(tried.is_some_and(|times| times < 3), "{tried:?}");
+    crowd.goes_on(MINUTE);
+    assert!(crowd.world.ask_as(Some("modest"), "right").is_ok());
+}
+
+/// Catches the same where the right stream was refused before, so that nothing but a probe can tell that it is right now.
+#[test]
+fn who_comes_back_when_it_was_told_to_is_the_next_probe() {
+    let mut crowd = Crowd::new();
+    crowd.goes_on(SECOND);
+    let refused = crowd.world.ask_as(Some("modest"), "right");
+    assert!(refused.is_err());
+    crowd.goes_on(30 * SECOND);
+    crowd.world.right = vec!["right"];
+    let mut times = 0;
+    while let Err(resting) = crowd.world.ask_as(Some("modest"), "right") {
+        // As `Retry-After` says it.
+        crowd.goes_on(Duration::from_secs(resting.left.as_secs() + 1));
+        times += 1;
+        assert!(times < 3, "{resting:?}");
     }
 }

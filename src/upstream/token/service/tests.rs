@@ -256,7 +256,7 @@ async fn a_refused_token_is_asked_for_anew_once() {
     assert!(refuse().await.again().is_none(), "the second one, too");
     assert_eq!(fake.asks(), 2);
     let now = super::super::testing::now();
-    let rests = credential.admit(&stream(), now).unwrap_err();
+    let rests = credential.admit(&stream(), None, now).unwrap_err();
     assert_eq!(rests.kind(), Kind::UpstreamAuthRejected);
 }
 
