@@ -1,7 +1,7 @@
 //! The account's calls a minute: each attempt waits for a slot, in the order of urgency, or is refused at once.
 //!
-//! What may be sent is the `window`'s, who is next the `queue`'s, by `turns` and `shares`; all are pure. Here tickets wait. All streams,
-//! walks and retries of an account go through one budget, and nothing else sends.
+//! What may be sent is the `window`'s, who is next the `queue`'s, by `turns` and `shares`; all are pure. Here tickets
+//! wait. All streams, walks and retries of an account go through one budget, and nothing else sends.
 
 use std::{
     pin::pin,
