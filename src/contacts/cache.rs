@@ -137,9 +137,9 @@ where
         let at_once = |outcome| Either::Left(ready(outcome));
         match (decide(standing.as_ref(), &request.terms.directives), copy) {
             (Decision::Serve, Some(copy)) => {
-                let served = match copy.is_fresh(now) {
-                    true => Served::Hit,
-                    false => Served::Stale(shared.held.resting.last(&request.key)),
+                let served = match standing.map(|standing| standing.freshness) {
+                    Some(Freshness::Fresh) => Served::Hit,
+                    _ => Served::Stale(shared.held.resting.last(&request.key)),
                 };
                 at_once(shared.answer(copy, served, now, handling))
             }

@@ -25,7 +25,9 @@ use tracing::error;
 
 use self::{
     conditions::Conditions,
-    headers::{CACHE_STATUS, describe, describe_lines, describe_list, describe_running, text},
+    headers::{
+        CACHE_STATUS, describe, describe_lines, describe_list, describe_running, shared, text,
+    },
 };
 use super::{
     Inbound, Reply, Resource,
@@ -119,9 +121,6 @@ impl<F: Future<Output = Result<Reply>>> Future for Responding<F> {
                 _ => fail(&error, this.id),
             },
         };
-        if let Ok(id) = HeaderValue::from_maybe_shared(this.id.to_bytes()) {
-            responded.response.headers_mut().insert(REQUEST_ID, id);
-        }
         let response = &mut responded.response;
         let accepted = response.status() == StatusCode::ACCEPTED;
         let of_a_list =
@@ -145,42 +144,44 @@ impl<F: Future<Output = Result<Reply>>> Future for Responding<F> {
 
 fn succeed(reply: Reply, conditions: &Conditions, id: &RequestId) -> Responded {
     let (resource, served) = (reply.resource(), reply.served());
-    let mut headers = HeaderMap::with_capacity(16);
-    let body = match reply {
+    let (headers, body) = match reply {
         Reply::Page(answer) => {
             let encoded = answer.encoded();
-            describe(&mut headers, &answer, encoded, conditions);
-            match encoded {
-                Some(encoded) => Body::Whole(encoded.body.clone()),
-                None => Body::Whole(answer.copy.body.clone()),
-            }
+            let headers = describe(&answer, encoded, conditions, id);
+            let body = encoded.map_or(&answer.copy.body, |encoded| &encoded.body);
+            (headers, Body::Whole(body.clone()))
         }
         Reply::List(answer) => {
             let encoded = answer.encoded();
-            describe(&mut headers, &answer, encoded, conditions);
+            let mut headers = describe(&answer, encoded, conditions, id);
             describe_list(&mut headers, &answer);
-            match encoded {
+            let body = match encoded {
                 Some(encoded) => Body::Whole(encoded.body.clone()),
                 None => Body::document(answer.copy),
-            }
+            };
+            (headers, body)
         }
         Reply::Lines(Told::Kept(answer)) => {
-            describe_lines(&mut headers, &answer, conditions);
-            Body::Lines(Box::new(Kept::new(answer.copy)))
+            let headers = describe_lines(&answer, conditions, id);
+            (headers, Body::Lines(Box::new(Kept::new(answer.copy))))
         }
         Reply::Lines(Told::Running(running)) => {
+            let mut headers = of_request(id);
             describe_running(&mut headers, &running);
-            Body::Running(Box::new(Running::new(running.lines, id.clone(), problem)))
+            let lines = Running::new(running.lines, id.clone(), problem);
+            (headers, Body::Running(Box::new(lines)))
         }
         Reply::Text(media_type, text) => {
+            let mut headers = of_request(id);
             headers.insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
             headers.insert(CONTENT_LENGTH, HeaderValue::from(text.len()));
             headers.insert(CACHE_CONTROL, NO_STORE);
-            Body::Whole(text)
+            (headers, Body::Whole(text))
         }
         Reply::File(file) => {
+            let mut headers = of_request(id);
             file.describe(&mut headers);
-            Body::Whole(file.content().clone())
+            (headers, Body::Whole(file.content().clone()))
         }
     };
     let mut response = Response::new(body);
@@ -192,6 +193,13 @@ fn succeed(reply: Reply, conditions: &Conditions, id: &RequestId) -> Responded {
         problem: None,
         refused: false,
     }
+}
+
+/// What tells whom an answer is to, for headers of which there are more to come.
+fn of_request(id: &RequestId) -> HeaderMap {
+    let mut headers = HeaderMap::with_capacity(16);
+    headers.insert(REQUEST_ID, shared(id.to_bytes()));
+    headers
 }
 
 /// The status of each kind of error.
@@ -282,7 +290,12 @@ fn fail(error: &Error, id: &RequestId) -> Responded {
     }
     Responded {
         problem: Some(error.kind()),
-        ..refuse(error, status(error.kind()), PROBLEM, &problem(error, id))
+        ..refuse(
+            error,
+            status(error.kind()),
+            (PROBLEM, &problem(error, id)),
+            id,
+        )
     }
 }
 
@@ -296,7 +309,7 @@ fn accept(error: &Error, underway: Underway, id: &RequestId) -> Responded {
         "request_id": id.to_string(),
     });
     tell(underway, &mut told);
-    refuse(error, StatusCode::ACCEPTED, JSON, &told)
+    refuse(error, StatusCode::ACCEPTED, (JSON, &told), id)
 }
 
 /// How far it is, in a document.
@@ -316,12 +329,12 @@ fn seconds(wait: Duration) -> u64 {
 fn refuse(
     error: &Error,
     status: StatusCode,
-    media_type: HeaderValue,
-    document: &Value,
+    (media_type, document): (HeaderValue, &Value),
+    id: &RequestId,
 ) -> Responded {
     let kind = error.kind();
     let body = Bytes::from(document.to_string());
-    let mut headers = HeaderMap::with_capacity(8);
+    let mut headers = of_request(id);
     headers.insert(CONTENT_TYPE, media_type);
     headers.insert(CONTENT_LENGTH, HeaderValue::from(body.len()));
     headers.insert(CACHE_CONTROL, NO_STORE);

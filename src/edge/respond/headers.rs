@@ -1,20 +1,24 @@
 //! What an answer from the cache says of itself: where it came from, how old it is, and what of it the caller may have.
 
-use std::io::{Cursor, Write};
+use std::{
+    io::{Cursor, Write},
+    sync::LazyLock,
+};
 
+use bytes::Bytes;
 use http::{
     HeaderMap, HeaderName, HeaderValue,
     header::{AGE, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, ETAG, VARY},
 };
 
-use super::conditions::Conditions;
+use super::{REQUEST_ID, conditions::Conditions};
 use crate::{
     contacts::{
         cache::encoding::{Content, Encoded},
         etag::ETag,
         follow::Running,
         list::List,
-        request::Coding,
+        request::{Coding, RequestId},
         spent::Timing,
         verdict::Verdict,
     },
@@ -32,13 +36,30 @@ const GZIP: HeaderValue = HeaderValue::from_static("gzip");
 const PRIVATE: HeaderValue = HeaderValue::from_static("private, no-cache");
 const VARY_BY: HeaderValue = HeaderValue::from_static("Accept, Accept-Encoding, Prefer");
 
-/// The headers that every answer from the cache has.
+/// What every answer from the cache has, with nothing yet where one differs from another. A map hashes each name that is put
+/// into it; in a clone of this one they all have their places.
+static EVERY: LazyLock<HeaderMap> = LazyLock::new(|| {
+    let differs = HeaderValue::from_static("");
+    let all = [
+        (CONTENT_TYPE, JSON),
+        (CONTENT_LENGTH, differs.clone()),
+        (ETAG, differs.clone()),
+        (AGE, differs.clone()),
+        (CACHE_CONTROL, PRIVATE),
+        (CACHE_STATUS, differs.clone()),
+        (VARY, VARY_BY),
+        (REQUEST_ID, differs),
+    ];
+    all.into_iter().collect()
+});
+
+/// The headers of an answer from the cache.
 pub(super) fn describe<V: Content>(
-    headers: &mut HeaderMap,
     answer: &Answer<V>,
     encoded: Option<&Encoded>,
     conditions: &Conditions,
-) {
+    id: &RequestId,
+) -> HeaderMap {
     let (mut etag, length) = match encoded {
         Some(encoded) => (encoded.etag.clone(), encoded.body.len() as u64),
         None => (answer.copy.etag().clone(), answer.copy.length()),
@@ -52,21 +73,27 @@ pub(super) fn describe<V: Content>(
             (etag, coding) = (gzipped, Coding::Gzip);
         }
     }
+    let mut headers = EVERY.clone();
+    for (name, value) in &mut headers {
+        if *name == CONTENT_LENGTH {
+            *value = number(length);
+        } else if *name == ETAG {
+            *value = shared(etag.as_bytes().clone());
+        } else if *name == AGE {
+            *value = number(answer.age.as_secs());
+        } else if *name == CACHE_STATUS {
+            *value = cache_status(answer);
+        } else if *name == REQUEST_ID {
+            *value = shared(id.to_bytes());
+        }
+    }
     if coding == Coding::Gzip {
         headers.insert(CONTENT_ENCODING, GZIP);
     }
-    headers.insert(CONTENT_TYPE, JSON);
-    headers.insert(CONTENT_LENGTH, number(length));
-    if let Ok(etag) = HeaderValue::from_maybe_shared(etag.as_bytes().clone()) {
-        headers.insert(ETAG, etag);
-    }
-    headers.insert(AGE, number(answer.age.as_secs()));
-    headers.insert(CACHE_CONTROL, PRIVATE);
-    headers.insert(CACHE_STATUS, cache_status(answer));
-    headers.insert(VARY, VARY_BY);
     if let Served::Fetched(_) | Served::Joined(_) = answer.served {
         headers.insert(SERVER_TIMING, server_timing(answer.copy.timing));
     }
+    headers
 }
 
 /// RFC 9211, as far as one cache can tell.
@@ -116,20 +143,19 @@ fn server_timing(timing: Timing) -> HeaderValue {
 
 /// Those of a copy's lines. Their ETag is of the last line too, which tells how the list was read.
 pub(super) fn describe_lines(
-    headers: &mut HeaderMap,
     answer: &Answer<List>,
     conditions: &Conditions,
-) {
-    describe(headers, answer, None, conditions);
-    describe_list(headers, answer);
+    id: &RequestId,
+) -> HeaderMap {
+    let mut headers = describe(answer, None, conditions, id);
+    describe_list(&mut headers, answer);
     let (list, end) = (&answer.copy, lines::last_line(&answer.copy));
     let length = list.lines_length() + end.len() as u64;
     headers.insert(CONTENT_TYPE, NDJSON);
     headers.insert(CONTENT_LENGTH, number(length));
     let etag = ETag::of([&list.etag.as_bytes()[..], &end[..]]);
-    if let Ok(etag) = HeaderValue::from_maybe_shared(etag.as_bytes().clone()) {
-        headers.insert(ETAG, etag);
-    }
+    headers.insert(ETAG, shared(etag.as_bytes().clone()));
+    headers
 }
 
 /// Those of lines that are sent as they come: of what is not whole yet, neither length nor verdict is known.
@@ -205,4 +231,10 @@ pub(super) fn text(arguments: std::fmt::Arguments<'_>) -> HeaderValue {
 fn written(text: &[u8]) -> HeaderValue {
     // Nothing but ASCII is.
     HeaderValue::from_bytes(text).unwrap_or(HeaderValue::from_static(""))
+}
+
+/// A text that is held already, or is the value's alone.
+pub(super) fn shared(text: Bytes) -> HeaderValue {
+    // Tags and ids are of visible ASCII.
+    HeaderValue::from_maybe_shared(text).unwrap_or(HeaderValue::from_static(""))
 }
