@@ -28,6 +28,7 @@ mod accept;
 mod connection;
 mod metrics;
 mod peers;
+mod piece;
 mod pulse;
 mod requests;
 mod socket;
@@ -54,7 +55,7 @@ pub struct Config {
     /// How long a connection is kept between two requests; 100 ms to 1 h.
     #[serde(with = "crate::config::duration")]
     pub idle_timeout: Duration,
-    /// How long a caller may take nothing of its answer; 100 ms to 10 min.
+    /// How long a caller may take nothing of its answer, over HTTP/2 of any one; 100 ms to 10 min.
     #[serde(with = "crate::config::duration")]
     pub stall_timeout: Duration,
     /// The header lines of a request; 10 to 1,000.

@@ -7,7 +7,9 @@ use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit, setrlimit};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
+    select,
     sync::Notify,
+    time,
 };
 
 use crate::{
@@ -272,6 +274,37 @@ async fn flood(to: SocketAddr, begins: Vec<u8>, mut piece: impl FnMut(u32) -> Ve
         reading.await.unwrap();
     })
     .await;
+}
+
+/// C12. Catches a list that nobody takes and that is kept, beyond what the cache may hold, for as long as other answers on
+/// its connection are taken.
+#[tokio::test]
+async fn an_answer_that_stands_still_ends_its_connection_of_http2_however_busy_that_is() {
+    let world = World::with(
+        |_| (),
+        |config| config.listen.stall_timeout = Duration::from_secs(1),
+    )
+    .await;
+    world.get("?all=true").await.ok();
+    let stream = TcpStream::connect(world.gateway.traffic).await.unwrap();
+    let (mut reads, mut writes) = stream.into_split();
+    let begins = [preface(0), ask(1, "?all=true", true)].concat();
+    writes.write_all(&begins).await.unwrap();
+    let busy = async {
+        for stream in (3..).step_by(2) {
+            let windows = [0, stream].map(|stream| frame(8, 0, stream, &[0, 1, 0, 0]));
+            let asks = [ask(stream, "", true), windows.concat()].concat();
+            let _ = writes.write_all(&asks).await;
+            time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    let mut read = Vec::new();
+    select! {
+        _ = soon("the stall is ended", reads.read_to_end(&mut read)) => {}
+        () = busy => {}
+    }
+    let cut = "connections_cut_total{listener=\"traffic\",reason=\"stall\"}";
+    assert_eq!(world.gateway.metric(cut).await, 1.0);
 }
 
 /// The memory that a process has in use, in MiB.

@@ -104,7 +104,10 @@ where
                 connection.as_mut().graceful_shutdown();
                 continue;
             }
-            let Some((due, why)) = pulse.due(&limits.deadlines, limits.http2_resets_max) else {
+            let due = pulse.due(&limits.deadlines, limits.http2_resets_max);
+            // An answer over HTTP/2 has a task of its own, which may begin to wait for the caller and not wake this one.
+            let look = (now + limits.deadlines.stall, Cut::Stall);
+            let Some((due, why)) = due.or_else(|| pulse.is_http2().then_some(look)) else {
                 return Poll::Pending;
             };
             if due > now {

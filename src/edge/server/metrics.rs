@@ -85,7 +85,7 @@ impl Metrics {
         let open = registry.gauge("connections", "Connections open.", &["listener"])?;
         let cut = registry.counter(
             "connections_cut_total",
-            "Connections that the gateway ended: peer (one address has too many), handshake (of TLS, failed or too slow), first_byte (nothing came), header (it did not end), idle, stall (the answer was not taken), flood (much that asks nothing), resets (requests given up), drain (nothing more came after the goodbye).",
+            "Connections that the gateway ended: peer (one address has too many), handshake (of TLS, failed or too slow), first_byte (nothing came), header (it did not end), idle, stall (an answer was not taken), flood (much that asks nothing), resets (requests given up), drain (nothing more came after the goodbye).",
             &["listener", "reason"],
         )?;
         let paused = registry.counter(

@@ -6,6 +6,11 @@
 //! each poll and keeps one timer, which is moved only when the deadline comes nearer. A request on a busy connection so
 //! costs a few uncontended locks, and neither a timer nor, over HTTP/1.1, a reading of the clock of its own: what happens
 //! within one poll of the connection happens when that poll began ([`Pulse::now`]).
+//!
+//! Over HTTP/2 each answer has its own time to go on, since it keeps what it was made of (a list that the cache has long
+//! let go) however busy the others are. The one that stands still for too long ends the connection, and not its stream
+//! alone: of an answer whose last piece was handed on only h2 knows, and nobody else can take that back. So there is one
+//! rule, for the zero windows of an attack too, and no timer for each answer.
 
 use std::{
     sync::{
@@ -28,7 +33,7 @@ pub struct Deadlines {
     pub header: Duration,
     /// Between two requests.
     pub idle: Duration,
-    /// For the caller to take some of an answer.
+    /// For the caller to take some of an answer: over HTTP/2 of each.
     pub stall: Duration,
     /// For one more request, once the gateway stops.
     pub drain_idle: Duration,
@@ -38,6 +43,17 @@ pub struct Deadlines {
 /// head (which is bounded by itself) this is control: PING, SETTINGS, empty DATA and the like. The longest head that can
 /// be configured has to fit, and what a refused body had in flight.
 pub(super) const UNASKED_MAX: usize = 512 * 1024;
+
+/// An answer over HTTP/2 that waits for the caller.
+#[derive(Debug)]
+struct Waiting {
+    /// The number of its request.
+    answer: u64,
+    /// Those that were handed on, and of which some was not taken.
+    pieces: usize,
+    /// When one of them was handed on or taken.
+    moved: Instant,
+}
 
 /// One connection's state, shared by its socket, its requests and its task.
 #[derive(Debug)]
@@ -57,17 +73,17 @@ struct State {
     stopping: Option<Instant>,
     /// Requests whose answer has not ended.
     running: usize,
-    /// Answers of which the next piece waits for the caller to take it.
-    owed: usize,
-    /// When one of those went on.
-    taken: Instant,
+    /// Requests so far.
+    asked: u64,
+    /// Over HTTP/2: the answers of which something waits for the caller to take it.
+    waiting: Vec<Waiting>,
     /// The beginning, or the end of the last answer.
     quiet_since: Instant,
     /// When the first byte came after that.
     head_since: Option<Instant>,
     /// While the socket takes nothing: when it last did.
     full_since: Option<Instant>,
-    /// Bytes since the last request, or the last piece of an answer that was taken.
+    /// Bytes since the last request, its end, or the last piece of an answer over HTTP/2.
     unasked: usize,
     /// Requests that were given up by the caller, less those that were answered.
     abandoned: usize,
@@ -111,10 +127,6 @@ impl Pulse {
     /// The socket took bytes.
     pub(super) fn wrote(&self, now: Instant) {
         self.with(|state| {
-            // HTTP/2 also writes for itself, so there only an answer's own pieces are progress.
-            if state.http2 == Some(false) {
-                state.taken = now;
-            }
             if state.full_since.take().is_some() {
                 state.quiet_since = now;
             }
@@ -128,35 +140,53 @@ impl Pulse {
         });
     }
 
-    /// A request's head is complete.
-    pub(super) fn asked(&self, http2: bool) {
+    /// A request's head is complete. Returns its number.
+    pub(super) fn asked(&self, http2: bool) -> u64 {
         self.with(|state| {
             state.http2 = Some(http2);
             state.running += 1;
+            state.asked += 1;
             state.head_since = None;
             state.unasked = 0;
-        });
+            state.asked
+        })
     }
 
-    /// A piece of an answer is there to be taken; `first` if the answer was not waiting for the caller before.
-    pub(super) fn owes(&self, first: bool, now: Instant) {
+    /// A piece of an answer over HTTP/2 is there to be taken, and the one before it is no longer held back.
+    pub(super) fn handed(&self, answer: u64, now: Instant) {
         self.with(|state| {
-            state.owed += usize::from(first);
-            state.taken = now;
             state.unasked = 0;
+            if let Some(waiting) = state.waiting_mut(answer) {
+                waiting.pieces += 1;
+                waiting.moved = now;
+            } else {
+                state.waiting.push(Waiting {
+                    answer,
+                    pieces: 1,
+                    moved: now,
+                });
+            }
         });
     }
 
-    /// An answer waits for the gateway, and no longer for the caller.
-    pub(super) fn owes_no_more(&self) {
-        self.with(|state| state.owed -= 1);
+    /// All of a piece was taken, or nobody wants it any more.
+    pub(super) fn taken(&self, answer: u64, now: Instant) {
+        self.with(|state| {
+            state.unasked = 0;
+            state.quiet_since = now;
+            if let Some(waiting) = state.waiting_mut(answer) {
+                waiting.pieces -= 1;
+                waiting.moved = now;
+            }
+            state.waiting.retain(|waiting| waiting.pieces > 0);
+        });
     }
 
     /// A request is over: all of its answer was handed on, or the caller did not want it any more.
-    pub(super) fn ended(&self, owed: bool, whole: bool, now: Instant) {
+    pub(super) fn ended(&self, whole: bool, now: Instant) {
         self.with(|state| {
             state.running -= 1;
-            state.owed -= usize::from(owed);
+            state.unasked = 0;
             state.quiet_since = now;
             state.abandoned = match whole {
                 true => state.abandoned.saturating_sub(1),
@@ -199,14 +229,20 @@ impl State {
             http2: None,
             stopping: None,
             running: 0,
-            owed: 0,
-            taken: now,
+            asked: 0,
+            waiting: Vec::new(),
             quiet_since: now,
             head_since: None,
             full_since: None,
             unasked: 0,
             abandoned: 0,
         }
+    }
+
+    fn waiting_mut(&mut self, answer: u64) -> Option<&mut Waiting> {
+        self.waiting
+            .iter_mut()
+            .find(|waiting| waiting.answer == answer)
     }
 
     fn due(&self, deadlines: &Deadlines, resets_max: usize) -> Option<(Instant, Cut)> {
@@ -217,14 +253,15 @@ impl State {
             return Some((self.begun, Cut::Resets));
         }
         let full = self.full_since.map(|since| since + deadlines.stall);
-        let owed = (self.owed > 0).then(|| self.taken + deadlines.stall);
-        let stall = full
-            .into_iter()
-            .chain(owed)
+        let stall = self
+            .waiting
+            .iter()
+            .map(|waiting| waiting.moved + deadlines.stall)
+            .chain(full)
             .min()
             .map(|at| (at, Cut::Stall));
-        // With the end of an answer still in the socket, it is not idle.
-        let is_quiet = self.running == 0 && full.is_none();
+        // With the end of an answer not yet taken, it is not idle.
+        let is_quiet = self.running == 0 && stall.is_none();
         let quiet = is_quiet.then(|| self.quiet(deadlines));
         stall.into_iter().chain(quiet).min_by_key(|(at, _)| *at)
     }

@@ -1,4 +1,5 @@
-//! Each request of a connection is noted: that it was asked, that its answer goes on, that it is over.
+//! Each request of a connection is noted: that it was asked, that its answer goes on (over HTTP/2, where the socket cannot
+//! tell), that it is over.
 
 use std::{
     cell::RefCell,
@@ -16,11 +17,10 @@ use pin_project_lite::pin_project;
 use tokio::time::Instant;
 use tower::Service;
 
-use super::pulse::Pulse;
+use super::{piece::Piece, pulse::Pulse};
 
-/// What an answer over HTTP/2 hands on at once, in bytes. What was handed on is not seen any more, and h2 holds it until
-/// the caller opens its window; so this is what a caller may leave untaken without being noticed. It is also the size of
-/// the frames that h2 makes of it.
+/// What an answer over HTTP/2 hands on at once, in bytes. That a piece is taken is seen only when all of it is; so this is
+/// what a caller has to take within the deadline. It is also the size of the frames that h2 makes of it.
 const PIECE: usize = 16 * 1024;
 
 /// A service whose requests feed a pulse. It must be always ready: what cannot be served is an answer as well.
@@ -51,15 +51,15 @@ where
 
     fn call(&self, request: Request<R>) -> Self::Future {
         let http2 = request.version() == Version::HTTP_2;
-        self.pulse.asked(http2);
+        let number = self.pulse.asked(http2);
         let mut inner = self.inner.borrow_mut();
         let ready = inner.poll_ready(&mut Context::from_waker(Waker::noop()));
         debug_assert!(ready.is_ready(), "what a listener serves is always ready");
         Answering {
             running: Some(Running {
                 pulse: self.pulse.clone(),
+                number,
                 http2,
-                owed: false,
                 whole: false,
             }),
             inner: inner.call(request),
@@ -71,20 +71,20 @@ where
 #[derive(Debug)]
 struct Running {
     pulse: Arc<Pulse>,
+    /// Among those of its connection.
+    number: u64,
     http2: bool,
-    /// The next piece of its answer waits for the caller.
-    owed: bool,
     /// All of its answer was handed on.
     whole: bool,
 }
 
 impl Running {
     /// A piece of its answer is there.
-    fn owe(&mut self) {
-        // Over HTTP/1.1 it is the socket's to say what was taken.
-        if self.http2 || !self.owed {
-            self.pulse.owes(!self.owed, self.now());
-            self.owed = true;
+    fn piece(&self, bytes: Bytes) -> Piece {
+        match self.http2 {
+            true => Piece::noted(bytes, self.pulse.clone(), self.number, self.now()),
+            // Over HTTP/1.1 it is the socket's to say what was taken.
+            false => Piece::plain(bytes),
         }
     }
 
@@ -95,19 +95,11 @@ impl Running {
             false => self.pulse.now(),
         }
     }
-
-    /// The next piece is not there yet.
-    fn wait(&mut self) {
-        if self.owed {
-            self.pulse.owes_no_more();
-            self.owed = false;
-        }
-    }
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
-        self.pulse.ended(self.owed, self.whole, self.now());
+        self.pulse.ended(self.whole, self.now());
     }
 }
 
@@ -137,7 +129,6 @@ where
             response.headers_mut().insert(CONNECTION, close);
         }
         running.whole = response.body().is_end_stream();
-        running.owe();
         Poll::Ready(Ok(response.map(|inner| NotedBody {
             rest: Bytes::new(),
             running,
@@ -158,22 +149,22 @@ pin_project! {
 }
 
 impl<B: Body<Data = Bytes>> Body for NotedBody<B> {
-    type Data = Bytes;
+    type Data = Piece;
     type Error = B::Error;
 
     fn poll_frame(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
+    ) -> Poll<Option<Result<Frame<Piece>, B::Error>>> {
         let mut this = self.project();
         if this.rest.is_empty() {
-            let Poll::Ready(frame) = this.inner.as_mut().poll_frame(cx) else {
-                this.running.wait();
-                return Poll::Pending;
-            };
+            let frame = ready!(this.inner.as_mut().poll_frame(cx));
             match frame.map(|frame| frame.map(Frame::into_data)) {
                 Some(Ok(Ok(data))) => *this.rest = data,
-                Some(Ok(Err(other))) => return Poll::Ready(Some(Ok(other))),
+                Some(Ok(Err(other))) => {
+                    let other = other.map_data(|data| this.running.piece(data));
+                    return Poll::Ready(Some(Ok(other)));
+                }
                 Some(Err(error)) => return Poll::Ready(Some(Err(error))),
                 None => {
                     this.running.whole = true;
@@ -181,14 +172,13 @@ impl<B: Body<Data = Bytes>> Body for NotedBody<B> {
                 }
             }
         }
-        this.running.owe();
-        let piece = if this.running.http2 && this.rest.len() > PIECE {
+        let bytes = if this.running.http2 && this.rest.len() > PIECE {
             this.rest.split_to(PIECE)
         } else {
             mem::take(this.rest)
         };
         this.running.whole = this.rest.is_empty() && this.inner.is_end_stream();
-        Poll::Ready(Some(Ok(Frame::data(piece))))
+        Poll::Ready(Some(Ok(Frame::data(this.running.piece(bytes)))))
     }
 
     fn is_end_stream(&self) -> bool {

@@ -1,10 +1,13 @@
 //! On paused time, with a pipe for a socket: exact deadlines.
 
-use std::time::Duration;
+use std::{sync::Weak, time::Duration};
 
-use http_body_util::{BodyExt, Full, combinators::BoxBody};
+use futures_util::stream;
+use http_body::Frame;
+use http_body_util::{BodyExt, Full, StreamBody, combinators::UnsyncBoxBody};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, DuplexStream, ReadHalf, WriteHalf, duplex, split},
+    select,
     task::JoinHandle,
 };
 use tower::service_fn;
@@ -12,13 +15,28 @@ use tower::service_fn;
 use super::*;
 use crate::edge::server::{Config, socket::Socket};
 
-/// A connection whose service answers at once with so many bytes as the path says; `/slow` takes an hour.
+/// A connection whose service answers at once with so many bytes as the path says; `/slow` takes an hour, and `/late` begins
+/// at once and goes on after a hundred seconds.
 struct Bench {
     reads: ReadHalf<DuplexStream>,
     writes: WriteHalf<DuplexStream>,
     serving: JoinHandle<Result<(), Ended>>,
     stop: CancellationToken,
     begun: Instant,
+    /// What all bodies are made of, and the service holds.
+    kept: Weak<()>,
+}
+
+/// Bytes that are let go with the last piece of them.
+struct Kept {
+    bytes: Vec<u8>,
+    _source: Arc<()>,
+}
+
+impl AsRef<[u8]> for Kept {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
 }
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -27,14 +45,28 @@ fn begin() -> Bench {
     let limits = Config::default().limits();
     // What the sockets' buffers would be.
     let (caller, gateway) = duplex(4 * 1024);
-    let service = service_fn(async |request: Request<Incoming>| {
-        let asked = &request.uri().path()[1..];
-        if asked == "slow" {
-            time::sleep(HOUR).await;
+    let source = Arc::new(());
+    let kept = Arc::downgrade(&source);
+    let service = service_fn(move |request: Request<Incoming>| {
+        let _source = source.clone();
+        async move {
+            let asked = &request.uri().path()[1..];
+            if asked == "slow" {
+                time::sleep(HOUR).await;
+            }
+            let bytes = vec![b'x'; asked.parse().unwrap_or(5)];
+            let late = asked == "late";
+            let bytes = Bytes::from_owner(Kept { bytes, _source });
+            let body: UnsyncBoxBody<Bytes, Infallible> = match late {
+                true => StreamBody::new(stream::once(async {
+                    seconds(100).await;
+                    Ok(Frame::data(bytes))
+                }))
+                .boxed_unsync(),
+                false => Full::new(bytes).boxed_unsync(),
+            };
+            Ok(Response::new(body))
         }
-        let bytes = vec![b'x'; asked.parse().unwrap_or(0)];
-        let body: BoxBody<Bytes, Infallible> = Full::from(bytes).boxed();
-        Ok(Response::new(body))
     });
     let stop = CancellationToken::new();
     let stopping = stop.clone();
@@ -51,6 +83,7 @@ fn begin() -> Bench {
         serving,
         stop,
         begun,
+        kept,
     }
 }
 
@@ -70,7 +103,8 @@ impl Bench {
 
     /// Seconds from the beginning to the end, and why it came.
     async fn end(self) -> (u64, Option<Cut>) {
-        let ended = self.serving.await.unwrap();
+        let ended = time::timeout(2 * HOUR, self.serving).await;
+        let ended = ended.expect("an end").unwrap();
         let why = ended.err().map(|ended| match ended {
             Ended::Cut(why) => why,
             Ended::Http(error) => panic!("{error}"),
@@ -81,7 +115,26 @@ impl Bench {
     /// The same, for a caller that takes whatever comes.
     async fn end_read(mut self) -> (u64, Option<Cut>, Vec<u8>) {
         let mut read = Vec::new();
-        let _ = self.reads.read_to_end(&mut read).await;
+        let _ = time::timeout(2 * HOUR, self.reads.read_to_end(&mut read)).await;
+        let (at, why) = self.end().await;
+        (at, why, read)
+    }
+
+    /// The same over HTTP/2, for one that each second asks for a little more, from stream 3 on, and lets it come.
+    async fn end_busy(mut self) -> (u64, Option<Cut>, Vec<u8>) {
+        let mut read = Vec::new();
+        let busy = async {
+            for stream in (3..400).step_by(2) {
+                let window = frame(WINDOW_UPDATE, 0, stream, &5_u32.to_be_bytes());
+                let asks = [ask(stream, "5", true), window].concat();
+                let _ = self.writes.write_all(&asks).await;
+                seconds(1).await;
+            }
+        };
+        select! {
+            _ = self.reads.read_to_end(&mut read) => {}
+            () = busy => {}
+        }
         let (at, why) = self.end().await;
         (at, why, read)
     }
@@ -301,6 +354,42 @@ async fn http2_without_a_window_is_a_stall_whatever_else_is_said() {
     let (at, why, _) = bench.end_read().await;
     // All was taken after a hundred seconds; then it was idle.
     assert_eq!((at, why), (165, Some(Cut::Drain)));
+
+    // One that begins to wait long after the connection had anything to do.
+    let mut bench = begin();
+    bench
+        .write([preface(0), ask(1, "late", true)].concat())
+        .await;
+    let (at, why, _) = bench.end_read().await;
+    assert_eq!((at, why), (130, Some(Cut::Stall)));
+}
+
+/// Catches an answer that is kept, with all it is made of, for as long as the caller lets other answers come; and one that
+/// is not looked at any more once h2 has the end of it.
+#[tokio::test(start_paused = true)]
+async fn an_answer_of_http2_that_stands_still_is_let_go_however_busy_the_others_are() {
+    // No window; one that is short by a byte; none for what comes after the head.
+    for (window, path, end) in [(0, "100000", 30), (99_999, "100000", 30), (0, "late", 130)] {
+        for busy in [true, false] {
+            let mut bench = begin();
+            let all = frame(WINDOW_UPDATE, 0, 0, &1_000_000_u32.to_be_bytes());
+            bench
+                .write([preface(window), all, ask(1, path, true)].concat())
+                .await;
+            let kept = bench.kept.clone();
+            let (at, why, read) = match busy {
+                true => bench.end_busy().await,
+                false => bench.end_read().await,
+            };
+            assert_eq!((at, why), (end, Some(Cut::Stall)), "{window} {path} {busy}");
+            // An answer's head for each.
+            let answered = kinds(&read).iter().filter(|kind| **kind == HEADERS).count();
+            assert_eq!(answered > 1, busy);
+            // A turn for the tasks of the streams.
+            time::sleep(Duration::from_millis(1)).await;
+            assert_eq!(kept.strong_count(), 0, "{window} {path} {busy}");
+        }
+    }
 }
 
 #[tokio::test(start_paused = true)]

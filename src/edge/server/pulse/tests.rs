@@ -21,8 +21,8 @@ enum Event {
     Wrote,
     Full,
     Asked(bool),
-    Owes,
-    Waits,
+    Handed(u64),
+    Taken(u64),
     Ended(bool),
     Stop,
 }
@@ -33,27 +33,18 @@ use Event::*;
 fn after(events: &[(u64, Event)]) -> Option<(u64, Cut)> {
     let begun = Instant::now();
     let pulse = Pulse::new(begun);
-    // Of one request at a time.
-    let mut owed = false;
     for &(at, event) in events {
         let now = begun + seconds(at);
         match event {
             Read(bytes) => pulse.read(bytes, now),
             Wrote => pulse.wrote(now),
             Full => pulse.full(now),
-            Asked(http2) => pulse.asked(http2),
-            Owes => {
-                pulse.owes(!owed, now);
-                owed = true;
+            Asked(http2) => {
+                pulse.asked(http2);
             }
-            Waits => {
-                pulse.owes_no_more();
-                owed = false;
-            }
-            Ended(whole) => {
-                pulse.ended(owed, whole, now);
-                owed = false;
-            }
+            Handed(answer) => pulse.handed(answer, now),
+            Taken(answer) => pulse.taken(answer, now),
+            Ended(whole) => pulse.ended(whole, now),
             Stop => pulse.stop(now),
         }
     }
@@ -73,7 +64,7 @@ fn each_silence_has_its_own_deadline() {
         (&[(1, Read(9)), (1, http1)], None),
         (&[(1, Read(9)), (1, http1), (40, Read(9))], None),
         (
-            &[(1, http1), (2, Owes), (2, Ended(true)), (2, Wrote)],
+            &[(1, http1), (2, Ended(true)), (2, Wrote)],
             Some((62, Cut::Idle)),
         ),
         (
@@ -99,23 +90,19 @@ fn a_caller_has_to_take_its_answer() {
     let (http1, http2) = (Asked(false), Asked(true));
     for (events, expected) in [
         // The socket takes nothing: during the answer, and when hyper has all of it.
+        (&[(1, http1), (3, Full)][..], Some((33, Cut::Stall))),
         (
-            &[(1, http1), (2, Owes), (3, Full)][..],
-            Some((32, Cut::Stall)),
-        ),
-        (
-            &[(1, http1), (2, Owes), (2, Ended(true)), (3, Full)],
+            &[(1, http1), (2, Ended(true)), (3, Full)],
             Some((33, Cut::Stall)),
         ),
         // Some of it was taken.
         (
-            &[(1, http1), (2, Owes), (3, Full), (20, Wrote)],
+            &[(1, http1), (3, Full), (20, Wrote), (20, Full)],
             Some((50, Cut::Stall)),
         ),
         (
             &[
                 (1, http1),
-                (2, Owes),
                 (2, Ended(true)),
                 (3, Full),
                 (20, Wrote),
@@ -125,25 +112,48 @@ fn a_caller_has_to_take_its_answer() {
         ),
         // Idle from the end of that, and not from when hyper had it all.
         (
-            &[
-                (1, http1),
-                (2, Owes),
-                (2, Ended(true)),
-                (3, Full),
-                (70, Wrote),
-            ],
+            &[(1, http1), (2, Ended(true)), (3, Full), (70, Wrote)],
             Some((130, Cut::Idle)),
         ),
         // Over HTTP/2 the socket takes what the connection says for itself, and the answer stands still.
         (
-            &[(1, http2), (2, Owes), (20, Read(9)), (20, Wrote)],
+            &[(1, http2), (2, Handed(1)), (20, Read(9)), (20, Wrote)],
             Some((32, Cut::Stall)),
         ),
-        (&[(1, http2), (2, Owes), (20, Owes)], Some((50, Cut::Stall))),
-        // It waits for the gateway.
-        (&[(1, http2), (2, Owes), (3, Waits)], None),
+        // And so do other answers, which it takes.
         (
-            &[(1, http1), (2, Owes), (3, Waits), (90, Owes)],
+            &[
+                (1, http2),
+                (2, Handed(1)),
+                (20, http2),
+                (20, Handed(2)),
+                (20, Taken(2)),
+                (20, Ended(true)),
+            ],
+            Some((32, Cut::Stall)),
+        ),
+        (
+            &[(1, http2), (2, Handed(1)), (20, Handed(1))],
+            Some((50, Cut::Stall)),
+        ),
+        (
+            &[(1, http2), (2, Handed(1)), (2, Handed(1)), (20, Taken(1))],
+            Some((50, Cut::Stall)),
+        ),
+        // h2 has the end of it, and the caller has not.
+        (
+            &[(1, http2), (2, Handed(1)), (2, Ended(true))],
+            Some((32, Cut::Stall)),
+        ),
+        (
+            &[(1, http2), (2, Handed(1)), (2, Ended(true)), (3, Taken(1))],
+            Some((63, Cut::Idle)),
+        ),
+        // It waits for the gateway.
+        (&[(1, http1), (3, Full), (4, Wrote)], None),
+        (&[(1, http2), (2, Handed(1)), (3, Taken(1))], None),
+        (
+            &[(1, http2), (2, Handed(1)), (3, Taken(1)), (90, Handed(1))],
             Some((120, Cut::Stall)),
         ),
     ] {
@@ -168,10 +178,7 @@ fn a_stop_leaves_time_for_one_more_request() {
             &[(1, http1), (2, Ended(true)), (50, Stop), (51, Stop)],
             Some((55, Cut::Drain)),
         ),
-        (
-            &[(1, http1), (2, Stop), (3, Owes), (4, Full)],
-            Some((33, Cut::Stall)),
-        ),
+        (&[(1, http1), (2, Stop), (4, Full)], Some((34, Cut::Stall))),
     ] {
         assert_eq!(after(events), expected, "{events:?}");
     }
@@ -185,12 +192,20 @@ fn what_nobody_needs_is_bounded() {
         (&[(0, much), (0, Read(1))][..], Some(Cut::Flood)),
         (&[(0, much), (0, http2), (0, much)], None),
         (
-            &[(0, http2), (0, much), (0, Owes), (0, much), (0, Waits)],
+            &[
+                (0, http2),
+                (0, much),
+                (0, Handed(1)),
+                (0, much),
+                (0, Taken(1)),
+                (0, much),
+            ],
             None,
         ),
+        // That an answer waits is no reason.
         (
-            &[(0, http2), (0, much), (0, Waits), (0, Read(1))][..1],
-            None,
+            &[(0, http2), (0, Handed(1)), (0, much), (0, Read(1))],
+            Some(Cut::Flood),
         ),
         (
             &[(0, http2), (0, Ended(false)), (0, http2), (0, Ended(false))],
@@ -225,35 +240,33 @@ fn what_nobody_needs_is_bounded() {
 
 proptest! {
     /// Whatever happens in whatever order, a connection on which nothing is under way has a deadline, no further away
-    /// than the longest of them, and one that nobody owes anything has none.
+    /// than the longest of them, and so has one of which an answer waits for the caller; any other has none.
     #[test]
     fn no_silence_is_without_a_deadline(
         events in prop::collection::vec((0u64..5, 0usize..8, any::<bool>()), 0..60)
     ) {
         let begun = Instant::now();
         let pulse = Pulse::new(begun);
-        let (mut now, mut running, mut full) = (begun, Vec::new(), false);
+        let (mut now, mut full) = (begun, false);
+        let (mut running, mut handed) = (Vec::new(), Vec::new());
         for (pause, what, flag) in events {
             now += seconds(pause);
             match what {
                 0 => pulse.read(1, now),
                 1 => { pulse.wrote(now); full = false; }
                 2 => { pulse.full(now); full = true; }
-                3 => { pulse.asked(flag); running.push(false); }
-                4 => if let Some(owed) = running.last_mut() {
-                    pulse.owes(!*owed, now);
-                    *owed = true;
+                3 => running.push(pulse.asked(flag)),
+                4 => if let Some(answer) = running.last() {
+                    pulse.handed(*answer, now);
+                    handed.push(*answer);
                 },
-                5 => if let Some(owed) = running.last_mut().filter(|owed| **owed) {
-                    pulse.owes_no_more();
-                    *owed = false;
-                },
-                6 => if let Some(owed) = running.pop() { pulse.ended(owed, flag, now); },
+                5 => if let Some(answer) = handed.pop() { pulse.taken(answer, now); },
+                6 => if running.pop().is_some() { pulse.ended(flag, now); },
                 _ => pulse.stop(now),
             }
         }
         let due = pulse.due(&DEADLINES, usize::MAX);
-        if running.is_empty() || full || running.contains(&true) {
+        if running.is_empty() || full || !handed.is_empty() {
             let (at, _) = due.expect("a deadline");
             prop_assert!(at <= now + DEADLINES.idle);
         } else {
