@@ -49,7 +49,8 @@ pub struct Config {
     /// How long a new connection may send nothing; 100 ms to 5 min.
     #[serde(with = "crate::config::duration")]
     pub first_byte_timeout: Duration,
-    /// How long a caller may take to send a request's head, from its first byte; 100 ms to 5 min.
+    /// How long a caller may take to send a request's head, from its first byte or the end of the answer before it; 100 ms to
+    /// 5 min.
     #[serde(with = "crate::config::duration")]
     pub header_timeout: Duration,
     /// How long a connection is kept between two requests; 100 ms to 1 h.

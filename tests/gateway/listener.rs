@@ -307,6 +307,25 @@ async fn an_answer_that_stands_still_ends_its_connection_of_http2_however_busy_t
     assert_eq!(world.gateway.metric(cut).await, 1.0);
 }
 
+/// C11. Catches half a head that came along with a whole request, and is waited for as if nothing had come.
+#[tokio::test]
+async fn half_a_head_behind_a_request_is_closed_in_its_time() {
+    let world = World::with(
+        |_| (),
+        |config| {
+            config.listen.header_timeout = Duration::from_secs(1);
+            config.listen.idle_timeout = Duration::from_secs(300);
+        },
+    )
+    .await;
+    let mut raw = Raw::to(world.gateway.traffic).await;
+    raw.write(get(&path(DEMO_STREAM_ID, "")) + "GET / HT").await;
+    raw.answer().await.ok();
+    raw.is_closed().await;
+    let cut = "connections_cut_total{listener=\"traffic\",reason=\"header\"}";
+    assert_eq!(world.gateway.metric(cut).await, 1.0);
+}
+
 /// The memory that a process has in use, in MiB.
 pub(crate) fn resident(pid: u32) -> i64 {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();

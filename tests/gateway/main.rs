@@ -17,7 +17,7 @@
 //! | C8 | a body on GET | `wire::a_body_on_a_get_*`, `wire::the_body_of_a_refused_method_*`, `smuggling` |
 //! | C9 | methods and forms of targets | `callers::only_get_and_head_are_answered` |
 //! | C10 | `Range`, codings | `copies::gzip_is_for_those_who_ask_for_it`, `keys` |
-//! | C11 | slow and silent connections | `listener::two_thousand_slow_callers_*`, `listener::a_peer_has_so_many_*`, `listener_tls::what_is_no_handshake_*`, deadlines in `edge::server::connection` |
+//! | C11 | slow and silent connections | `listener::two_thousand_slow_callers_*`, `listener::a_peer_has_so_many_*`, `listener::half_a_head_*`, `listener_tls::what_is_no_handshake_*`, deadlines in `edge::server::connection` |
 //! | C12 | slow readers | `listener::an_answer_that_stands_still_*`, `capacity::who_takes_nothing_*`, `ndjson::fifty_readers_that_do_not_read_*`, the cut in `edge::server::connection` |
 //! | C13 | callers that leave | `sparing::callers_who_hang_up_*`, `herd::the_first_caller_leaving_*`, `herd::those_who_joined_*` |
 //! | C14 | herds | `herd::a_thousand_simultaneous_callers_*`, `sparing::a_herd_on_a_stale_page_*` |

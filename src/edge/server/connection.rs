@@ -24,7 +24,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tower::{BoxError, Service};
 
-use super::{Limits, metrics::Cut, pulse::Pulse, requests::Noted};
+use super::{Limits, metrics::Cut, pulse::Pulse, requests::Noted, socket::Clear};
 
 /// What an HTTP/2 stream's pending writes may hold, in bytes.
 const BUFFER_MAX: usize = 64 * 1024;
@@ -81,7 +81,8 @@ where
 {
     let builder = builder(limits);
     let service = Noted::new(service, pulse.clone());
-    let mut connection = pin!(builder.serve_connection(TokioIo::new(socket), service));
+    let socket = TokioIo::new(Clear::new(socket, pulse.clone()));
+    let mut connection = pin!(builder.serve_connection(socket, service));
     let mut stopped = pin!(stop.cancelled());
     let mut timer = pin!(time::sleep(limits.deadlines.first_byte));
     let (mut stopping, mut said_goodbye) = (false, false);

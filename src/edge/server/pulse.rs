@@ -15,7 +15,7 @@
 use std::{
     sync::{
         Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -62,6 +62,8 @@ pub(super) struct Pulse {
     begun: Instant,
     /// When the connection's task was last polled, in nanoseconds since then.
     polled: AtomicU64,
+    /// The last bytes that came did not end a head.
+    half: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -75,11 +77,13 @@ struct State {
     running: usize,
     /// Requests so far.
     asked: u64,
+    /// The last one has a body, which ends like anything.
+    has_body: bool,
     /// Over HTTP/2: the answers of which something waits for the caller to take it.
     waiting: Vec<Waiting>,
     /// The beginning, or the end of the last answer.
     quiet_since: Instant,
-    /// When the first byte came after that.
+    /// When the first byte came after that; that end, if the byte came before it.
     head_since: Option<Instant>,
     /// While the socket takes nothing: when it last did.
     full_since: Option<Instant>,
@@ -95,6 +99,7 @@ impl Pulse {
             state: Mutex::new(State::new(now)),
             begun: now,
             polled: AtomicU64::new(0),
+            half: AtomicBool::new(false),
         }
     }
 
@@ -129,6 +134,7 @@ impl Pulse {
         self.with(|state| {
             if state.full_since.take().is_some() {
                 state.quiet_since = now;
+                state.head_since = state.head_since.map(|_| now);
             }
         });
     }
@@ -140,12 +146,19 @@ impl Pulse {
         });
     }
 
+    /// Whether the last bytes that came, out of TLS, did not end a head. Callers send no bodies, so they are then the
+    /// beginning of one.
+    pub(super) fn half(&self, is_half: bool) {
+        self.half.store(is_half, Ordering::Relaxed);
+    }
+
     /// A request's head is complete. Returns its number.
-    pub(super) fn asked(&self, http2: bool) -> u64 {
+    pub(super) fn asked(&self, http2: bool, has_body: bool) -> u64 {
         self.with(|state| {
             state.http2 = Some(http2);
             state.running += 1;
             state.asked += 1;
+            state.has_body = has_body;
             state.head_since = None;
             state.unasked = 0;
             state.asked
@@ -184,10 +197,15 @@ impl Pulse {
 
     /// A request is over: all of its answer was handed on, or the caller did not want it any more.
     pub(super) fn ended(&self, whole: bool, now: Instant) {
+        let is_half = self.half.load(Ordering::Relaxed);
         self.with(|state| {
             state.running -= 1;
             state.unasked = 0;
             state.quiet_since = now;
+            // It came with that request, or while it was answered. With the next whole request it is forgotten.
+            if is_half && !state.has_body {
+                state.head_since.get_or_insert(now);
+            }
             state.abandoned = match whole {
                 true => state.abandoned.saturating_sub(1),
                 false => state.abandoned + 1,
@@ -230,6 +248,7 @@ impl State {
             stopping: None,
             running: 0,
             asked: 0,
+            has_body: false,
             waiting: Vec::new(),
             quiet_since: now,
             head_since: None,

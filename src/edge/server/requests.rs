@@ -43,6 +43,7 @@ impl<S> Noted<S> {
 impl<S, R, B> hyper::service::Service<Request<R>> for Noted<S>
 where
     S: Service<Request<R>, Response = Response<B>, Error = Infallible>,
+    R: Body,
     B: Body<Data = Bytes>,
 {
     type Response = Response<NotedBody<B>>;
@@ -51,7 +52,8 @@ where
 
     fn call(&self, request: Request<R>) -> Self::Future {
         let http2 = request.version() == Version::HTTP_2;
-        let number = self.pulse.asked(http2);
+        let has_body = !request.body().is_end_stream();
+        let number = self.pulse.asked(http2, has_body);
         let mut inner = self.inner.borrow_mut();
         let ready = inner.poll_ready(&mut Context::from_waker(Waker::noop()));
         debug_assert!(ready.is_ready(), "what a listener serves is always ready");

@@ -191,6 +191,64 @@ async fn between_requests_there_is_more_time_and_then_a_head_must_come() {
     assert_eq!(bench.end().await, (60, Some(Cut::Header)));
 }
 
+/// Catches half a head that has the longer time between two requests, because it came with the request before it or while
+/// that was answered; and whole requests that have less for it.
+#[tokio::test(start_paused = true)]
+async fn half_a_head_behind_a_request_is_cut_in_time_and_a_whole_one_is_not() {
+    let (cut, idle) = (Some(Cut::Header), Some(Cut::Idle));
+    let post = "POST /0 HTTP/1.1\r\nhost: localhost\r\ncontent-length: 5\r\n\r\nhello";
+    let bare = "GET /0 HTTP/1.1\nhost: localhost\n\n";
+    for (first, behind, end) in [
+        (get("0"), "GET / HT", (11, cut)),
+        (get("0"), "GET / HTTP/1.1\r\n", (11, cut)),
+        (get("slow"), "GET / HT", (3611, cut)),
+        (get("0") + &get("0"), "GET / HT", (11, cut)),
+        (get("0"), &get("0"), (61, idle)),
+        (get("slow"), &get("0"), (3661, idle)),
+        (get("0"), bare, (61, idle)),
+        (get("0"), post, (61, idle)),
+    ] {
+        let mut bench = begin();
+        seconds(1).await;
+        bench.write(first.clone() + behind).await;
+        let (at, why, read) = bench.end_read().await;
+        assert_eq!(
+            (at, why),
+            end,
+            "{first:?} {behind:?} {}",
+            String::from_utf8_lossy(&read)
+        );
+    }
+
+    // While it is answered.
+    let mut bench = begin();
+    bench.write(get("slow")).await;
+    seconds(1).await;
+    bench.write("GET / HT").await;
+    assert_eq!(bench.end().await, (3610, cut));
+
+    // In two packets, wherever they meet.
+    let whole = get("0");
+    for left in 1..5 {
+        let mut bench = begin();
+        let (one, two) = whole.split_at(whole.len() - left);
+        bench.write(one).await;
+        seconds(1).await;
+        bench.write(two).await;
+        assert_eq!(bench.end().await, (61, idle), "{two:?}");
+    }
+
+    // Behind an answer that is taken slowly, and then is.
+    let mut bench = begin();
+    bench.write(get("20000") + "GET / HT").await;
+    let mut piece = [0; 4 * 1024];
+    for _ in 0..4 {
+        seconds(20).await;
+        bench.reads.read_exact(&mut piece).await.unwrap();
+    }
+    assert_eq!(bench.end().await, (90, cut));
+}
+
 #[tokio::test(start_paused = true)]
 async fn the_gateway_may_take_its_time() {
     let mut bench = begin();

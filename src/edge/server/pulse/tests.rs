@@ -20,6 +20,7 @@ enum Event {
     Read(usize),
     Wrote,
     Full,
+    Half(bool),
     Asked(bool),
     Handed(u64),
     Taken(u64),
@@ -39,8 +40,9 @@ fn after(events: &[(u64, Event)]) -> Option<(u64, Cut)> {
             Read(bytes) => pulse.read(bytes, now),
             Wrote => pulse.wrote(now),
             Full => pulse.full(now),
+            Half(is_half) => pulse.half(is_half),
             Asked(http2) => {
-                pulse.asked(http2);
+                pulse.asked(http2, false);
             }
             Handed(answer) => pulse.handed(answer, now),
             Taken(answer) => pulse.taken(answer, now),
@@ -79,6 +81,50 @@ fn each_silence_has_its_own_deadline() {
         (
             &[(1, http2), (2, Ended(true)), (20, Read(9)), (20, Wrote)],
             Some((62, Cut::Idle)),
+        ),
+        (
+            &[(1, Half(true)), (1, http2), (2, Ended(true))],
+            Some((62, Cut::Idle)),
+        ),
+    ] {
+        assert_eq!(after(events), expected, "{events:?}");
+    }
+}
+
+#[test]
+fn half_a_head_behind_a_request_has_from_the_end_of_its_answer() {
+    let http1 = Asked(false);
+    for (events, expected) in [
+        (
+            &[(1, Half(true)), (1, http1), (5, Ended(true))][..],
+            Some((16, Cut::Header)),
+        ),
+        (
+            &[(1, http1), (2, Half(true)), (5, Ended(true)), (9, Read(1))],
+            Some((16, Cut::Header)),
+        ),
+        // The other half came in time.
+        (
+            &[
+                (1, Half(true)),
+                (1, http1),
+                (5, Ended(true)),
+                (9, Half(false)),
+                (9, http1),
+                (9, Ended(true)),
+            ],
+            Some((69, Cut::Idle)),
+        ),
+        // The end of the answer is where the caller has all of it.
+        (
+            &[
+                (1, Half(true)),
+                (1, http1),
+                (1, Ended(true)),
+                (1, Full),
+                (20, Wrote),
+            ],
+            Some((31, Cut::Header)),
         ),
     ] {
         assert_eq!(after(events), expected, "{events:?}");
@@ -255,7 +301,7 @@ proptest! {
                 0 => pulse.read(1, now),
                 1 => { pulse.wrote(now); full = false; }
                 2 => { pulse.full(now); full = true; }
-                3 => running.push(pulse.asked(flag)),
+                3 => running.push(pulse.asked(flag, false)),
                 4 => if let Some(answer) = running.last() {
                     pulse.handed(*answer, now);
                     handed.push(*answer);
