@@ -258,6 +258,20 @@ async fn the_gateway_may_take_its_time() {
     assert_eq!(bench.end().await, (3660, Some(Cut::Idle)));
 }
 
+/// Catches a caller whose leaving is noticed only when its answer is written: what waits its turn for nobody else would be
+/// paid for.
+#[tokio::test(start_paused = true)]
+async fn who_closes_its_sending_side_has_left() {
+    let mut bench = begin();
+    bench.write(get("slow")).await;
+    seconds(1).await;
+    bench.writes.shutdown().await.unwrap();
+    let ended = bench.serving.await.unwrap();
+    assert!(matches!(ended, Err(Ended::Http(_))));
+    assert_eq!(bench.begun.elapsed(), Duration::from_secs(1));
+    assert_eq!(bench.kept.strong_count(), 0);
+}
+
 #[tokio::test(start_paused = true)]
 async fn an_answer_that_nobody_takes_is_cut_and_one_that_somebody_takes_slowly_is_not() {
     let mut bench = begin();
