@@ -136,10 +136,10 @@ impl Registry {
         Ok(text)
     }
 
-    /// Takes away every series whose `label` has this value. Handles of them count on, unseen.
-    pub fn forget(&self, label: &str, value: &str) {
+    /// Takes away every series whose `label` has a value that is not to be kept. Handles of them count on, unseen.
+    pub fn retain(&self, label: &str, keep: impl Fn(&str) -> bool) {
         for family in &*self.all_labelled() {
-            family.forget(label, value);
+            family.retain(label, &keep);
         }
     }
 
@@ -188,16 +188,16 @@ impl Registry {
 
 /// Series that differ in their labels.
 trait Labelled: Send + Sync {
-    fn forget(&self, label: &str, value: &str);
+    fn retain(&self, label: &str, keep: &dyn Fn(&str) -> bool);
 }
 
 impl<T: MetricVecBuilder> Labelled for MetricVec<T> {
-    fn forget(&self, label: &str, value: &str) {
+    fn retain(&self, label: &str, keep: &dyn Fn(&str) -> bool) {
         for family in self.collect() {
             for metric in family.get_metric() {
                 let pairs = metric.get_label().iter();
                 let labels: HashMap<_, _> = pairs.map(|pair| (pair.name(), pair.value())).collect();
-                if labels.get(label) == Some(&value) {
+                if labels.get(label).is_some_and(|value| !keep(value)) {
                     // It may be gone already.
                     let _ = self.remove(&labels);
                 }
@@ -234,7 +234,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_series_of_one_value_go_and_no_others() {
+    fn the_series_of_values_that_are_not_kept_go_and_no_others() {
         let registry = Registry::new().unwrap();
         let labels = ["account", "outcome"];
         let attempts = registry.counter("attempts_total", "x", &labels).unwrap();
@@ -247,8 +247,7 @@ mod tests {
             waits.with_label_values(&[account]).observe(1.0);
             other.with_label_values(&[account]).set(1);
         }
-        registry.forget("account", "acme");
-        registry.forget("account", "nobody");
+        registry.retain("account", |account| account != "acme");
         let text = String::from_utf8(registry.render().unwrap()).unwrap();
         assert!(!text.contains("account=\"acme\""), "{text}");
         assert_eq!(

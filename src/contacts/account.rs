@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError, Weak},
 };
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use foldhash::quality::RandomState;
 use indexmap::IndexMap;
 
@@ -45,8 +45,9 @@ pub struct Account {
     /// How upstream answers for it.
     pub upstream: Arc<Answers>,
     streams: Streams,
-    /// What its streams are called now: who began before a reload speaks of them by these names too.
-    named: Arc<ArcSwap<Streams>>,
+    /// What its streams are called now: who began before a reload speaks of them by these names too. `None` once the
+    /// account has left.
+    named: Arc<ArcSwapOption<Streams>>,
 }
 
 /// How many accounts metrics tell apart.
@@ -89,7 +90,7 @@ impl Account {
             scope: Arc::default(),
             scopes: Arc::default(),
             upstream: Arc::default(),
-            named: Arc::new(ArcSwap::from_pointee(streams.clone())),
+            named: Arc::new(ArcSwapOption::from_pointee(streams.clone())),
             streams,
         }
     }
@@ -126,12 +127,18 @@ impl Account {
         names.into_iter().flatten()
     }
 
-    /// A stream's configured name, if it has one.
+    /// A stream's configured name, if it has one; of an account that has left, the name that it had.
     pub fn listed_as(&self, stream: &StreamId) -> Option<Arc<str>> {
-        match &**self.named.load() {
+        match self.named.load().as_deref().unwrap_or(&self.streams) {
             Streams::Listed(names) => names.get(stream).cloned(),
             Streams::Open => None,
         }
+    }
+
+    /// What metrics count it by, as long as it is configured. Of one that has left only totals are counted: what ends
+    /// late would bring its series back, and nobody would take them away again.
+    pub fn counted_as(&self) -> Option<&str> {
+        self.named.load().is_some().then_some(&*self.label)
     }
 
     /// What logs call a stream of this account: its configured name, else its id.

@@ -13,7 +13,7 @@ use crate::{
         tally,
     },
     edge::{
-        caller::{self, Callers, Roster},
+        caller::{self, Roster},
         server::tls::Certificate,
     },
     metrics::{self, Registry},
@@ -107,23 +107,19 @@ impl Live {
 
         // And what is gone is unreachable after nobody is told of it any more.
         before.give_way_to(&accounts);
-        self.forget_series(&before, &callers_before);
+        self.forget_series();
         self.series.show(&accounts);
         Ok(complaints)
     }
 
-    /// Takes away the series of accounts and callers that are not there any more.
-    fn forget_series(&self, accounts: &account::Accounts, callers: &Callers) {
-        let (next, next_callers) = (self.accounts.load(), self.callers.load());
-        for account in accounts.iter().filter(|old| !next.need_label(&old.label)) {
-            self.registry.forget("account", &account.label);
-        }
-        for label in callers
-            .labels()
-            .filter(|label| !next_callers.need_label(label))
-        {
-            self.registry.forget("caller", label);
-        }
+    /// Takes away the series of whoever is not there: not only of those that have just left, so that what a call that
+    /// ended at that very moment brought back is gone with the next reload.
+    fn forget_series(&self) {
+        let (accounts, callers) = (self.accounts.load(), self.callers.load());
+        self.registry
+            .retain("account", |label| accounts.need_label(label));
+        self.registry
+            .retain("caller", |label| callers.need_label(label));
     }
 
     /// Reads the certificates again. Blocking.

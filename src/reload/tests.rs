@@ -55,6 +55,29 @@ async fn without_a_file_there_is_nothing_to_read() {
     assert_eq!((last.word(), last.trigger.word()), ("refused", "admin"));
 }
 
+/// Catches series that are taken away only by the reload with which their account or caller left.
+#[tokio::test]
+async fn series_of_whoever_is_not_there_go_with_any_reload() {
+    let reloader = reloader();
+    reloader.read_from(|| {
+        let none = Secrets::from(Vec::<token_sources::None>::new());
+        Ok((Config::default(), none))
+    });
+    let registry = &reloader.live.registry;
+    for label in ["account", "caller"] {
+        let late = registry.counter(&format!("{label}_total"), "x", &[label]);
+        let late = late.unwrap();
+        for value in ["gone", "other"] {
+            late.with_label_values(&[value]).inc();
+        }
+    }
+    assert!(reloader.reload(Trigger::Admin).await.outcome.is_ok());
+    let text = String::from_utf8(registry.render().unwrap()).unwrap();
+    assert!(!text.contains("=\"gone\""), "{text}");
+    assert!(text.contains("account_total{account=\"other\"} 1"));
+    assert!(text.contains("caller_total{caller=\"other\"} 1"));
+}
+
 /// Catches two that run at once, one that a panic ends for good, and one that is given up with whoever asked for it.
 #[tokio::test]
 async fn one_at_a_time_and_each_to_its_end() {

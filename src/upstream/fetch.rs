@@ -163,7 +163,7 @@ where
             let outcome = body::within(config.page_timeout, read).await.flatten();
             let took = asked_at.elapsed();
             fetch.spent.add(Phase::Upstream, took);
-            shared.metrics.count(&account.label, &outcome, took);
+            shared.metrics.count(&account, &outcome, took);
             if let Ok(page) = &outcome {
                 collection.limits.learn(window, page);
             }

@@ -168,9 +168,9 @@ impl Metrics {
 
     fn count(&self, account: &Account, helped: bool) {
         let helped = if helped { "yes" } else { "no" };
-        self.retries
-            .with_label_values(&[&*account.label, helped])
-            .inc();
+        if let Some(account) = account.counted_as() {
+            self.retries.with_label_values(&[account, helped]).inc();
+        }
     }
 }
 
@@ -259,6 +259,21 @@ mod tests {
             assert_eq!(error.kind(), Kind::Upstream5xx);
             assert_eq!(metrics.retries.with_label_values(&["acme", "no"]).get(), 0);
         }
+    }
+
+    /// Catches a retry that brings back the series of an account that has left meanwhile.
+    #[tokio::test(start_paused = true)]
+    async fn a_retry_of_an_account_that_has_left_is_not_counted() {
+        let registry = Registry::new().unwrap();
+        let inner = service_fn(move |fetch: Fetch<PageKey>| {
+            fetch.key.collection.account.leave();
+            std::future::ready(Err::<Page, _>(failed(Again::Later)))
+        });
+        let stage = layer(|| 0.0, Metrics::new(&registry).unwrap()).layer(inner);
+        let fetch = testing::fetch(testing::page_key("st-1", 0, 10));
+        assert!(stage.oneshot(fetch).await.is_err());
+        let text = String::from_utf8(registry.render().unwrap()).unwrap();
+        assert!(!text.contains("account="), "{text}");
     }
 
     #[tokio::test(start_paused = true)]

@@ -24,12 +24,12 @@ use contacts_gateway::{
 use futures_util::future::join_all;
 use http::Request;
 use secrecy::ExposeSecret;
-use tokio::sync::Notify;
+use tokio::{io::AsyncWriteExt, sync::Notify};
 
 use crate::{
     access::caller,
     program::{Program, addresses, configured, paste},
-    support::{Answer, Gateway, Rogue, configuration, path, until},
+    support::{Answer, Gateway, Rogue, configuration, page, path, until},
 };
 
 /// A gateway whose configuration a test changes, in front of accounts that exist.
@@ -594,6 +594,64 @@ async fn a_request_in_flight_ends_on_the_configuration_it_began_with() {
     release.notify_one();
     assert!(ask().await.ok().is_miss());
     assert_eq!(upstream.seen(), 2);
+}
+
+/// O9. Catches a call that ends after its account has left, and brings back series that nobody takes away again: its own,
+/// its retry's, and those of its tokens.
+#[tokio::test]
+async fn what_ends_late_brings_no_series_back() {
+    let release = Arc::new(Notify::new());
+    let calls = Arc::new(AtomicU32::new(0));
+    let released = release.clone();
+    let upstream = Rogue::start(move |mut stream| {
+        let (release, first) = (
+            released.clone(),
+            calls.fetch_add(1, Ordering::Relaxed) == 0,
+        );
+        async move {
+            release.notified().await;
+            let body = page(DEMO_ACCOUNT_ID, DEMO_STREAM_ID, 1_000, 0, 10);
+            let answer = match first {
+                true => "HTTP/1.1 401 Unauthorized\r\ncontent-length: 0\r\n\r\n".to_owned(),
+                false => format!(
+                    "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+                    body.len()
+                ),
+            };
+            let _ = stream.write_all(answer.as_bytes()).await;
+        }
+    })
+    .await;
+    let base_url = format!("http://{}", upstream.address);
+    let running = Changing::start(&base_url, &[AccountSettings::demo()], |_| ()).await;
+    let series = async || {
+        let metrics = running.gateway.operate("/metrics").await;
+        let lines = metrics.text().lines();
+        let own = lines.filter(|line| line.contains("account=\"account-0\""));
+        own.map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert!(!series().await.is_empty());
+    let work = async {
+        until("upstream is asked", async || upstream.seen() == 1).await;
+        running
+            .reload(|config| {
+                config.accounts[0].name = "other".to_owned();
+                config.accounts[0].account_id = "other".to_owned();
+            })
+            .await
+            .ok();
+        release.notify_one();
+        until("upstream is asked again", async || upstream.seen() == 2).await;
+        release.notify_one();
+    };
+    let target = path(DEMO_STREAM_ID, "");
+    let (answer, ()) = tokio::join!(running.gateway.get(&target), work);
+    answer.ok();
+    assert_eq!(series().await, Vec::<String>::new());
+    for outcome in ["ok", "upstream_auth_rejected"] {
+        let total = format!("upstream_outcomes_total{{outcome=\"{outcome}\"}}");
+        assert_eq!(running.gateway.metric(&total).await, 1.0, "{outcome}");
+    }
 }
 
 /// Catches a reload that forgets the calls of the last minute: of an account that stays, that is renamed, or that is away in

@@ -51,9 +51,15 @@ impl Account {
 
     /// Has its streams called as they are here, by all that hold this account or one that it goes on from.
     fn rename(&self) {
-        if **self.named.load() != self.streams {
-            self.named.store(Arc::new(self.streams.clone()));
+        if self.named.load().as_deref() != Some(&self.streams) {
+            self.named.store(Some(Arc::new(self.streams.clone())));
         }
+    }
+
+    /// It is not configured any more: its copies are unreachable, and whoever holds it can tell.
+    pub(crate) fn leave(&self) {
+        self.scope.end_epoch();
+        self.named.store(None);
     }
 
     /// Ends the epochs of streams that may not be asked for.
@@ -98,7 +104,7 @@ impl Accounts {
     /// asked for any more. What is fetched for them is not kept. Streams have the names of `next` from now on.
     pub fn give_way_to(&self, next: &Self) {
         for account in self.iter().filter(|account| !next.has(account)) {
-            account.scope.end_epoch();
+            account.leave();
         }
         for account in next.iter() {
             account.close_others();

@@ -114,14 +114,10 @@ impl Callers {
         self.keys.is_none()
     }
 
-    /// What metrics call the callers.
-    pub fn labels(&self) -> impl Iterator<Item = &str> {
-        self.all.values().map(|caller| &*caller.answered.label)
-    }
-
     /// Whether metrics still need this label.
     pub fn need_label(&self, label: &str) -> bool {
-        label == OTHER || self.labels().any(|other| other == label)
+        let mut callers = self.all.values();
+        label == OTHER || callers.any(|caller| *caller.answered.label == *label)
     }
 
     /// One of them.

@@ -5,7 +5,10 @@ use std::{sync::Arc, time::Duration};
 use prometheus::{Histogram, IntCounter, IntCounterVec, IntGauge};
 
 use crate::{
-    contacts::{account::Accounts, page::Page},
+    contacts::{
+        account::{Account, Accounts},
+        page::Page,
+    },
     error::{Kind, Result},
     metrics::{self, ByKind, Registry},
 };
@@ -70,13 +73,17 @@ impl Metrics {
         }
     }
 
-    pub(super) fn count(&self, account: &str, outcome: &Result<Page>, took: Duration) {
+    pub(super) fn count(&self, account: &Account, outcome: &Result<Page>, took: Duration) {
         let (word, total) = match outcome {
             Ok(_) => ("ok", &self.ok),
             Err(error) if error.is_unsent() => return,
             Err(error) => (error.kind().code(), self.failed.of(error.kind())),
         };
         total.inc();
+        self.duration.observe(took.as_secs_f64());
+        let Some(account) = account.counted_as() else {
+            return;
+        };
         let foreign = match outcome {
             Ok(page) => page.foreign > 0,
             Err(error) => error.kind() == Kind::UpstreamTenantMismatch,
@@ -85,6 +92,5 @@ impl Metrics {
             self.tenant_mismatches.with_label_values(&[account]).inc();
         }
         self.attempts.with_label_values(&[account, word]).inc();
-        self.duration.observe(took.as_secs_f64());
     }
 }

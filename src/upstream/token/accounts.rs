@@ -139,11 +139,11 @@ impl Credentials {
             Some(before) if before.is_like(&settings) => before,
             Some(before) => {
                 before.leave();
-                let metrics = self.metrics.of(&account.label);
+                let metrics = self.metrics.of(account);
                 Arc::new(before.succeed(settings, metrics))
             }
             None => {
-                let metrics = self.metrics.of(&account.label);
+                let metrics = self.metrics.of(account);
                 Arc::new(Credential::new(account.clone(), settings, metrics))
             }
         }

@@ -1,11 +1,17 @@
 //! What the credentials tell.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::{
+    sync::Arc,
+    time::{SystemTime, UNIX_EPOCH},
+};
 
 use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec};
 
 use super::{service::Failure, words::Reason};
-use crate::metrics::{self, Registry};
+use crate::{
+    contacts::account::Account,
+    metrics::{self, Registry},
+};
 
 /// Whether an account can be read at all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,7 +49,7 @@ pub(super) struct AccountMetrics {
     minted: IntCounter,
     asked: IntCounterVec,
     refused: IntCounterVec,
-    label: Box<str>,
+    account: Arc<Account>,
     expires: IntGauge,
     reused: IntGauge,
     once: IntGauge,
@@ -87,19 +93,20 @@ impl Metrics {
     }
 
     /// The metrics of an account that is healthy and reuses its tokens, until it says otherwise.
-    pub(super) fn of(&self, label: &str) -> AccountMetrics {
+    pub(super) fn of(&self, account: &Arc<Account>) -> AccountMetrics {
+        let label = &*account.label;
         let health = |(_, word)| self.health.with_label_values(&[label, word]);
         let metrics = AccountMetrics {
             minted: self.minted.with_label_values(&[label]),
             asked: self.asked.clone(),
             refused: self.refused.clone(),
-            label: label.into(),
+            account: account.clone(),
             expires: self.expires.with_label_values(&[label]),
             reused: self.jti.with_label_values(&[label, "off"]),
             once: self.jti.with_label_values(&[label, "per_request"]),
             health: HEALTHS.map(health),
         };
-        let _ = metrics.ask(OK);
+        let _ = metrics.asks_that(OK);
         metrics.reused.inc();
         metrics.gauge(Health::Ok).inc();
         metrics
@@ -115,23 +122,25 @@ impl AccountMetrics {
     /// The token service is used: what may come of asking it is there before it does.
     pub(super) fn asks(&self) {
         for failure in Failure::ALL {
-            let _ = self.ask(failure.word());
+            let _ = self.asks_that(failure.word());
         }
     }
 
     /// It was asked, and gave a token with this end, or failed.
     pub(super) fn asked(&self, outcome: Result<SystemTime, Failure>) {
-        match outcome {
-            Ok(expires) => {
-                self.ask(OK).inc();
-                self.expires(expires);
-            }
-            Err(failure) => self.ask(failure.word()).inc(),
+        let word = outcome.map_or_else(Failure::word, |_| OK);
+        if let Some(asks) = self.asks_that(word) {
+            asks.inc();
+        }
+        if let Ok(expires) = outcome {
+            self.expires(expires);
         }
     }
 
-    fn ask(&self, outcome: &str) -> IntCounter {
-        self.asked.with_label_values(&[&*self.label, outcome])
+    /// Those that came to this; `None` once the account has left.
+    fn asks_that(&self, outcome: &str) -> Option<IntCounter> {
+        let account = self.account.counted_as()?;
+        Some(self.asked.with_label_values(&[account, outcome]))
     }
 
     fn expires(&self, expires: SystemTime) {
@@ -143,8 +152,10 @@ impl AccountMetrics {
     }
 
     pub(super) fn refused(&self, reason: Reason) {
-        let labels = [&*self.label, reason.word()];
-        self.refused.with_label_values(&labels).inc();
+        if let Some(account) = self.account.counted_as() {
+            let labels = [account, reason.word()];
+            self.refused.with_label_values(&labels).inc();
+        }
     }
 
     /// From now on tokens are for one call each.

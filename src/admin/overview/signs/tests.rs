@@ -59,7 +59,7 @@ fn what_has_grown_is_told_for_a_while_and_whose_it_is() {
         all[1].starts_with("zeta / crm: the list changes"),
         "{all:?}"
     );
-    registry.forget("account", "acme");
+    registry.retain("account", |account| account != "acme");
     signs.look(&registry.gather(), later);
     assert!(
         told(&signs, later)

@@ -59,7 +59,11 @@ async fn chance_spreads_the_mints_over_a_tenth_of_a_life() {
         ..late.settings.clone()
     };
     let metrics = crate::upstream::token::Metrics::new(&crate::metrics::Registry::new().unwrap());
-    let early = Credential::new(bench.account.clone(), settings, metrics.unwrap().of("acme"));
+    let early = Credential::new(
+        bench.account.clone(),
+        settings,
+        metrics.unwrap().of(&bench.account),
+    );
     let early = Arc::new(early);
     early.put(Slot::First, signer(SECRET), Instant::now());
     let (one, other) = (token(&early).await, token(&late).await);
