@@ -36,7 +36,9 @@ use crate::{
         drain::Drain,
         follow,
         journal::{self, Journal},
-        slice, tally,
+        slice,
+        sweep::keep_swept,
+        tally,
         walk::{
             self,
             stream::{self, Streams},
@@ -118,13 +120,17 @@ fn traffic(
         stale_for: config.cache.stale_for,
     };
     let held_pages = Arc::new(store::Pages::new(pages_bytes, of_a_page, of_pages.clone()));
-    // Until the stores are gone.
-    let (lists, pages) = (Arc::downgrade(&held_lists), Arc::downgrade(&held_pages));
-    tokio::spawn(background.keep("sweep_lists", move || store::keep_swept(lists.clone())));
-    tokio::spawn(background.keep("sweep_pages", move || store::keep_swept(pages.clone())));
     let collections = Collections::new(config.edge.collections_max, held_lists.clone());
     let held_pages = Arc::new(cache::Held::new(held_pages));
     let held_lists = Arc::new(cache::Held::new(held_lists));
+    // Until they are gone.
+    let (lists, pages) = (Arc::downgrade(&held_lists), Arc::downgrade(&held_pages));
+    tokio::spawn(background.keep("sweep_lists", move || {
+        keep_swept(lists.clone(), cache::Held::sweep)
+    }));
+    tokio::spawn(background.keep("sweep_pages", move || {
+        keep_swept(pages.clone(), cache::Held::sweep)
+    }));
     let copies = Copies::new(
         live.accounts.clone(),
         held_pages.clone(),
@@ -137,6 +143,11 @@ fn traffic(
         collections,
     );
     let resolver = Arc::new(resolver);
+    let names = Arc::downgrade(&resolver);
+    tokio::spawn(background.keep("sweep_names", move || {
+        let sweep = |resolver: &Resolver, _| resolver.collections().sweep();
+        keep_swept(names.clone(), sweep)
+    }));
     let (known, standing) = (resolver.clone(), collections::Metrics::new(registry)?);
     let configured = live.accounts.clone();
     registry.before_scrape(move |now| known.show(&configured.load(), &standing, now));

@@ -25,6 +25,7 @@ pub mod scope;
 pub mod seen;
 pub mod slice;
 pub mod spent;
+pub mod sweep;
 pub mod tally;
 pub mod trail;
 pub mod verdict;

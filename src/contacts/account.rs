@@ -69,6 +69,14 @@ impl Streams {
         let named = |(id, name): &(StreamId, &str)| (id.clone(), Arc::from(*name));
         Self::Listed(streams.iter().map(named).collect())
     }
+
+    /// Whether this stream may be asked for.
+    fn admit(&self, stream: &str) -> bool {
+        match self {
+            Self::Open => true,
+            Self::Listed(names) => names.contains_key(stream),
+        }
+    }
 }
 
 impl Account {
@@ -112,10 +120,13 @@ impl Account {
 
     /// Whether this stream may be asked for at all.
     pub fn admits(&self, stream: &str) -> bool {
-        match &self.streams {
-            Streams::Open => true,
-            Streams::Listed(names) => names.contains_key(stream),
-        }
+        self.streams.admit(stream)
+    }
+
+    /// Whether this stream may be asked for as it is configured now, which a reload may have changed since.
+    pub fn still_admits(&self, stream: &str) -> bool {
+        let now = self.named.load();
+        now.as_deref().is_some_and(|streams| streams.admit(stream))
     }
 
     /// Its streams by id and name, if it lists any.

@@ -66,6 +66,12 @@ impl Collection {
         }
     }
 
+    /// Whether anybody may ask for it still. Who asked before its account left, or its stream was closed, may hold it
+    /// longer.
+    pub fn is_configured(&self) -> bool {
+        self.account.still_admits(self.stream.as_str())
+    }
+
     /// The epoch that new keys carry.
     pub fn epoch(&self) -> Epoch {
         self.scope.epoch()

@@ -51,9 +51,21 @@ impl Collections {
         }
     }
 
-    /// All that are remembered, in no order.
+    /// All that are remembered and may be asked for, in no order.
     pub fn iter(&self) -> impl Iterator<Item = Arc<Collection>> {
-        self.by_name.iter().map(|(_, collection)| collection)
+        let remembered = self.by_name.iter().map(|(_, collection)| collection);
+        remembered.filter(|collection| collection.is_configured())
+    }
+
+    /// Forgets those that nobody may ask for any more.
+    pub fn sweep(&self) {
+        for (name, collection) in &self.by_name {
+            if !collection.is_configured() {
+                self.by_name.invalidate(&*name);
+            }
+        }
+        self.by_name.run_pending_tasks();
+        drop(under_way(&self.walking));
     }
 
     /// How many names are remembered.
@@ -101,8 +113,7 @@ impl Collections {
         metrics: &Metrics,
         now: Instant,
     ) {
-        let collections = self.by_name.iter().map(|(_, collection)| collection);
-        metrics.show(accounts, collections, now);
+        metrics.show(accounts, self.iter(), now);
     }
 }
 
@@ -150,7 +161,16 @@ impl equivalent::Equivalent<Name> for NameRef<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::contacts::{cache::store::Store, list::ListKey, request::Urgency, testing};
+    use crate::{
+        contacts::{
+            account::{self, Accounts, StreamConfig},
+            cache::store::Store,
+            list::ListKey,
+            request::Urgency,
+            testing,
+        },
+        metrics::Registry,
+    };
 
     /// Catches an account that comes back after it was removed and finds what was read for the one before it.
     #[test]
@@ -168,6 +188,60 @@ mod tests {
         let again = collections.get(&testing::account("acme"), "st-1").unwrap();
         assert!(*again == *held && !Arc::ptr_eq(&again, &held));
         assert!(again.list().is_none());
+    }
+
+    /// Catches an account that has left, or a stream that was closed, and is shown, counted or held on to.
+    #[test]
+    fn what_nobody_may_ask_for_is_not_shown_and_is_forgotten() {
+        let lists = Arc::new(Lists::new(1 << 20, testing::metrics("lists")));
+        let collections = Collections::new(16, lists);
+        let config = |name: &str, streams: &[&str]| account::Config {
+            name: name.to_owned(),
+            account_id: name.to_owned(),
+            client_id: "cs".to_owned(),
+            streams: streams
+                .iter()
+                .map(|id| StreamConfig {
+                    name: (*id).to_owned(),
+                    stream_id: (*id).to_owned(),
+                })
+                .collect(),
+            ..account::Config::default()
+        };
+        let before = Accounts::new(&[config("gone", &[]), config("stays", &[])]).unwrap();
+        for (account, stream) in [("gone", "st-1"), ("stays", "st-1"), ("stays", "st-2")] {
+            let collection = collections.get(before.get(account).unwrap(), stream);
+            collection.unwrap().gap.remember(7);
+        }
+        let walks = before.get("gone").unwrap();
+        let walks = collections.get(walks, "st-walks").unwrap();
+        let urgency = Urgency::of(&testing::request(()).terms);
+        let walk = walks.walking.begin(walks.epoch(), urgency, Instant::now());
+        let registry = Registry::new().unwrap();
+        let metrics = Metrics::new(&registry).unwrap();
+        let gaps = |accounts: &Accounts| {
+            collections.show(accounts.iter(), &metrics, Instant::now());
+            let text = String::from_utf8(registry.render().unwrap()).unwrap();
+            let gaps = text.lines().filter(|line| line.contains("_gap_"));
+            let value = |line: &str| {
+                line.rsplit_once(' ')
+                    .and_then(|(_, value)| value.parse().ok())
+            };
+            gaps.filter_map(value).collect::<Vec<u64>>()
+        };
+        assert_eq!(gaps(&before), [7, 14]);
+        let after = before
+            .next(&[config("stays", &["st-2"]), config("gone2", &[])])
+            .unwrap();
+        before.give_way_to(&after);
+        assert_eq!(gaps(&after), [0, 7]);
+        assert_eq!(collections.iter().count(), 1);
+        assert_eq!(collections.remembered(), 4);
+        collections.sweep();
+        assert_eq!(collections.remembered(), 1);
+        drop(walk);
+        collections.sweep();
+        assert_eq!(Arc::strong_count(&walks), 1);
     }
 
     #[test]

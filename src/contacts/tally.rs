@@ -314,6 +314,7 @@ impl Families {
     /// None, if its account or its stream has left meanwhile.
     fn of(&self, collection: &Collection) -> Option<Arc<Counts>> {
         let (account, stream) = (&collection.account, &collection.stream);
+        account.counted_as()?;
         let shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
         let own = account.listed_as(stream);
         let own = own.and_then(|name| shown.get(&labels(account, &name)));

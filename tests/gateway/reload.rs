@@ -29,7 +29,7 @@ use tokio::{io::AsyncWriteExt, sync::Notify};
 use crate::{
     access::caller,
     program::{Program, addresses, configured, paste},
-    support::{Answer, Gateway, Rogue, configuration, page, path, until},
+    support::{Answer, Gateway, Rogue, configuration, fault, page, path, until},
 };
 
 /// A gateway whose configuration a test changes, in front of accounts that exist.
@@ -365,6 +365,49 @@ async fn a_stream_that_is_closed_is_gone_and_the_others_stay() {
         .ok();
     assert!(ask("st-1").await.ok().is_hit());
     assert!(ask("st-2").await.ok().is_miss());
+}
+
+/// Catches what operators are shown of an account that has left or of a stream that is closed, and a gap that is counted
+/// twice once the account came back.
+#[tokio::test]
+async fn what_has_left_is_neither_shown_nor_counted() {
+    let accounts = numbered(2);
+    let kore = kore(&accounts, None).await;
+    kore.fault_always(fault("total=+7"));
+    let running = Changing::start(&kore.base_url(), &accounts, |_| ()).await;
+    let shown = async || {
+        let status = running.gateway.operate("/api/status").await.ok();
+        let status: Status = serde_json::from_slice(&status.body).unwrap();
+        let collections = status.collections;
+        assert_eq!(collections.total, collections.shown.len());
+        let shown = collections.shown.into_iter();
+        let mut shown: Vec<_> = shown.map(|shown| shown.account).collect();
+        shown.sort();
+        let gap = "list_gap_contacts{account=\"account-0\"}";
+        (shown, running.gateway.metric(gap).await)
+    };
+    for account in &accounts {
+        running.list(account).await.ok();
+    }
+    let both = || (vec!["account-0".to_owned(), "account-1".to_owned()], 7.0);
+    let other = || (vec!["account-1".to_owned()], 0.0);
+    assert_eq!(shown().await, both());
+    let mut away = None;
+    let left = running.reload(|config| away = Some(config.accounts.remove(0)));
+    left.await.ok();
+    assert_eq!(shown().await, other());
+    let back = running.reload(|config| config.accounts.insert(0, away.unwrap()));
+    back.await.ok();
+    running.list(&accounts[0]).await.ok();
+    assert_eq!(shown().await, both());
+    let closed = running.reload(|config| {
+        config.accounts[0].streams = vec![StreamConfig {
+            name: "another".to_owned(),
+            stream_id: "st-2".to_owned(),
+        }];
+    });
+    closed.await.ok();
+    assert_eq!(shown().await, other());
 }
 
 /// Catches a key that is not taken, one that stays good, and a request that is lost while both keys are.

@@ -11,7 +11,7 @@ use super::{
     explanation::{Explanation, HeldCopy, Outcome},
     flight::Board,
     rest::Resting,
-    store::Store,
+    store::{Store, is_unreachable},
     unkept::Unkept,
 };
 use crate::{
@@ -41,6 +41,13 @@ impl<T: Store> Held<T> {
     /// does not come back.
     pub fn grow(&self, key: &T::Key, copy: &Arc<Entry<T::Value>>, blocks: usize) -> bool {
         self.store.grow(key, copy, blocks)
+    }
+
+    /// Forgets what is of no use any more, and about which nobody has asked since.
+    pub fn sweep(&self, now: Instant) {
+        self.store.sweep(now);
+        self.resting.retain(|key| !is_unreachable(key));
+        self.unkept.retain(|key| !is_unreachable(key));
     }
 
     /// Gives up one key's copy, and what its flight will bring.

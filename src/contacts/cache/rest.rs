@@ -96,6 +96,18 @@ impl<K: Hash + Eq> Resting<K> {
         resting.peek(key).map(|rest| rest.error.kind())
     }
 
+    /// Remembers the failures of these keys alone.
+    pub(super) fn retain(&self, keep: impl Fn(&K) -> bool)
+    where
+        K: Clone,
+    {
+        let mut resting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let useless = resting.iter().map(|(key, _)| key).filter(|key| !keep(key));
+        for key in useless.cloned().collect::<Vec<_>>() {
+            resting.pop(&key);
+        }
+    }
+
     /// Remembers a failure.
     pub(super) fn failed(&self, key: K, error: &Error, now: Instant) {
         let mut resting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -154,6 +166,18 @@ mod tests {
         assert_eq!(resting.last(&1), None);
         resting.failed(1, &error(Kind::Upstream5xx), now);
         assert!(resting.of(&1, now + seconds(1)).is_none());
+    }
+
+    #[test]
+    fn what_nobody_asks_for_any_more_is_not_remembered() {
+        let (resting, now) = (Resting::default(), Instant::now());
+        for key in 0..10 {
+            resting.failed(key, &error(Kind::Upstream5xx), now);
+        }
+        resting.retain(|key| *key == 3);
+        for key in 0..10 {
+            assert_eq!(resting.last(&key).is_some(), key == 3);
+        }
     }
 
     #[test]

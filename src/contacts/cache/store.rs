@@ -1,13 +1,10 @@
 //! Where copies lie. Pages in moka, which keeps what is asked for often; lists in an LRU of their own, because moka
 //! would give up one list that cost a hundred calls for a thousand pages that cost one each.
 
-use std::{
-    sync::{Arc, Weak},
-    time::Duration,
-};
+use std::sync::Arc;
 
 use moka::notification::RemovalCause;
-use tokio::time::{self, Instant};
+use tokio::time::Instant;
 
 pub use self::{lists::Lists, pages::Pages};
 use super::{
@@ -116,7 +113,7 @@ pub(in crate::contacts) const fn with_pieces(blocks: usize) -> usize {
 }
 
 /// Whether its epoch has ended: no request will ever look for it again.
-fn is_unreachable(key: &impl Key) -> bool {
+pub(super) fn is_unreachable(key: &impl Key) -> bool {
     key.epoch() != key.collection().epoch()
 }
 
@@ -141,20 +138,6 @@ impl<V> Clone for Weighed<V> {
         Self {
             entry: self.entry.clone(),
             bytes: self.bytes,
-        }
-    }
-}
-
-/// How often copies that are of no use any more are looked for.
-const SWEEP_EVERY: Duration = Duration::from_secs(60);
-
-/// Sweeps a store for as long as it is there.
-pub async fn keep_swept<T: Store>(store: Weak<T>) {
-    loop {
-        time::sleep(SWEEP_EVERY).await;
-        match store.upgrade() {
-            Some(store) => store.sweep(Instant::now()),
-            None => break,
         }
     }
 }

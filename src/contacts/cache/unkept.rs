@@ -36,6 +36,18 @@ impl<K: Hash + Eq> Unkept<K> {
         marked.peek(key).is_some_and(|until| now < *until)
     }
 
+    /// Leaves the marks of these keys alone.
+    pub(super) fn retain(&self, keep: impl Fn(&K) -> bool)
+    where
+        K: Clone,
+    {
+        let mut marked = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let useless = marked.iter().map(|(key, _)| key).filter(|key| !keep(key));
+        for key in useless.cloned().collect::<Vec<_>>() {
+            marked.pop(&key);
+        }
+    }
+
     /// Learns from an answer whether the next may be kept.
     pub(super) fn learn(&self, key: &K, no_store: bool, now: Instant)
     where
@@ -66,6 +78,16 @@ mod tests {
         assert!(unkept.holds(&1, now + MARKED_FOR));
         unkept.learn(&1, false, now);
         assert!(!unkept.holds(&1, now));
+    }
+
+    #[test]
+    fn what_nobody_asks_for_any_more_is_not_marked() {
+        let (unkept, now) = (Unkept::default(), Instant::now());
+        for key in 0..10 {
+            unkept.learn(&key, true, now);
+        }
+        unkept.retain(|key| *key == 3);
+        assert!((0..10).all(|key| unkept.holds(&key, now) == (key == 3)));
     }
 
     #[test]

@@ -283,4 +283,7 @@ fn a_collection_is_counted_by_what_its_stream_is_called_now() {
         format!("requests_total{{account=\"n0\",result=\"fetched\",stream=\"{stream}\"}} 1")
     });
     assert_eq!(seen, expected);
+    // It is not the one that came back, though that is called the same.
+    let mut lines = lines(&registry).into_iter();
+    assert!(!lines.any(|line| line.starts_with("requests_total") && !line.ends_with(" 0")));
 }

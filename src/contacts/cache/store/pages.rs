@@ -12,14 +12,14 @@ use foldhash::quality::RandomState;
 use moka::{Expiry, notification::RemovalCause};
 use tokio::time::Instant;
 
-use super::{Cause, SWEEP_EVERY, Store, Weighed, is_unreachable, weight, with_pieces};
+use super::{Cause, Store, Weighed, is_unreachable, weight, with_pieces};
 use crate::contacts::{
     cache::{
         Metrics,
         entry::{Entry, Lifetime},
     },
     page::{Page, PageKey},
-    slice,
+    slice, sweep,
 };
 
 /// Pages, at most so many bytes of them.
@@ -79,7 +79,7 @@ impl<K, V> Expiry<K, V> for HeldFor {
 
 /// No longer than it is of use, and a little more.
 fn held_for(lifetime: Lifetime) -> Duration {
-    lifetime.fresh_for + lifetime.stale_for + SWEEP_EVERY
+    lifetime.fresh_for + lifetime.stale_for + sweep::EVERY
 }
 
 impl Pages {

@@ -4,11 +4,9 @@ use tokio::time;
 
 use super::*;
 use crate::contacts::{
-    cache::store::{
-        keep_swept,
-        tests::{counted, entry},
-    },
+    cache::store::tests::{counted, entry},
     collection::Collection,
+    sweep::keep_swept,
     testing,
 };
 
@@ -133,7 +131,7 @@ fn a_list_that_grew_leaves_with_all_its_weight() {
 async fn a_list_that_nobody_asks_for_is_held_no_longer_than_it_is_of_use() {
     let metrics = testing::metrics("lists");
     let store = Arc::new(Lists::new(1 << 20, metrics.clone()));
-    let sweeping = tokio::spawn(keep_swept(Arc::downgrade(&store)));
+    let sweeping = tokio::spawn(keep_swept(Arc::downgrade(&store), Lists::sweep));
     let [a, b] = ["st-a", "st-b"].map(testing::list_key);
     store.put(a.clone(), entry(10));
     time::sleep(Duration::from_secs(30)).await;

@@ -133,7 +133,7 @@ async fn a_page_that_nobody_asks_for_is_held_a_little_longer_than_it_is_of_use()
         stale_for: Duration::from_millis(1),
     };
     let store = Pages::held_for(Duration::from_millis(2), 1 << 24, metrics.clone());
-    assert_eq!(held_for(lifetime), Duration::from_millis(2) + SWEEP_EVERY);
+    assert_eq!(held_for(lifetime), Duration::from_millis(2) + sweep::EVERY);
     for skip in 0..1000 {
         let page = testing::kept(testing::page(skip, 1, 10_000, now), now);
         store.put(testing::page_key("st-a", skip, 1), page);
