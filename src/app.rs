@@ -420,6 +420,8 @@ fn chance() -> f64 {
 #[cfg(test)]
 mod following;
 #[cfg(test)]
+mod leaving;
+#[cfg(test)]
 mod outage;
 #[cfg(test)]
 mod runway;

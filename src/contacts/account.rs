@@ -12,6 +12,7 @@ use indexmap::IndexMap;
 pub use self::{
     claims::Claims,
     config::{Algorithm, Config, Jti, StreamConfig},
+    under_way::UnderWay,
 };
 use super::{
     ids::{AccountId, ClientId, Epoch, StreamId},
@@ -23,6 +24,7 @@ use crate::error::{Error, Kind, Result};
 pub(crate) mod claims;
 mod config;
 mod succession;
+mod under_way;
 
 /// The accounts as they are now, for operators. A request finds its own by who asks.
 pub type Current = Arc<ArcSwap<Accounts>>;
@@ -44,6 +46,7 @@ pub struct Account {
     scopes: Arc<Mutex<HashMap<StreamId, Weak<Scope>>>>,
     /// How upstream answers for it.
     pub upstream: Arc<Answers>,
+    under_way: under_way::Count,
     streams: Streams,
     /// What its streams are called now: who began before a reload speaks of them by these names too. `None` once the
     /// account has left.
@@ -98,6 +101,7 @@ impl Account {
             scope: Arc::default(),
             scopes: Arc::default(),
             upstream: Arc::default(),
+            under_way: Arc::default(),
             named: Arc::new(ArcSwapOption::from_pointee(streams.clone())),
             streams,
         }

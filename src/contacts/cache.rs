@@ -314,6 +314,7 @@ where
     /// One flight, from dispatch to what it brings.
     async fn fetch(self: Arc<Self>, fetch: Fetch<T::Key>) -> Result<Arc<Entry<T::Value>>> {
         let (key, spent) = (fetch.key.clone(), fetch.spent.clone());
+        let _under_way = key.collection().account.set_out();
         let outcome = self.inner.clone().oneshot(fetch).await;
         let now = Instant::now();
         match outcome {

@@ -130,7 +130,8 @@ impl Live {
     }
 }
 
-/// How long a request may be under way.
+/// How long a request may be under way: one for the lines of a list is for as long as its walk.
 fn longest_request(config: &Config) -> Duration {
-    config.edge.request_timeout.max(config.merge.wait_max)
+    let waiting = config.edge.request_timeout.max(config.merge.wait_max);
+    waiting.max(config.merge.walk_max)
 }

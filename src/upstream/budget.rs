@@ -25,6 +25,7 @@ use self::{metrics::AccountMetrics, queue::Queue, window::Window};
 use crate::{
     config::Rules,
     contacts::{
+        account::Account,
         page::PageKey,
         request::{CallerName, Fetch, Urgency},
         spent::Phase,
@@ -110,6 +111,8 @@ struct State {
     queue_max: usize,
     /// Slots that were given out and are not yet used.
     granted: u32,
+    /// Whose it is, or was last.
+    account: Arc<Account>,
     /// `None` once its account is not configured any more.
     metrics: Option<AccountMetrics>,
 }

@@ -44,6 +44,7 @@ impl Account {
             scope: self.scope.clone(),
             scopes: self.scopes.clone(),
             upstream: self.upstream.clone(),
+            under_way: self.under_way.clone(),
             streams,
             named: self.named.clone(),
         })

@@ -156,6 +156,7 @@ impl From<Error> for Stopped {
 impl<S: FetchPage> Reading<S> {
     async fn run(mut self, _place: Place) {
         let shared = self.shared.clone();
+        let _under_way = self.fetch.key.collection.account.set_out();
         let metrics = &shared.metrics;
         let open = Counted::new(&metrics.open);
         let (reading, told) = (

@@ -59,6 +59,7 @@ impl Budgets {
                         queue: Queue::new(config.reserve, refresh_share),
                         granted: 0,
                         queue_max: config.queue_max,
+                        account: account.clone(),
                         metrics: None,
                     }),
                     changed: Notify::new(),
@@ -68,6 +69,7 @@ impl Budgets {
             state.window.allow(most, now);
             state.queue.share(config.reserve, refresh_share);
             state.queue_max = config.queue_max;
+            state.account = account.clone();
             state.metrics = Some(self.metrics.of(&account.label));
             budget.give(&mut state, now);
             drop(state);
@@ -78,8 +80,8 @@ impl Budgets {
                 let mut state = budget.lock();
                 // Its series are not its own any more.
                 state.metrics = None;
-                // Nor does anybody hold it who might still go: nobody comes by it while this is locked.
-                let is_held = Arc::strong_count(budget) > 1;
+                // Nor does anybody hold it who might still go, and come by it again: nobody does while this is locked.
+                let is_held = Arc::strong_count(budget) > 1 || state.account.is_under_way();
                 !is_held && state.window.is_idle(now)
             });
             if is_idle {

@@ -505,6 +505,11 @@ async fn what_was_spent_is_spent_whoever_comes_and_goes() {
     update(&[(&other, 60)], &config);
     assert!(budgets.of(&acme.id).is_some());
     time::sleep(2 * MINUTE).await;
+    // A walk that pauses will call again.
+    let walks = acme.set_out();
+    update(&[(&other, 60)], &config);
+    assert!(budgets.of(&acme.id).is_some());
+    drop(walks);
     update(&[(&other, 60)], &config);
     assert!(budgets.of(&acme.id).is_none());
     assert!(budgets.of(&other.id).is_some());

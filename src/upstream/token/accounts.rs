@@ -40,9 +40,27 @@ pub struct Credentials {
 #[derive(Debug, Default)]
 pub(super) struct Files {
     pub(super) watched: Vec<Watched>,
-    /// Accounts that are not configured any more, and until when requests may still be under way for them.
-    retired: Vec<(Instant, Epoch)>,
+    retired: Vec<Retired>,
 }
+
+/// An account that is not configured any more, and for which requests may still be under way.
+#[derive(Debug)]
+struct Retired {
+    account: Arc<Account>,
+    /// Sooner it is not looked at: who was let in just before may not have set out yet.
+    from: Instant,
+    /// Later nothing can be under way.
+    until: Instant,
+}
+
+impl Retired {
+    fn is_over(&self, now: Instant) -> bool {
+        now >= self.until || (now >= self.from && !self.account.is_under_way())
+    }
+}
+
+/// How long an account that has left signs in any case.
+const SIGNS_FOR: Duration = Duration::from_secs(60);
 
 /// What is wrong with where an account's secret is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -82,8 +100,8 @@ impl Credentials {
     }
 
     /// These are the accounts from now on. Of those that stay all secrets are read again; one that cannot be read changes
-    /// nothing. Those that go sign until `retire_at` for whoever is under way. Returns what is wrong with secrets.
-    /// Blocking.
+    /// nothing. Those that go sign for whoever is under way, until nobody is, and until `retire_at` at the latest.
+    /// Returns what is wrong with secrets. Blocking.
     pub fn update<'a>(
         &self,
         accounts: impl IntoIterator<Item = (&'a Arc<Account>, &'a account::Config, Sources)>,
@@ -101,16 +119,22 @@ impl Credentials {
             }
         }
         let mut all = self.all.write().unwrap_or_else(PoisonError::into_inner);
-        let retired: Vec<_> = files.retired.iter().map(|(_, epoch)| *epoch).collect();
+        let retired = files.retired.iter().map(|retired| retired.account.epoch);
+        let retired: Vec<_> = retired.collect();
+        let from = Instant::now() + SIGNS_FOR;
         for (epoch, credential) in mem::take(&mut *all) {
             let Entry::Vacant(place) = kept.entry(epoch) else {
                 continue;
             };
             credential.leave();
-            place.insert(credential);
             if !retired.contains(&epoch) {
-                files.retired.push((retire_at, epoch));
+                files.retired.push(Retired {
+                    account: credential.account().clone(),
+                    from,
+                    until: retire_at,
+                });
             }
+            place.insert(credential);
         }
         *all = kept;
         drop(all);
@@ -176,12 +200,12 @@ impl Credentials {
 
     /// Wipes the secrets of accounts that nobody can be under way for any more.
     fn forget(&self, files: &mut Files, now: Instant) {
-        let over = files.retired.extract_if(.., |(until, _)| *until <= now);
+        let over = files.retired.extract_if(.., |retired| retired.is_over(now));
         let over: Vec<_> = over.collect();
         if !over.is_empty() {
             let mut all = self.all.write().unwrap_or_else(PoisonError::into_inner);
-            for (_, epoch) in over {
-                all.remove(&epoch);
+            for retired in over {
+                all.remove(&retired.account.epoch);
             }
         }
     }
@@ -239,7 +263,7 @@ impl Credentials {
 
     /// How many there are.
     #[cfg(test)]
-    pub(super) fn count(&self) -> usize {
+    pub(crate) fn count(&self) -> usize {
         let all = self.all.read().unwrap_or_else(PoisonError::into_inner);
         all.len()
     }

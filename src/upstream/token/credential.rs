@@ -168,6 +168,11 @@ impl Credential {
         self.settings.jti == settings.jti && self.settings.claims == settings.claims
     }
 
+    /// Whose it is.
+    pub(super) fn account(&self) -> &Arc<Account> {
+        &self.account
+    }
+
     /// Nobody counts it any more. Who has it may go on with it.
     pub(super) fn leave(&self) {
         let mut state = self.lock();

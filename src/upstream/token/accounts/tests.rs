@@ -138,6 +138,37 @@ async fn who_is_removed_signs_for_those_under_way_and_no_longer() {
     assert_eq!(bench.credentials.count(), 1);
 }
 
+/// Catches a walk that loses its credential halfway, and a secret that lies in memory for hours for nobody.
+#[tokio::test(start_paused = true)]
+async fn who_is_removed_signs_as_long_as_anything_is_under_way_and_no_longer() {
+    let hours = 6 * 60 * MINUTE;
+    for (lasts, signs_for) in [
+        (Duration::ZERO, MINUTE),
+        (2 * hours / 3, 2 * hours / 3),
+        (2 * hours, hours),
+    ] {
+        let bench = Bench::new();
+        let under_way = bench.account.set_out();
+        let removed = Instant::now();
+        bench.credentials.update([], removed + hours);
+        let held = async {
+            time::sleep(lasts).await;
+            drop(under_way);
+        };
+        let watched = tokio::spawn(bench.credentials.clone().watch(Duration::from_secs(10)));
+        let gone = async {
+            while bench.credentials.count() > 0 {
+                time::sleep(Duration::from_secs(1)).await;
+            }
+            removed.elapsed()
+        };
+        let ((), gone) = tokio::join!(held, gone);
+        watched.abort();
+        let late = gone.checked_sub(signs_for).unwrap();
+        assert!(late < Duration::from_secs(20), "{lasts:?}: {gone:?}");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_second_secret_goes_with_its_place() {
     let bench = Bench::with(with_next("first", "second"), |_| ());
