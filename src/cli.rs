@@ -165,6 +165,9 @@ impl Failure {
     fn exit_code(&self) -> ExitCode {
         match self {
             Self::Config(_) => ExitCode::from(check::EXIT_CONFIG),
+            Self::Start(error) if error.is_of_the_configuration() => {
+                ExitCode::from(check::EXIT_CONFIG)
+            }
             Self::Usage(_) => ExitCode::from(EXIT_USAGE),
             _ => ExitCode::FAILURE,
         }

@@ -41,8 +41,8 @@ pub(super) fn certificates(
 ) -> Result<[Option<Arc<Certificate>>; 2], StartError> {
     let (of_callers, of_operators) = (&config.listen.tls, &config.admin.tls);
     let families = tls::Families::new(registry)?;
-    let read = |key, tls: &tls::Config, listener| {
-        let unusable = |source| StartError::Certificate { key, source };
+    let read = |section, tls: &tls::Config, listener| {
+        let unusable = |source| StartError::Certificate { section, source };
         let certificate = tls
             .is_on()
             .then(|| Certificate::new(tls.clone(), listener, &families));

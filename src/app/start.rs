@@ -41,9 +41,9 @@ pub enum StartError {
     Token,
     #[error(transparent)]
     Callers(#[from] caller::Malformed),
-    #[error("{key}: {source}")]
+    #[error("{section}.{}: {source}", .source.key())]
     Certificate {
-        key: &'static str,
+        section: &'static str,
         source: TlsProblem,
     },
     #[error(transparent)]
@@ -54,6 +54,25 @@ pub enum StartError {
     Metrics(#[from] metrics::Error),
     #[error("the worker threads cannot be started: {0}")]
     Workers(io::Error),
+}
+
+impl StartError {
+    /// Whether the configuration is wrong, so that another start with it ends the same.
+    pub const fn is_of_the_configuration(&self) -> bool {
+        match self {
+            Self::NotLoopback { .. }
+            | Self::Token
+            | Self::Callers(_)
+            | Self::Certificate { .. }
+            | Self::Account(_) => true,
+            Self::Listen { .. }
+            | Self::Elsewhere { .. }
+            | Self::Inherited(_)
+            | Self::Tls(_)
+            | Self::Metrics(_)
+            | Self::Workers(_) => false,
+        }
+    }
 }
 
 /// What an operator can do about a socket that cannot be bound.

@@ -172,9 +172,12 @@ fn find_secrets(config: &Config, folder: &Path, env: &Variables, findings: &mut 
         .map(|raw| raw.key.clone())
         .collect();
     for (section, tls) in [("listen", &config.listen.tls), ("admin", &config.admin.tls)] {
-        let key = format!("{section}.tls.certificate_file");
-        let good = tls.is_on() && !broken.contains(&key) && !findings.is_spoilt(&key);
+        let key = |name: &str| format!("{section}.tls.{name}");
+        let is_good = |key: String| !broken.contains(&key) && !findings.is_spoilt(&key);
+        let keys = ["certificate_file", "key_file"].map(key);
+        let good = tls.is_on() && keys.into_iter().all(is_good);
         if let Some(Err(problem)) = good.then(|| tls.within(folder).read()) {
+            let key = key(problem.key());
             findings.report(findings.place(&key), &key, Fault::Certificate(problem));
         }
     }

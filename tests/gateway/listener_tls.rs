@@ -132,7 +132,7 @@ secret_poll = "1s"
     let (status, _, errors) = check.ends();
     assert_eq!(status.code(), Some(78));
     assert!(
-        errors.contains("listen.tls.certificate_file") && errors.contains("another key"),
+        errors.contains("listen.tls.key_file") && errors.contains("another key"),
         "{errors}"
     );
     assert!(!errors.contains("PRIVATE"), "{errors}");
@@ -204,6 +204,28 @@ secret_poll = "1h"
     serve.signal("TERM");
     let (status, _, errors) = serve.ends();
     assert_eq!(status.code(), Some(0), "{errors}");
+}
+
+/// Catches a key that is missing and told as its certificate, and a start that is tried again for ever.
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_key_that_is_missing_is_told_by_its_name_and_with_78() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let (certificate, _, _) = Authority::new().issue("127.0.0.1");
+    put(folder, "listener.pem", &certificate);
+    let more = r#"
+[listen.tls]
+certificate_file = "listener.pem"
+key_file = "listener.key"
+"#;
+    let file = configured(folder, "http://127.0.0.1:9", &AccountSettings::demo(), more);
+    for command in ["check", "serve"] {
+        let program = Program::start(folder, &[command, "--config", &file], &[]);
+        let (status, _, errors) = program.ends();
+        assert_eq!(status.code(), Some(78), "{command}: {errors}");
+        assert!(errors.contains("listen.tls.key_file: "), "{errors}");
+        assert!(!errors.contains("certificate_file"), "{errors}");
+    }
 }
 
 /// C11. Catches a handshake that never ends, one whose failure others feel, and plain HTTP where TLS was promised.
