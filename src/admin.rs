@@ -199,9 +199,9 @@ impl Admin {
             )),
             Route::Reload => {
                 let status = self.reloader.reload(Trigger::Admin).await;
-                match &status.outcome {
-                    Ok(_) => Ok(json(&status.document())),
-                    Err(refused) => Err(refused.error()),
+                match status.error() {
+                    None => Ok(json(&status.document())),
+                    Some(error) => Err(error),
                 }
             }
             Route::Log => {

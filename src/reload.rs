@@ -25,6 +25,7 @@ pub use self::{
 };
 use crate::{
     config::{Config, Problems},
+    edge::server::tls::Reread,
     metrics::{self, Registry},
     upstream::token::Secrets,
 };
@@ -83,25 +84,31 @@ impl Reloader {
     /// Reads the configuration again, and follows it. Goes on to its end also if nobody waits for that.
     pub async fn reload(self: &Arc<Self>, trigger: Trigger) -> Arc<Status> {
         let Ok(place) = self.places.clone().try_acquire_owned() else {
-            return self.tell(trigger, Err(Refused::Busy));
+            return self.tell(trigger, Err(Refused::Busy), Vec::new());
         };
         let reloader = self.clone();
         let running = tokio::spawn(async move {
             let mut current = reloader.current.clone().lock_owned().await;
             let now = current.clone();
             let reading = reloader.clone();
-            let read = task::spawn_blocking(move || reading.read_and_follow(&now)).await;
-            let outcome = read.unwrap_or(Err(Refused::Lost)).map(|(config, applied)| {
+            let read = task::spawn_blocking(move || {
+                // Whatever becomes of the rest: they are files of their own.
+                let certificates = reading.live.reread_certificates();
+                (certificates, reading.read_and_follow(&now))
+            });
+            let lost = |_| (Vec::new(), Err(Refused::Lost));
+            let (certificates, read) = read.await.unwrap_or_else(lost);
+            let outcome = read.map(|(config, applied)| {
                 *current = config;
                 applied
             });
-            let status = reloader.tell(trigger, outcome);
+            let status = reloader.tell(trigger, outcome, certificates);
             drop((current, place));
             status
         });
         running
             .await
-            .unwrap_or_else(|_| self.tell(trigger, Err(Refused::Lost)))
+            .unwrap_or_else(|_| self.tell(trigger, Err(Refused::Lost), Vec::new()))
     }
 
     /// How the last reload went; `None` before the first.
@@ -110,8 +117,6 @@ impl Reloader {
     }
 
     fn read_and_follow(&self, now: &Config) -> Result<(Config, Applied), Refused> {
-        // Whatever becomes of the rest: they are files of their own.
-        self.live.reread_certificates();
         let source = self.source.get().ok_or(Refused::NoFile)?;
         let (config, secrets) = source()?;
         let changes = Changes::between(now, &config).map_err(Refused::Restart)?;
@@ -124,11 +129,17 @@ impl Reloader {
     }
 
     /// Remembers, counts and logs what a reload came to.
-    fn tell(&self, trigger: Trigger, outcome: Result<Applied, Refused>) -> Arc<Status> {
+    fn tell(
+        &self,
+        trigger: Trigger,
+        outcome: Result<Applied, Refused>,
+        certificates: Vec<Reread>,
+    ) -> Arc<Status> {
         let status = Arc::new(Status {
             at: SystemTime::now(),
             trigger,
             outcome,
+            certificates,
         });
         let word = status.word();
         self.metrics.reloads.with_label_values(&[word]).inc();
@@ -155,6 +166,11 @@ impl Reloader {
                 cause = %refused,
                 "the reload was refused; the configuration before it stays in force"
             ),
+        }
+        for Reread { listener, outcome } in &status.certificates {
+            if let Err(cause) = outcome {
+                warn!(listener, %cause, "after the reload the listener keeps the certificate it had");
+            }
         }
         self.last.store(Some(status.clone()));
         status

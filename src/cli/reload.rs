@@ -17,7 +17,7 @@ use crate::error::Kind;
 const EXAMPLES: &str = "\
 Examples:
   contacts-gateway reload
-      prints which accounts, callers and keys changed, and whose secret cannot be read
+      prints which accounts, callers and keys changed, and which secrets and certificates cannot be used
   kill -HUP PID
       the same, told in the log alone
 

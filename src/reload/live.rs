@@ -14,7 +14,7 @@ use crate::{
     },
     edge::{
         caller::{self, Roster},
-        server::tls::Certificate,
+        server::tls::{Certificate, Reread},
     },
     metrics::{self, Registry},
     upstream::{
@@ -122,11 +122,12 @@ impl Live {
             .retain("caller", |label| callers.need_label(label));
     }
 
-    /// Reads the certificates again. Blocking.
-    pub(super) fn reread_certificates(&self) {
-        for certificate in &self.certificates {
-            certificate.reread();
-        }
+    /// Reads the certificates again. Returns what became of those that are others now, or could not be taken. Blocking.
+    pub(super) fn reread_certificates(&self) -> Vec<Reread> {
+        let certificates = self.certificates.iter();
+        certificates
+            .filter_map(|certificate| certificate.reread())
+            .collect()
     }
 }
 

@@ -11,6 +11,7 @@ use super::Changes;
 use crate::{
     app::StartError,
     config::Problems,
+    edge::server::tls::Reread,
     error::{Error, Kind},
     upstream::token::Complaint,
 };
@@ -72,16 +73,14 @@ impl From<StartError> for Refused {
 }
 
 impl Refused {
-    /// As whoever asked for it over HTTP is told.
-    pub fn error(&self) -> Error {
-        let kind = match self {
+    const fn kind(&self) -> Kind {
+        match self {
             Self::Problems(_) | Self::Unusable(_) => Kind::ConfigurationRefused,
             Self::Restart(_) => Kind::RestartNeeded,
             Self::NoFile => Kind::NotFound,
             Self::Busy => Kind::Overloaded,
             Self::Lost => Kind::Internal,
-        };
-        Error::new(kind, self.to_string())
+        }
     }
 }
 
@@ -91,6 +90,8 @@ pub struct Status {
     pub at: SystemTime,
     pub trigger: Trigger,
     pub outcome: Result<Applied, Refused>,
+    /// What became of the listeners' certificates, whatever became of the rest.
+    pub certificates: Vec<Reread>,
 }
 
 impl Status {
@@ -102,6 +103,12 @@ impl Status {
         }
     }
 
+    /// As whoever asked for it over HTTP is told; `None` if it took place.
+    pub fn error(&self) -> Option<Error> {
+        let refused = self.outcome.as_ref().err()?;
+        Some(Error::new(refused.kind(), self.words().join("\n")))
+    }
+
     /// The same as a document.
     pub fn document(&self) -> Value {
         let mut document = json!({
@@ -110,6 +117,16 @@ impl Status {
             "at": humantime::format_rfc3339_seconds(self.at).to_string(),
             "words": self.words(),
         });
+        let certificate = |reread: &Reread| match &reread.outcome {
+            Ok(()) => json!({ "listener": reread.listener, "outcome": "taken" }),
+            Err(problem) => json!({
+                "listener": reread.listener,
+                "outcome": "refused",
+                "problem": problem.to_string(),
+            }),
+        };
+        let certificates: Vec<_> = self.certificates.iter().map(certificate).collect();
+        document["certificates"] = json!(certificates);
         match &self.outcome {
             Ok(applied) => {
                 document["accounts"] = json!(applied.changes.accounts);

@@ -1,23 +1,26 @@
 //! What a reload came to, in sentences: for whoever asked for it, for the ops page and for `status`. Pure.
 
 use super::{Applied, Status};
-use crate::upstream::token::Complaint;
+use crate::{edge::server::tls::Reread, upstream::token::Complaint};
 
 /// Names in a sentence; of more, it tells how many.
 const NAMED_MAX: usize = 20;
 
 impl Status {
     /// A sentence for each kind of change and for each secret; of a refusal its problems, line by line as `check` tells
-    /// them. Neither a value nor a secret is in them.
+    /// them. Then one for each certificate. Neither a value nor a secret is in them.
     pub fn words(&self) -> Vec<String> {
-        match &self.outcome {
-            Ok(applied) => sentences(applied),
+        let mut certificates = self.certificates.iter();
+        let mut words = match &self.outcome {
+            Ok(applied) => sentences(applied, certificates.any(|reread| reread.outcome.is_ok())),
             Err(refused) => refused.to_string().lines().map(str::to_owned).collect(),
-        }
+        };
+        words.extend(self.certificates.iter().map(certificate));
+        words
     }
 }
 
-fn sentences(applied: &Applied) -> Vec<String> {
+fn sentences(applied: &Applied, taken: bool) -> Vec<String> {
     let Applied {
         changes,
         complaints,
@@ -26,7 +29,7 @@ fn sentences(applied: &Applied) -> Vec<String> {
         .kinds()
         .map(|(kind, names)| format!("{}: {}.", capitalised(kind), listed(names)))
         .collect();
-    if sentences.is_empty() {
+    if sentences.is_empty() && !taken {
         sentences.push("Nothing changed.".to_owned());
     }
     sentences.extend(complaints.iter().map(complaint));
@@ -40,6 +43,16 @@ fn complaint(complaint: &Complaint) -> String {
     match complaint.is_disabled {
         true => format!("The account {account} has no usable secret, and is disabled: {problem}"),
         false => format!("The account {account} keeps the secret that it had: {problem}"),
+    }
+}
+
+fn certificate(reread: &Reread) -> String {
+    let listener = reread.listener;
+    match &reread.outcome {
+        Ok(()) => format!("The {listener} listener has another certificate."),
+        Err(problem) => {
+            format!("The {listener} listener keeps the certificate that it had: {problem}")
+        }
     }
 }
 
@@ -61,13 +74,17 @@ mod tests {
     use std::time::SystemTime;
 
     use super::*;
-    use crate::reload::{AccountChanges, CallerChanges, Changes, Refused, Trigger};
+    use crate::{
+        edge::server::tls,
+        reload::{AccountChanges, CallerChanges, Changes, Refused, Trigger},
+    };
 
     fn words(outcome: Result<Applied, Refused>) -> Vec<String> {
         let status = Status {
             at: SystemTime::UNIX_EPOCH,
             trigger: Trigger::Admin,
             outcome,
+            certificates: Vec::new(),
         };
         status.words()
     }
@@ -128,6 +145,45 @@ mod tests {
         let lines = words(Err(Refused::Problems(text)));
         assert_eq!(lines.len(), 5);
         assert_eq!(lines[3], "  |     ^");
+    }
+
+    /// Catches a certificate that is refused and "Nothing changed.", and one that is taken and told as nothing.
+    #[test]
+    fn certificates_are_told_whatever_became_of_the_rest() {
+        let folder = tempfile::tempdir().unwrap();
+        let tls = tls::Config {
+            certificate_file: folder.path().join("none"),
+            ..tls::Config::default()
+        };
+        let problem = tls.read().unwrap_err();
+        let refused = format!("The admin listener keeps the certificate that it had: {problem}");
+        let taken = "The traffic listener has another certificate.";
+        let reread = |listener, outcome| Reread { listener, outcome };
+        let none = || Ok(applied(Changes::default()));
+        for (outcome, certificates, expected) in [
+            (none(), vec![reread("traffic", Ok(()))], vec![taken]),
+            (
+                none(),
+                vec![reread("admin", Err(problem.clone()))],
+                vec!["Nothing changed.", &refused],
+            ),
+            (
+                Err(Refused::Problems("no\n1 problem".to_owned())),
+                vec![reread("traffic", Ok(())), reread("admin", Err(problem))],
+                vec!["no", "1 problem", taken, &refused],
+            ),
+        ] {
+            let status = Status {
+                at: SystemTime::UNIX_EPOCH,
+                trigger: Trigger::Admin,
+                outcome,
+                certificates,
+            };
+            assert_eq!(status.words(), expected);
+            let is_refused = status.outcome.is_err();
+            let told = status.error().map(|error| error.detail().to_owned());
+            assert_eq!(told, is_refused.then(|| expected.join("\n")));
+        }
     }
 
     #[test]

@@ -206,6 +206,79 @@ secret_poll = "1h"
     assert_eq!(status.code(), Some(0), "{errors}");
 }
 
+/// Catches a reload that says nothing of a certificate that it could not take, or took.
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_reload_tells_what_became_of_certificates() {
+    let kore = Simulator::start(Settings::default()).await.unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let authority = Authority::new();
+    let (first, first_key, _) = authority.issue("127.0.0.1");
+    put(folder, "listener.pem", &first);
+    put(folder, "listener.key", &first_key);
+    let more = r#"
+[listen.tls]
+certificate_file = "listener.pem"
+key_file = "listener.key"
+[token]
+secret_poll = "1h"
+"#;
+    let file = configured(folder, &kore.base_url(), &AccountSettings::demo(), more);
+    let mut serve = Program::start(folder, &["serve", "--config", &file], &[]);
+    let (_, admin) = addresses(&serve.says("callers on "));
+    let reload = || {
+        let reload = Program::start(folder, &["reload", "--admin", &admin], &[]);
+        let (status, output, errors) = reload.ends();
+        assert!(!errors.contains("PRIVATE") && !output.contains("PRIVATE"));
+        (status.code(), output, errors)
+    };
+    let applied = || {
+        let (code, output, errors) = reload();
+        assert_eq!(code, Some(0), "{errors}");
+        serde_json::from_str::<serde_json::Value>(&output).unwrap()
+    };
+    assert_eq!(applied()["certificates"], serde_json::json!([]));
+
+    let (second, second_key, _) = authority.issue("127.0.0.1");
+    put(folder, "listener.pem", &second);
+    // Each reload tells it, and not only the first.
+    for _ in 0..2 {
+        let told = applied();
+        let certificate = &told["certificates"][0];
+        assert_eq!(certificate["listener"], "traffic", "{told:#}");
+        assert_eq!(certificate["outcome"], "refused");
+        let problem = certificate["problem"].as_str().unwrap();
+        assert!(problem.ends_with("listener.key holds another key than the certificate's"));
+        assert_eq!(told["words"][0], "Nothing changed.");
+        let words = told["words"][1].as_str().unwrap();
+        assert!(words.ends_with(problem), "{words}");
+    }
+    let good = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(&file, "nonsense").unwrap();
+    let (code, _, errors) = reload();
+    assert_eq!(code, Some(78));
+    for said in [
+        "key with no value",
+        "The traffic listener keeps the certificate",
+    ] {
+        assert!(errors.contains(said), "{errors}");
+    }
+    std::fs::write(&file, good).unwrap();
+    put(folder, "listener.key", &second_key);
+    let told = applied();
+    let taken = serde_json::json!([{ "listener": "traffic", "outcome": "taken" }]);
+    assert_eq!(told["certificates"], taken);
+    let words = serde_json::json!(["The traffic listener has another certificate."]);
+    assert_eq!(told["words"], words);
+    serve.signal("TERM");
+    let (status, _, errors) = serve.ends();
+    assert_eq!(status.code(), Some(0), "{errors}");
+    assert!(
+        errors.contains("after the reload the listener keeps"),
+        "{errors}"
+    );
+}
+
 /// Catches a key that is missing and told as its certificate, and a start that is tried again for ever.
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn a_key_that_is_missing_is_told_by_its_name_and_with_78() {

@@ -49,6 +49,7 @@ mod tests {
             at: SystemTime::UNIX_EPOCH + Duration::from_secs(100),
             trigger: Trigger::Signal,
             outcome: Err(Refused::Problems(lines.join("\n"))),
+            certificates: Vec::new(),
         };
         let at = |seconds| {
             let now = SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);

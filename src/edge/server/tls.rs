@@ -114,6 +114,14 @@ struct Looked {
     complaint: Option<TlsProblem>,
 }
 
+/// What became of a listener's certificate when its files were read again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reread {
+    pub listener: &'static str,
+    /// Another one was taken, or why the listener keeps the one that it had.
+    pub outcome: Result<(), TlsProblem>,
+}
+
 impl Certificate {
     /// Reads the files for the first time. Blocking.
     ///
@@ -148,16 +156,19 @@ impl Certificate {
         }
     }
 
-    /// Reads the files again, changed or not. Blocking.
-    pub fn reread(&self) {
+    /// Reads the files again, changed or not. Returns what became of that; `None` if what is in them was there already.
+    /// Blocking.
+    pub fn reread(&self) -> Option<Reread> {
         let mut looked = self.looked.lock().unwrap_or_else(PoisonError::into_inner);
         looked.seen = None;
         drop(looked);
-        self.look(SystemTime::now());
+        let outcome = self.look(SystemTime::now())?;
+        let listener = self.listener;
+        Some(Reread { listener, outcome })
     }
 
     /// Takes what is in the files, if it has changed and is good. Blocking.
-    fn look(&self, wall: SystemTime) {
+    fn look(&self, wall: SystemTime) -> Option<Result<(), TlsProblem>> {
         let files = [&self.config.certificate_file, &self.config.key_file];
         let mut looked = self.looked.lock().unwrap_or_else(PoisonError::into_inner);
         let seen = match files.map(|file| Identity::of(file)) {
@@ -165,30 +176,33 @@ impl Certificate {
             _ => None,
         };
         if seen.is_some() && looked.seen == seen {
-            return;
+            return None;
         }
         looked.seen = seen.filter(|seen| seen.iter().all(|seen| seen.is_settled(wall)));
         match self.config.read() {
             Ok(pair) => {
                 looked.complaint = None;
                 let before = self.current.load();
-                if pair.certified.cert != before.cert {
-                    self.current.store(pair.certified);
-                    self.metrics.expiry.set(pair.expires);
-                    self.metrics.taken.inc();
-                    info!(
-                        listener = self.listener,
-                        "the listener has another certificate"
-                    );
+                if pair.certified.cert == before.cert {
+                    return None;
                 }
+                self.current.store(pair.certified);
+                self.metrics.expiry.set(pair.expires);
+                self.metrics.taken.inc();
+                info!(
+                    listener = self.listener,
+                    "the listener has another certificate"
+                );
+                Some(Ok(()))
             }
             Err(problem) => {
                 looked.seen = None;
                 if looked.complaint.as_ref() != Some(&problem) {
                     self.metrics.refused.inc();
                     warn!(listener = self.listener, cause = %problem, "a certificate cannot be used; the listener keeps the one it has");
-                    looked.complaint = Some(problem);
+                    looked.complaint = Some(problem.clone());
                 }
+                Some(Err(problem))
             }
         }
     }
