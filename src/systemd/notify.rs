@@ -11,14 +11,10 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    time::Duration,
 };
 
 use rustix::time::{ClockId, clock_gettime};
 use tracing::warn;
-
-/// How long a datagram waits for a manager that does not read.
-const PATIENCE: Duration = Duration::from_secs(1);
 
 /// What can be told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,6 +64,8 @@ struct Told {
     socket: UnixDatagram,
     /// Whether it knows of the end. Nothing takes that back.
     stopping: AtomicBool,
+    /// Whether it did not take what it was told last.
+    deaf: AtomicBool,
 }
 
 impl Notify {
@@ -78,10 +76,12 @@ impl Notify {
     pub fn to(name: &OsStr) -> io::Result<Self> {
         let socket = UnixDatagram::unbound()?;
         socket.connect_addr(&address(name.as_bytes())?)?;
-        socket.set_write_timeout(Some(PATIENCE))?;
+        // Nobody is to wait for a manager that does not read.
+        socket.set_nonblocking(true)?;
         Ok(Self(Some(Arc::new(Told {
             socket,
             stopping: AtomicBool::new(false),
+            deaf: AtomicBool::new(false),
         }))))
     }
 
@@ -90,8 +90,8 @@ impl Notify {
         self.0.is_some()
     }
 
-    /// Tells it; of a process that ends, no more than that it is not stuck. Blocks for a second at most; that it was not
-    /// taken is logged.
+    /// Tells it; of a process that ends, no more than that it is not stuck. What it does not take at once is dropped; that is
+    /// logged, and not again until it takes something.
     pub fn tell(&self, state: &State<'_>) {
         let Some(told) = &self.0 else { return };
         let is_moot = match state {
@@ -102,7 +102,14 @@ impl Notify {
             State::Ready(_) | State::Reloading(_) => told.stopping.load(Ordering::Relaxed),
             State::Watchdog => false,
         };
-        if !is_moot && let Err(error) = told.socket.send(state.to_string().as_bytes()) {
+        if is_moot {
+            return;
+        }
+        let sent = told.socket.send(state.to_string().as_bytes());
+        let was_deaf = told.deaf.swap(sent.is_err(), Ordering::Relaxed);
+        if let Err(error) = sent
+            && !was_deaf
+        {
             warn!(cause = %error, "the service manager does not take what it is told");
         }
     }
@@ -200,6 +207,32 @@ mod tests {
         assert_eq!(received(&manager), "READY=1\nSTATUS=serves");
         assert_eq!(received(&manager), "STOPPING=1\nSTATUS=drains");
         assert_eq!(received(&manager), "WATCHDOG=1");
+    }
+
+    /// Catches a manager that does not read, and for which the whole process waits at each message.
+    #[test]
+    fn nobody_waits_for_a_manager_that_does_not_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("notify");
+        let manager = UnixDatagram::bind(&path).unwrap();
+        let notify = Notify::to(path.as_os_str()).unwrap();
+        let is_deaf = |notify: &Notify| notify.0.as_ref().unwrap().deaf.load(Ordering::Relaxed);
+        let (say, told) = std::sync::mpsc::sync_channel(1);
+        let telling = notify.clone();
+        std::thread::spawn(move || {
+            // More than any system lets wait.
+            for _ in 0..10_000 {
+                telling.tell(&State::Watchdog);
+            }
+            let _ = say.send(());
+        });
+        told.recv_timeout(std::time::Duration::from_secs(60))
+            .unwrap();
+        assert!(is_deaf(&notify));
+        // What fitted is there, and so is what is told once there is room again.
+        assert_eq!(received(&manager), "WATCHDOG=1");
+        notify.tell(&State::Watchdog);
+        assert!(!is_deaf(&notify));
     }
 
     #[test]
