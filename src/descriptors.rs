@@ -5,7 +5,7 @@
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tracing::warn;
 
-use crate::config::Config;
+use crate::{config::Config, upstream::client};
 
 /// What the process needs beside connections of callers and to upstream: operators' connections, listeners, threads, files.
 const PROCESS: u64 = 256;
@@ -33,7 +33,34 @@ pub fn provide(config: &Config) {
 /// The descriptors with all connections open.
 fn needed(config: &Config) -> u64 {
     let callers = config.listen.connections_max as u64;
-    // In use, and about as many that are kept for the next calls.
-    let upstream = 2 * config.upstream.calls_max as u64;
-    callers + upstream + PROCESS
+    // Those in use, and those that are kept for the next calls: each has made a call, and is kept for less than the minute
+    // in which an account has so many.
+    let accounts = config.accounts.iter();
+    let calls = accounts.map(|account| u64::from(account.calls_per_minute));
+    let idle = client::idle_max(&config.upstream).min(calls.sum());
+    callers + config.upstream.calls_max as u64 + idle + PROCESS
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::contacts::account;
+
+    /// Catches connections to upstream that are kept for many collections and are not counted.
+    #[test]
+    fn what_is_kept_for_the_next_calls_is_counted() {
+        let mut config = Config::default();
+        let in_use = config.listen.connections_max as u64 + config.upstream.calls_max as u64;
+        assert_eq!(needed(&config), in_use + PROCESS);
+        let account = |calls_per_minute| account::Config {
+            calls_per_minute,
+            ..account::Config::default()
+        };
+        config.accounts = vec![account(60), account(600)];
+        assert_eq!(needed(&config), in_use + 660 + PROCESS);
+        config.accounts = vec![account(60); 1_000];
+        assert_eq!(needed(&config), in_use + 8_000 + PROCESS);
+        config.upstream.idle_connections_max = 0;
+        assert_eq!(needed(&config), in_use + PROCESS);
+    }
 }

@@ -56,6 +56,11 @@ const HEADERS_MAX: usize = 100;
 /// Collections whose connections are kept. Beyond it, those of the one that waited longest are closed.
 const LANES_MAX: NonZeroUsize = NonZeroUsize::new(1000).unwrap();
 
+/// Connections that are kept for the next calls, at most, whatever the accounts.
+pub fn idle_max(config: &Config) -> u64 {
+    LANES_MAX.get() as u64 * config.idle_connections_max as u64
+}
+
 /// The stage at the very bottom.
 #[derive(Clone, Debug)]
 pub struct Client {
