@@ -242,11 +242,12 @@ impl Wanted {
                 "account" => wanted.account = text()?,
                 "stream" => wanted.stream = text()?,
                 "skip" => {
-                    let skip = decimal(value).filter(|skip| *skip <= Window::SKIP_MAX);
+                    let skip = decimal(value.as_bytes()).filter(|skip| *skip <= Window::SKIP_MAX);
                     wanted.skip = Some(skip.ok_or_else(|| bad("skip is a plain number"))?);
                 }
                 "limit" => {
-                    let limit = decimal(value).and_then(|limit| u32::try_from(limit).ok());
+                    let limit =
+                        decimal(value.as_bytes()).and_then(|limit| u32::try_from(limit).ok());
                     let limit = limit.filter(|limit| *limit > 0);
                     let bad = || bad("limit is a plain number from 1");
                     wanted.limit = Some(limit.ok_or_else(bad)?);

@@ -1,4 +1,6 @@
 //! The query: one page or the whole list, in plain decimals, or a refusal that names the parameter.
+//!
+//! It is read as bytes: in texts, characters would be searched for, and that is dear where each page has a query.
 
 use crate::{
     contacts::page::{LIMIT_DEFAULT, Window},
@@ -35,15 +37,18 @@ impl Query {
         for pair in query
             .into_iter()
             .filter(|query| !query.is_empty())
-            .flat_map(|query| query.split('&'))
+            .flat_map(|query| query.as_bytes().split(|byte| *byte == b'&'))
         {
-            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            let (name, value) = match pair.iter().position(|byte| *byte == b'=') {
+                Some(end) => (&pair[..end], &pair[end + 1..]),
+                None => (pair, &b""[..]),
+            };
             let slot = match (name, style) {
-                ("skip", Style::Skip) => &mut skip,
-                ("page", Style::Page) => &mut page,
-                ("limit", _) => &mut limit,
-                ("all", _) => &mut all,
-                ("progress", _) => &mut progress,
+                (b"skip", Style::Skip) => &mut skip,
+                (b"page", Style::Page) => &mut page,
+                (b"limit", _) => &mut limit,
+                (b"all", _) => &mut all,
+                (b"progress", _) => &mut progress,
                 _ => return Err(unknown(style)),
             };
             if slot.replace(value).is_some() {
@@ -51,13 +56,13 @@ impl Query {
             }
         }
         if let Some(value) = all {
-            if value != "true" {
+            if value != b"true" {
                 return Err(bad("all takes only the value true"));
             }
             if skip.or(page).or(limit).is_some() {
                 return Err(bad("all=true asks for the whole list and has no page"));
             }
-            if progress.is_some_and(|value| value != "true") {
+            if progress.is_some_and(|value| value != b"true") {
                 return Err(bad("progress takes only the value true"));
             }
             let progress = progress.is_some();
@@ -68,14 +73,14 @@ impl Query {
         }
         let limit = match limit {
             None => LIMIT_DEFAULT.min(limit_max),
-            Some(text) => decimal(text)
+            Some(digits) => decimal(digits)
                 .and_then(|limit| u32::try_from(limit).ok())
                 .filter(|limit| (1..=limit_max).contains(limit))
                 .ok_or_else(|| bad(format!("limit is a plain number from 1 to {limit_max}")))?,
         };
         let skip = match (skip, page) {
             (None, None) => 0,
-            (Some(text), _) => decimal(text)
+            (Some(digits), _) => decimal(digits)
                 .filter(|skip| *skip <= Window::SKIP_MAX)
                 .ok_or_else(|| {
                     bad(format!(
@@ -83,7 +88,7 @@ impl Query {
                         Window::SKIP_MAX
                     ))
                 })?,
-            (None, Some(text)) => decimal(text)
+            (None, Some(digits)) => decimal(digits)
                 .and_then(|page| page.checked_sub(1)?.checked_mul(u64::from(limit)))
                 .filter(|skip| *skip <= Window::SKIP_MAX)
                 .ok_or_else(|| bad("page is a plain number from 1"))?,
@@ -93,10 +98,13 @@ impl Query {
 }
 
 /// Digits and nothing else: no sign, no leading zero, no exponent.
-pub fn decimal(text: &str) -> Option<u64> {
-    let plain =
-        text.bytes().all(|byte| byte.is_ascii_digit()) && (text == "0" || !text.starts_with('0'));
-    plain.then(|| text.parse().ok()).flatten()
+pub fn decimal(digits: &[u8]) -> Option<u64> {
+    let plain = matches!(digits, [b'0'] | [b'1'..=b'9', ..]);
+    let append = |number: u64, digit: &u8| match digit {
+        b'0'..=b'9' => number.checked_mul(10)?.checked_add(u64::from(digit - b'0')),
+        _ => None,
+    };
+    plain.then(|| digits.iter().try_fold(0, append)).flatten()
 }
 
 fn bad(detail: impl Into<std::borrow::Cow<'static, str>>) -> Error {
@@ -111,12 +119,12 @@ fn unknown(style: Style) -> Error {
 }
 
 /// A parameter's name from the program rather than from the request.
-fn known(name: &str) -> &'static str {
+fn known(name: &[u8]) -> &'static str {
     match name {
-        "skip" => "skip",
-        "page" => "page",
-        "limit" => "limit",
-        "progress" => "progress",
+        b"skip" => "skip",
+        b"page" => "page",
+        b"limit" => "limit",
+        b"progress" => "progress",
         _ => "all",
     }
 }
@@ -224,6 +232,14 @@ mod tests {
         fn any_text_is_answered(query in ".{0,60}") {
             let _ = parse(&query, Style::Skip);
             let _ = parse(&query, Style::Page);
+        }
+
+        /// Catches a number that is cut, that wraps around, or that is written in more than one way.
+        #[test]
+        fn a_decimal_is_read_as_a_number_is_written(number: u64, text in "[0-9+ -]{0,4}|[0-9]{17,21}") {
+            prop_assert_eq!(decimal(number.to_string().as_bytes()), Some(number));
+            let same = text.parse().ok().filter(|number: &u64| number.to_string() == text);
+            prop_assert_eq!(decimal(text.as_bytes()), same);
         }
 
         #[test]
