@@ -13,6 +13,7 @@ use crate::{
     traceparent::TraceContext,
 };
 
+mod authority;
 pub mod body;
 pub mod caller;
 pub mod drain;

@@ -9,7 +9,7 @@ use futures_util::future::{Either, Ready, ready};
 use http::{HeaderValue, Version, header::HOST, request::Parts};
 use tower::{Layer, Service, layer::layer_fn};
 
-use super::Inbound;
+use super::{Inbound, authority};
 use crate::error::{Error, Kind, Result};
 
 /// The stage.
@@ -18,7 +18,7 @@ pub struct Host<S> {
     inner: S,
 }
 
-/// Refuses what names no host, or more than one.
+/// Refuses what names no host, more than one, or what is none.
 pub fn layer<S>() -> impl Layer<S, Service = Host<S>> {
     layer_fn(|inner| Host { inner })
 }
@@ -41,39 +41,38 @@ impl<S: Service<Inbound, Error = Error>> Service<Inbound> for Host<S> {
 }
 
 fn check(head: &Parts) -> Result<()> {
-    let mut hosts = head.headers.get_all(HOST).iter();
+    let target = head.uri.authority().map(|named| named.as_str().as_bytes());
+    let mut hosts = head.headers.get_all(HOST).iter().map(HeaderValue::as_bytes);
     let host = hosts.next();
     let detail = match (host, hosts.next()) {
         (_, Some(_)) => "Host is there more than once",
         (None, None) if head.version == Version::HTTP_11 => "HTTP/1.1 wants a Host",
-        (Some(host), None) if !is_well_formed(host) => "Host is no host with or without a port",
-        (Some(host), None) if head.version == Version::HTTP_2 && !is_target(head, host) => {
+        // It may be empty, where the target has no authority.
+        (Some(host), None) if !host.is_empty() && authority::host(host).is_none() => {
+            "Host is no host with or without a port"
+        }
+        _ if target.is_some_and(|target| authority::host(target).is_none()) => {
+            "the target is for no host with or without a port"
+        }
+        _ if head.version == Version::HTTP_2 && differ(host, target) => {
             "Host and :authority differ"
         }
-        (Some(_) | None, None) => return Ok(()),
+        _ => return Ok(()),
     };
     Err(Error::new(Kind::BadHost, detail))
 }
 
-/// Whether it is made of what hosts and ports are made of (RFC 3986, section 3.2.2). Without a user, which reads as a host
-/// to whoever looks for the `@` from the other end.
-fn is_well_formed(host: &HeaderValue) -> bool {
-    let belongs = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+,;=:[]".contains(byte);
-    host.as_bytes().iter().all(belongs)
-}
-
-/// Whether the target names the same host, if it names one.
-fn is_target(head: &Parts, host: &HeaderValue) -> bool {
-    head.uri.authority().is_none_or(|named| {
-        host.as_bytes()
-            .eq_ignore_ascii_case(named.as_str().as_bytes())
-    })
+/// Whether there are both, and not the same.
+fn differ(host: Option<&[u8]>, target: Option<&[u8]>) -> bool {
+    let both = host.zip(target);
+    both.is_some_and(|(host, target)| !host.eq_ignore_ascii_case(target))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    /// Catches a host that is let through where it stands in the target, and refused in the header.
     #[test]
     fn who_names_one_host_is_admitted() {
         const OLD: Version = Version::HTTP_10;
@@ -91,11 +90,22 @@ mod tests {
             (ONE, "/", &["a b"], false),
             (ONE, "/", &["a/b"], false),
             (ONE, "/", &["user@a"], false),
+            (ONE, "/", &["[[[:::"], false),
+            (ONE, "/", &["a:b:c"], false),
+            (ONE, "/", &["a:b"], false),
+            (ONE, "/", &[":80"], false),
+            (ONE, "/", &["::1"], false),
             (ONE, "/", &["\u{e4}"], false),
             (ONE, "http://a/", &["a"], true),
             // The target's counts then, whatever the header says.
             (ONE, "http://a/", &["b"], true),
             (ONE, "http://a/", &[], false),
+            (ONE, "http://a:8080/", &["a"], true),
+            (ONE, "http://[::1]/", &["a"], true),
+            (ONE, "http://user@b/", &["a"], false),
+            (ONE, "http://a/", &["user@a"], false),
+            (ONE, "http://a:b/", &["a"], false),
+            (OLD, "http://user@a/", &[], false),
             (OLD, "/", &[], true),
             (OLD, "/", &["a"], true),
             (OLD, "/", &["a", "b"], false),
@@ -103,6 +113,9 @@ mod tests {
             (TWO, "http://a/", &["A"], true),
             (TWO, "http://a/", &["b"], false),
             (TWO, "http://a/", &["a", "a"], false),
+            (TWO, "http://user@a/", &[], false),
+            (TWO, "http://user@a/", &["user@a"], false),
+            (TWO, "http://user@a/", &["a"], false),
             (TWO, "/", &["a"], true),
         ] {
             let request = http::Request::get(target).version(version);

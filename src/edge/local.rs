@@ -8,13 +8,13 @@ use std::task::{Context, Poll};
 
 use futures_util::future::{Either, Ready, ready};
 use http::{
-    HeaderName, Uri,
+    HeaderName, HeaderValue, Uri,
     header::{HOST, ORIGIN},
     request::Parts,
 };
 use tower::{Layer, Service, layer::layer_fn};
 
-use super::Inbound;
+use super::{Inbound, authority};
 use crate::error::{Error, Kind, Result};
 
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
@@ -114,12 +114,9 @@ fn admit(head: &Parts, pages: Pages) -> Result<()> {
         return Err(Error::new(Kind::Forbidden, detail));
     }
     // HTTP/2 and absolute-form targets name the host in the target; a Host beside it must not say otherwise.
-    let target = head.uri.host();
-    let mut hosts = head.headers.get_all(HOST).iter();
-    let header = hosts
-        .next()
-        .map(|value| value.to_str().map_or("", without_port));
-    let mut named = target.into_iter().chain(header).peekable();
+    let target = head.uri.authority().map(|named| named.as_str().as_bytes());
+    let mut hosts = head.headers.get_all(HOST).iter().map(HeaderValue::as_bytes);
+    let mut named = target.into_iter().chain(hosts.next()).peekable();
     let here = named.peek().is_some() && named.all(is_loopback) && hosts.next().is_none();
     here.then_some(()).ok_or_else(|| {
         Error::new(
@@ -129,19 +126,10 @@ fn admit(head: &Parts, pages: Pages) -> Result<()> {
     })
 }
 
-fn without_port(host: &str) -> &str {
-    match host.rsplit_once(':') {
-        Some((name, port))
-            if port.bytes().all(|byte| byte.is_ascii_digit()) && !host.ends_with(']') =>
-        {
-            name
-        }
-        _ => host,
-    }
-}
-
-fn is_loopback(host: &str) -> bool {
-    host.eq_ignore_ascii_case("localhost") || host == "127.0.0.1" || host == "[::1]"
+fn is_loopback(named: &[u8]) -> bool {
+    authority::host(named).is_some_and(|host| {
+        host.eq_ignore_ascii_case(b"localhost") || host == b"127.0.0.1" || host == b"[::1]"
+    })
 }
 
 #[cfg(test)]
@@ -197,6 +185,7 @@ mod tests {
             "127.0.0.2",
             "[::1",
             "localhost:8080:1",
+            "user@localhost",
         ] {
             assert!(!admitted("/", &[("host", host)]), "{host}");
         }
@@ -213,6 +202,7 @@ mod tests {
         assert!(admitted("http://127.0.0.1/", &[("host", "localhost")]));
         assert!(!admitted("http://evil.example/", &[("host", "localhost")]));
         assert!(!admitted("http://localhost/", &[("host", "evil.example")]));
+        assert!(!admitted("http://user@localhost/", &[]));
     }
 
     /// Catches a page that is admitted for what stands beside the header that gives it away.

@@ -419,6 +419,8 @@ async fn other_machines_are_served_only_with_keys() {
             &["Host: a b"],
             &["Host: a/b"],
             &["Host: a:80@b"],
+            &["Host: a:b:c"],
+            &["Host: [[[:::"],
         ] {
             let lines = [&[request], hosts, &["auth: crm-key"]].concat();
             let mut raw = Raw::to(address).await;
@@ -427,6 +429,20 @@ async fn other_machines_are_served_only_with_keys() {
             assert_eq!(answer.header("connection"), "close");
             raw.is_closed().await;
         }
+        // Where it is the target that names the host: of two the one that counts.
+        for (named, is_one) in [("u@evil", false), ("a:80", true)] {
+            let request = request.replace(" /", &format!(" http://{named}/"));
+            let lines = [&*request, "Host: a", "auth: crm-key"];
+            let answer = Raw::to(address).await.ask(&lines).await;
+            match is_one {
+                true => drop(answer.ok()),
+                false => answer.is_problem(400, "bad_host"),
+            }
+        }
+        let target = request.split(' ').nth(1).unwrap();
+        let with_user = Request::get(format!("http://u@{address}{target}"));
+        let answer = gateway.ask_http2(with_user.header("auth", "crm-key")).await;
+        answer.is_problem(400, "bad_host");
     }
     let old = ["GET /livez HTTP/1.0"];
     Raw::to(admin).await.ask(&old).await.ok();

@@ -436,18 +436,19 @@ async fn both_listeners_answer_only_programs_on_this_machine() {
             "127.0.0.2",
             "0.0.0.0",
             "[::]",
-            "[::1",
-            "::1",
             "2130706433",
             "127.1",
-            "evil.example:localhost",
-            "localhost:x",
             "localhost.",
             "",
         ] {
             let answer = ask(address, target, &[format!("Host: {host}")]).await;
             assert_eq!(answer.status, 403, "{host:?} on {target}");
             answer.is_problem(403, "forbidden");
+        }
+        // These are none.
+        for host in ["[::1", "::1", "evil.example:localhost", "localhost:x"] {
+            let answer = ask(address, target, &[format!("Host: {host}")]).await;
+            answer.is_problem(400, "bad_host");
         }
         for origin in [
             "null",
