@@ -295,6 +295,7 @@ mod tests {
         let inbound = Inbound {
             head: request.body(()).unwrap().into_parts().0,
             has_body: false,
+            header_lines: 0,
             id: RequestId::number(0, 0),
             trace: None,
             asker: Asker::Anyone(Arc::default()),

@@ -48,7 +48,7 @@ use crate::{
         Inbound,
         body::Body,
         caller::{self, Asker, Callers, Roster},
-        drain, host, key, limit, local, rescue, respond,
+        drain, head, key, limit, local, rescue, respond,
         route::{Resolver, Route, query::Style},
         server::tls::Certificate,
         trace,
@@ -228,8 +228,8 @@ fn traffic(
         .layer(drain::layer(drain.clone()))
         // A panic below is an error as well, and this request's alone.
         .layer(rescue::layer())
-        // Before anything is looked at: what others may have read as a request for another host,
-        .layer(host::layer())
+        // Before anything is looked at: too many header lines, what others may have read as a request for another host,
+        .layer(head::layer(config.listen.headers_max))
         // and what a web page in somebody's browser asks for.
         .layer(local::layer(
             |inbound: &Inbound| matches!(inbound.asker, Asker::Anyone(_)),
@@ -363,7 +363,7 @@ pub(crate) fn budgets(
 
 /// What operators reach, through the same edge.
 fn operations(
-    access_share: f64,
+    (access_share, headers_max): (f64, usize),
     admin: Admin,
     tokens: Tokens,
     (traced, refused): (trace::Metrics, key::Metrics),
@@ -380,7 +380,7 @@ fn operations(
         // No lists here, so nobody waits for one.
         .layer(respond::layer(Duration::ZERO))
         .layer(rescue::layer())
-        .layer(host::layer())
+        .layer(head::layer(headers_max))
         .layer(local::layer(
             move |_: &Inbound| open.load().is_empty(),
             local::Pages::Own,

@@ -18,7 +18,7 @@ pub mod body;
 pub mod caller;
 pub mod drain;
 mod file;
-pub mod host;
+pub mod head;
 pub mod key;
 pub mod limit;
 mod lines;
@@ -37,6 +37,8 @@ pub struct Inbound {
     pub head: Parts,
     /// There is a body, which no request here may have.
     pub has_body: bool,
+    /// How many header lines it came with, those that show a key included.
+    pub header_lines: usize,
     pub id: RequestId,
     /// The caller's own trace, which it is a part of.
     pub trace: Option<TraceContext>,

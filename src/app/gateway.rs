@@ -128,7 +128,7 @@ impl App {
         }));
         let asked_to_drain = CancellationToken::new();
         let operations = operations(
-            config.log.access_share,
+            (config.log.access_share, config.listen.headers_max),
             Admin::new(
                 registry.clone(),
                 readiness.clone(),

@@ -161,6 +161,7 @@ mod tests {
         Inbound {
             head: http::Request::get(path).body(()).unwrap().into_parts().0,
             has_body: false,
+            header_lines: 0,
             id: RequestId::number(0, 0),
             trace: None,
             asker: Asker::Anyone(Arc::default()),

@@ -97,6 +97,7 @@ mod tests {
         Inbound {
             head: http::Request::new(()).into_parts().0,
             has_body: false,
+            header_lines: 0,
             id: RequestId::number(0, 0),
             trace: None,
             asker: Asker::Anyone(Arc::default()),

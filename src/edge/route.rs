@@ -222,6 +222,7 @@ impl Resolver {
         let Inbound {
             head,
             has_body,
+            header_lines: _,
             id,
             trace,
             asker,

@@ -89,6 +89,7 @@ where
         let started = Instant::now();
         let has_body = !request.body().is_end_stream();
         let (mut head, _) = request.into_parts();
+        let header_lines = head.headers.len();
         let asker = self.shared.callers.load().identify(&mut head.headers);
         let own = head
             .headers
@@ -110,6 +111,7 @@ where
             inner: self.inner.call(Inbound {
                 head,
                 has_body,
+                header_lines,
                 id,
                 trace,
                 asker,

@@ -1,11 +1,17 @@
 //! HTTP/1.1 and HTTP/2 as callers speak them.
 
-use std::time::Duration;
+use std::{net::SocketAddr, time::Duration};
 
-use contacts_gateway::simulator::{DEMO_ACCOUNT_ID, DEMO_STREAM_ID};
-use http::Version;
+use contacts_gateway::{
+    config::Config,
+    simulator::{DEMO_ACCOUNT_ID, DEMO_STREAM_ID},
+};
+use http::{Request, Version};
 
-use crate::support::{Raw, World, list, page, path};
+use crate::{
+    access::caller,
+    support::{Raw, World, list, page, path},
+};
 
 fn get(query: &str) -> String {
     format!(
@@ -51,7 +57,7 @@ async fn http2_with_prior_knowledge_answers_like_http1() {
     let failed = world.gateway.ask_http2(request).await;
     failed.is_problem(502, "upstream_5xx");
     let metrics = format!("http://{}/metrics", world.gateway.admin);
-    let metrics = world.gateway.ask_http2(http::Request::get(metrics)).await;
+    let metrics = world.gateway.ask_http2(Request::get(metrics)).await;
     assert_eq!((metrics.status, metrics.version), (200, Version::HTTP_2));
 }
 
@@ -239,27 +245,66 @@ async fn broken_framing_is_one_clear_refusal_and_the_end() {
     assert!(malformed > 0.0);
 }
 
-/// C7. Catches heads without a bound.
+/// C7. Catches heads without a bound, a number of lines that only one protocol is held to, and keys that do not count.
 #[tokio::test]
 async fn too_many_or_too_large_headers_are_refused() {
-    let world = World::new().await;
-    let head = get("");
-    let many: String = (0..100)
-        .map(|number| format!("x-{number}: y\r\n"))
-        .collect();
-    let large = format!("x: {}\r\n", "y".repeat(1 << 20));
-    for headers in [many, large] {
+    let config = |config: &mut Config| config.callers = vec![caller("crm", &["account-0"])];
+    let world = World::with(|_| (), config).await;
+    let target = path(DEMO_STREAM_ID, "");
+    let large = "y".repeat(1 << 20);
+    let lines = |count: usize| (3..=count).map(|line| format!("x-{line}: y"));
+    let old = async |lines: Vec<String>| {
+        let first = format!("GET {target} HTTP/1.1\r\nHost: localhost\r\nauth: crm-key");
+        let lines: Vec<_> = [&*first]
+            .into_iter()
+            .chain(lines.iter().map(|line| &**line))
+            .collect();
         let mut raw = Raw::to(world.gateway.traffic).await;
-        let (first, rest) = head.split_once("\r\n").unwrap();
-        raw.write(format!("{first}\r\n{headers}{rest}")).await;
-        assert_eq!(raw.answer().await.status, 431);
+        (raw.ask(&lines).await, raw)
+    };
+    for lines in [
+        lines(101).collect(),
+        lines(300).collect(),
+        vec![format!("x: {large}")],
+    ] {
+        let (answer, mut raw) = old(lines).await;
+        assert_eq!(answer.status, 431);
         raw.is_closed().await;
     }
     let large = world
         .gateway
-        .request(&path(DEMO_STREAM_ID, ""))
-        .header("x", "y".repeat(20 * 1024));
+        .request(&target)
+        .header("x", &large[..20 * 1024]);
     let answer = world.gateway.ask_http2(large).await;
     assert_eq!(answer.status, 431);
+
+    let other: fn(usize) -> String = |line| format!("x-{line}");
+    let names = [other, |_| "x".to_owned(), |_| "auth".to_owned()];
+    let new = async |address: SocketAddr, target: &str, name: fn(usize) -> String, count: usize| {
+        let request = Request::get(format!("http://{address}{target}")).header("auth", "crm-key");
+        let request = (2..=count).fold(request, |request, line| {
+            request.header(name(line), "crm-key")
+        });
+        world.gateway.ask_http2(request).await
+    };
+    let asked = [
+        (world.gateway.traffic, &*target),
+        (world.gateway.admin, "/livez"),
+    ];
+    for name in names {
+        for (address, target) in asked {
+            for count in [101, 300] {
+                let answer = new(address, target, name, count).await;
+                answer.is_problem(431, "headers_too_large");
+            }
+        }
+    }
     assert_eq!(world.kore.requests().len(), 0);
+
+    old(lines(100).collect()).await.0.ok();
+    for name in names {
+        for (address, target) in asked {
+            new(address, target, name, 100).await.ok();
+        }
+    }
 }

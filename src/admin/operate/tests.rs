@@ -122,6 +122,7 @@ async fn an_explanation_names_the_key_and_the_decision() {
     let inbound = Inbound {
         head: request.body(()).unwrap().into_parts().0,
         has_body: false,
+        header_lines: 0,
         id: RequestId::number(0, 0),
         trace: None,
         asker: Asker::Anyone(Arc::default()),

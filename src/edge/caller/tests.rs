@@ -68,6 +68,7 @@ fn inbound(asker: Asker) -> Inbound {
     Inbound {
         head: http::Request::new(()).into_parts().0,
         has_body: false,
+        header_lines: 0,
         id: RequestId::number(0, 0),
         trace: None,
         asker,

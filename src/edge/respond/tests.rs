@@ -38,6 +38,7 @@ async fn respond_to(request: http::request::Builder, outcome: Result<Reply>) -> 
     let inbound = Inbound {
         head: request.into_parts().0,
         has_body: false,
+        header_lines: 0,
         id: RequestId::parse(b"req-1").unwrap(),
         trace: None,
         asker: Asker::Anyone(Arc::default()),

@@ -81,6 +81,7 @@ fn inbound(method: &str, uri: &str, headers: &[(&str, &str)], has_body: bool) ->
     Inbound {
         head: request.body(()).unwrap().into_parts().0,
         has_body,
+        header_lines: headers.len(),
         id: RequestId::parse(b"req-1").unwrap(),
         trace: None,
         asker: Asker::Anyone(Arc::default()),

@@ -1,5 +1,8 @@
-//! A request names one host, as HTTP wants it (RFC 9112, section 3.2; RFC 9113, section 8.3.1).
+//! What every head is held to before anything of it is looked at: so many header lines, and one host.
 //!
+//! HTTP/1.1 is held to the number while it is parsed. The parser of HTTP/2 counts bytes alone.
+//!
+//! A request names one host, as HTTP wants it (RFC 9112, section 3.2; RFC 9113, section 8.3.1).
 //! The gateway serves the same under every name. But whatever stands in front of it may go by the name; where a request can
 //! be read as one for this host and as one for another, the two of them have not read the same request.
 
@@ -14,16 +17,17 @@ use crate::error::{Error, Kind, Result};
 
 /// The stage.
 #[derive(Clone, Debug)]
-pub struct Host<S> {
+pub struct Head<S> {
+    lines_max: usize,
     inner: S,
 }
 
-/// Refuses what names no host, more than one, or what is none.
-pub fn layer<S>() -> impl Layer<S, Service = Host<S>> {
-    layer_fn(|inner| Host { inner })
+/// Refuses what has more than `lines_max` header lines, and what names no host, more than one, or what is none.
+pub fn layer<S>(lines_max: usize) -> impl Layer<S, Service = Head<S>> {
+    layer_fn(move |inner| Head { lines_max, inner })
 }
 
-impl<S: Service<Inbound, Error = Error>> Service<Inbound> for Host<S> {
+impl<S: Service<Inbound, Error = Error>> Service<Inbound> for Head<S> {
     type Response = S::Response;
     type Error = Error;
     type Future = Either<Ready<Result<S::Response>>, S::Future>;
@@ -33,14 +37,25 @@ impl<S: Service<Inbound, Error = Error>> Service<Inbound> for Host<S> {
     }
 
     fn call(&mut self, inbound: Inbound) -> Self::Future {
-        match check(&inbound.head) {
+        let checked = match inbound.header_lines > self.lines_max {
+            true => Err(too_many()),
+            false => names_one_host(&inbound.head),
+        };
+        match checked {
             Ok(()) => Either::Right(self.inner.call(inbound)),
             Err(error) => Either::Left(ready(Err(error))),
         }
     }
 }
 
-fn check(head: &Parts) -> Result<()> {
+fn too_many() -> Error {
+    Error::new(
+        Kind::HeadersTooLarge,
+        "the request has more header lines than are read",
+    )
+}
+
+fn names_one_host(head: &Parts) -> Result<()> {
     let target = head.uri.authority().map(|named| named.as_str().as_bytes());
     let mut hosts = head.headers.get_all(HOST).iter().map(HeaderValue::as_bytes);
     let host = hosts.next();
@@ -70,7 +85,41 @@ fn differ(host: Option<&[u8]>, target: Option<&[u8]>) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use tower::{ServiceExt, service_fn};
+
     use super::*;
+    use crate::{
+        contacts::request::RequestId,
+        edge::{Reply, caller::Asker},
+    };
+
+    /// Catches a head that is counted by what is left of it, and one line too few or too many.
+    #[tokio::test]
+    async fn no_more_lines_than_agreed() {
+        for (header_lines, refused) in [
+            (0, None),
+            (10, None),
+            (11, Some(Kind::HeadersTooLarge)),
+            (300, Some(Kind::HeadersTooLarge)),
+        ] {
+            let stage = layer(10).layer(service_fn(async |_: Inbound| {
+                Ok(Reply::Text("text/plain", "x".into()))
+            }));
+            let request = http::Request::get("/").header(HOST, "a").body(()).unwrap();
+            let outcome = stage.oneshot(Inbound {
+                head: request.into_parts().0,
+                has_body: false,
+                header_lines,
+                id: RequestId::number(0, 0),
+                trace: None,
+                asker: Asker::Anyone(Arc::default()),
+            });
+            let error = outcome.await.err().map(|error| error.kind());
+            assert_eq!(error, refused, "{header_lines}");
+        }
+    }
 
     /// Catches a host that is let through where it stands in the target, and refused in the header.
     #[test]
@@ -123,7 +172,7 @@ mod tests {
                 .iter()
                 .fold(request, |request, host| request.header(HOST, *host));
             let (head, ()) = request.body(()).unwrap().into_parts();
-            let outcome = check(&head).map_err(|error| error.kind());
+            let outcome = names_one_host(&head).map_err(|error| error.kind());
             let expected = good.then_some(()).ok_or(Kind::BadHost);
             assert_eq!(outcome, expected, "{version:?} {target} {hosts:?}");
         }
