@@ -48,7 +48,7 @@ use crate::{
         Inbound,
         body::Body,
         caller::{self, Asker, Callers, Roster},
-        drain, head, key, limit, local, rescue, respond,
+        complete, drain, head, key, limit, local, rescue, respond,
         route::{Resolver, Route, query::Style},
         server::tls::Certificate,
         trace,
@@ -237,7 +237,9 @@ fn traffic(
         ))
         // Below it nobody is unknown, nor asks more often than agreed.
         .layer(caller::layer(refused))
-        // After those who may not ask, so that they take no place from those who wait.
+        // Who waits for the gateway's own work alone is not counted among those who wait for upstream,
+        .layer(complete::layer())
+        // and those who may not ask take no place from them.
         .layer(limit::layer(
             config.edge.waiting_max,
             limit::Metrics::new(registry)?,

@@ -16,6 +16,7 @@ use crate::{
 mod authority;
 pub mod body;
 pub mod caller;
+pub mod complete;
 pub mod drain;
 mod file;
 pub mod head;

@@ -1,7 +1,7 @@
 //! A caching reverse proxy in front of Kore.ai's contacts API, as a tower service stack.
 //!
 //! ```text
-//! caller ──HTTP──> edge      server ─> trace ─> respond ─> drain ─> rescue ─> head ─> local ─> caller ─> limit ─> route
+//! caller ──HTTP──> edge      server ─> trace ─> respond ─> drain ─> rescue ─> head ─> local ─> caller ─> complete ─> limit ─> route
 //!                                                                                                  │  Request<PageKey> | Request<ListKey>
 //!                  contacts  tally ─┬> slice ─> compress ─> cache of pages ────────────────────────┤
 //!                                   ├> compress ─┬> cache of lists ─> walk ────────────────────────┤
@@ -15,7 +15,7 @@
 //!
 //! | Where | What |
 //! | --- | --- |
-//! | [`edge`] | speaks HTTP to callers: [`server`](edge::server) and its [`workers`](edge::workers), [`trace`](edge::trace), [`respond`](edge::respond), [`drain`](edge::drain), [`rescue`](edge::rescue), [`head`](edge::head), [`local`](edge::local), [`caller`](edge::caller) and their [`key`](edge::key)s, [`limit`](edge::limit), [`route`](edge::route) |
+//! | [`edge`] | speaks HTTP to callers: [`server`](edge::server) and its [`workers`](edge::workers), [`trace`](edge::trace), [`respond`](edge::respond), [`drain`](edge::drain), [`rescue`](edge::rescue), [`head`](edge::head), [`local`](edge::local), [`caller`](edge::caller) and their [`key`](edge::key)s, [`complete`](edge::complete), [`limit`](edge::limit), [`route`](edge::route) |
 //! | [`contacts`] | the domain: [`collection`](contacts::collection), [`page`](contacts::page), [`list`](contacts::list), the [`cache`](contacts::cache) of both, the [`walk`](contacts::walk) that merges and the [`patience`](contacts::patience) of who waits for it, those who [`follow`](contacts::follow) it as [`lines`](contacts::lines), the [`slice`](contacts::slice) that cuts, the copies that [`compress`](contacts::compress) makes smaller, the [`tally`](contacts::tally) of what callers get, the [`journal`](contacts::journal) of what went wrong, the [`places`](contacts::places) that no caller takes from the others, and the [`runway`](contacts::runway) that is left to callers while upstream fails |
 //! | [`upstream`] | speaks HTTP to Kore.ai: [`retry`](upstream::retry), [`gate`](upstream::token::gate), [`breaker`](upstream::breaker), [`budget`](upstream::budget), [`fetch`](upstream::fetch), [`token`](upstream::token), [`client`](upstream::client) |
 //! | [`admin`] | the second listener: health, metrics, operators' questions, the [`overview`](admin::overview) that `status` and the ops page draw, and the [`guard`](admin::guard) before them |

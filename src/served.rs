@@ -2,7 +2,7 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use tokio::time::Instant;
+use tokio::time::{self, Instant};
 
 use crate::{
     contacts::{
@@ -127,6 +127,8 @@ pub struct Answer<V> {
     pub ttl: i64,
     /// How the caller would have the content.
     pub coding: Coding,
+    /// Its encoding is being made, and the caller waits for it until then.
+    pub encoded_by: Option<Instant>,
 }
 
 impl<V: Cached> Answer<V> {
@@ -137,7 +139,16 @@ impl<V: Cached> Answer<V> {
             copy,
             served,
             coding: Coding::Identity,
+            encoded_by: None,
         }
+    }
+
+    /// The same, once the encoding is there that the caller waits for. Who waits no longer has the content as it is.
+    pub async fn complete(mut self) -> Self {
+        if let Some(deadline) = self.encoded_by.take() {
+            let _ = time::timeout_at(deadline, self.copy.encoding.ended()).await;
+        }
+        self
     }
 
     /// What is sent in place of the content itself, if it is there at this moment.

@@ -295,7 +295,8 @@ fn a_flood_of_pages_that_are_wanted_compressed() {
                 tokio::spawn(async move {
                     for number in (first..COUNT).step_by(2) {
                         let answer = stage.clone().oneshot(wanting_gzip(number)).await;
-                        assert!(answer.unwrap().encoded().is_some(), "{number}");
+                        let answer = answer.unwrap().complete().await;
+                        assert!(answer.encoded().is_some(), "{number}");
                     }
                 })
             });

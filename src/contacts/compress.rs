@@ -4,7 +4,8 @@
 //! to compress them each time would take longer than sending them as they are, so they are not.
 //!
 //! What is sent uncompressed is never wrong, and that decides every doubt: nobody waits for a turn to compress, for what
-//! is large, or for what failed.
+//! is large, or for what failed. The others wait, but not in here, where all who wait do so for upstream: an answer
+//! whose encoding is being made says so ([`Answer::encoded_by`]), and is [completed](Answer::complete) above.
 
 use std::{
     iter, mem,
@@ -17,7 +18,7 @@ use futures_util::{
     future::{BoxFuture, Either},
 };
 use prometheus::IntCounter;
-use tokio::{task, time};
+use tokio::task;
 use tower::{Layer, Service, layer::layer_fn};
 
 use super::{
@@ -129,32 +130,31 @@ where
         let answering = self.inner.call(request);
         let shared = self.shared.clone();
         let compressing = async move {
-            let mut answer = answering.await?;
-            // Whoever waits no longer than that gets its answer all the same.
-            let encoded = shared.encode(key, &answer.copy);
-            let _ = time::timeout_at(deadline, encoded).await;
-            answer.coding = Coding::Gzip;
-            Ok(answer)
+            let answer = answering.await?;
+            let waits = shared.encode(key, &answer.copy);
+            Ok(Answer {
+                coding: Coding::Gzip,
+                encoded_by: waits.then_some(deadline),
+                ..answer
+            })
         };
         Either::Right(compressing.boxed())
     }
 }
 
 impl<T: Store<Value: Content>> Shared<T> {
-    /// Sees to it that the copy's encoding is made, and waits for it if that is worth it.
-    async fn encode(&self, key: T::Key, copy: &Arc<Entry<T::Value>>) {
-        if copy.encoding.made().is_some() {
-            return;
+    /// Sees to it that the copy's encoding is made. Whether it is worth waiting for.
+    fn encode(&self, key: T::Key, copy: &Arc<Entry<T::Value>>) -> bool {
+        if copy.encoding.has_ended() {
+            return false;
         }
         let length = copy.length();
         // What is not kept is answered a few times at most.
         if length < LENGTH_MIN || !copy.is_kept() {
-            return;
+            return false;
         }
         let begun = copy.encoding.has_begun() || self.begin(key, copy);
-        if begun && length <= WAITED_FOR_MAX {
-            copy.encoding.ended().await;
-        }
+        begun && length <= WAITED_FOR_MAX
     }
 
     /// Begins the encoding, unless somebody else just has. `false` if there is no turn for it now.

@@ -1,7 +1,8 @@
 //! Load shedding: so many requests may wait, and one more is told at once to come back.
 //!
-//! What can be answered from memory never waits, and so is never refused: a request takes its place only when it turns
-//! out that its answer is not there. What waits holds its connection, its head and a place at a flight for up to
+//! What can be answered from memory takes no place, and so is never refused: a request takes one only when it turns
+//! out that its answer is not there. Where nothing but its encoding is not, that is waited for [above](super::complete).
+//! What waits holds its connection, its head and a place at a flight for up to
 //! `edge.request_timeout`; without a bound, more and more callers would wait for what fewer and fewer of them get in time.
 //! A refused request leaves its flight, which ends with it if nobody else waits and no call was made.
 //!

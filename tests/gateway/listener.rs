@@ -15,7 +15,7 @@ use tokio::{
 use crate::{
     access::caller,
     program::{Program, addresses, configured},
-    support::{Gateway, Raw, Rogue, World, path, soon, until},
+    support::{Gateway, Raw, Rogue, WATCHDOG, World, path, soon, until},
 };
 
 pub(crate) fn get(target: &str) -> String {
@@ -147,6 +147,45 @@ async fn with_too_many_waiting_the_next_is_told_at_once_and_hits_are_answered() 
         );
     }
     assert_eq!(waiting().await, 0.0);
+}
+
+/// C16. Catches a copy that is refused because it was not compressed yet, while all places are taken.
+#[tokio::test]
+async fn the_first_who_wants_a_copy_as_gzip_takes_no_place() {
+    let world = World::with(
+        |_| (),
+        |config| {
+            config.edge.waiting_max = 1;
+            let longer_than_a_test = 2 * WATCHDOG;
+            config.edge.request_timeout = longer_than_a_test;
+            config.upstream.first_byte_timeout = longer_than_a_test;
+            config.upstream.page_timeout = longer_than_a_test;
+        },
+    )
+    .await;
+    let copies = [
+        path(DEMO_STREAM_ID, "?limit=100"),
+        path("st-list", "?all=true"),
+    ];
+    for copy in &copies {
+        world.gateway.get(copy).await.ok();
+    }
+    world.fault_stream("st-held", "stall=1h");
+    let mut held = Raw::to(world.gateway.traffic).await;
+    held.write(get(&path("st-held", ""))).await;
+    let waiting = async || world.gateway.metric("requests_waiting").await;
+    until("one waits", async || waiting().await == 1.0).await;
+    let refused = world.stream("st-other", "").await;
+    refused.is_problem(503, "overloaded");
+    for copy in &copies {
+        let request = world.gateway.request(copy);
+        let answer = world.gateway.ask(request.header("accept-encoding", "gzip"));
+        let answer = answer.await.ok();
+        assert!(answer.is_hit(), "{copy}");
+        assert_eq!(answer.header("content-encoding"), "gzip", "{copy}");
+    }
+    assert_eq!(waiting().await, 1.0);
+    assert_eq!(world.gateway.metric("requests_shed_total").await, 1.0);
 }
 
 /// C16. Catches one caller that takes all places with what takes long, so that the others' misses are refused.

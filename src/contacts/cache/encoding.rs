@@ -123,6 +123,12 @@ impl Encoding {
         making.is_some_and(|making| making.begun.load(Ordering::Relaxed))
     }
 
+    /// Whether it has ended, well or not.
+    pub fn has_ended(&self) -> bool {
+        let making = self.0.get();
+        making.is_some_and(|making| making.ended.get().is_some())
+    }
+
     /// Waits until a begun one has ended, well or not.
     pub async fn ended(&self) {
         let making = self.0.get_or_init(Box::default);

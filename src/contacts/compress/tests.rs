@@ -73,7 +73,7 @@ async fn a_thousand_who_want_it_first_share_one_encoding_that_is_weighed() {
 
     let demands = (0..1000).map(|_| stage.clone().oneshot(wanting(&key, Coding::Gzip)));
     for answer in join_all(demands).await {
-        let answer = answer.unwrap();
+        let answer = answer.unwrap().complete().await;
         assert_eq!(answer.encoded().unwrap().etag, copy.etag.gzipped());
     }
     assert_eq!(metrics.encodings.get(), 1);
@@ -103,7 +103,7 @@ async fn what_is_short_or_not_kept_is_answered_as_it_is() {
         let store = Arc::new(Pages::new(ROOM, testing::LIFETIME, metrics.clone()));
         let stage = over(store, &key, &copy, &metrics);
         let answer = stage.oneshot(wanting(&key, Coding::Gzip)).await.unwrap();
-        assert!(answer.encoded().is_none() && !copy.encoding.has_begun());
+        assert!(answer.encoded_by.is_none() && !copy.encoding.has_begun());
     }
 }
 
@@ -116,16 +116,21 @@ async fn nobody_waits_for_what_is_large_or_for_a_turn() {
 
     let turns: Vec<_> = iter::from_fn(|| stage.shared.turns.take()).collect();
     assert_eq!(turns.len(), ENCODINGS_MAX);
-    let demand = || stage.clone().oneshot(wanting(&key, Coding::Gzip));
-    assert!(demand().await.unwrap().encoded().is_none());
+    let demand = async || {
+        let answer = stage.clone().oneshot(wanting(&key, Coding::Gzip)).await;
+        let answer = answer.unwrap();
+        assert!(answer.encoded_by.is_none(), "it is waited for");
+        answer
+    };
+    assert!(demand().await.encoded().is_none());
     assert!(!copy.encoding.has_begun(), "whoever is next may begin");
     drop(turns);
 
-    assert!(demand().await.unwrap().encoded().is_none());
+    assert!(demand().await.encoded().is_none());
     assert!(copy.encoding.has_begun());
-    assert!(demand().await.unwrap().encoded().is_none());
+    assert!(demand().await.encoded().is_none());
     copy.encoding.ended().await;
-    assert!(demand().await.unwrap().encoded().is_some());
+    assert!(demand().await.encoded().is_some());
     assert_eq!(metrics.encodings.get(), 1);
 }
 
@@ -147,6 +152,7 @@ async fn an_encoding_without_room_beside_the_lists_is_not_kept() {
     store.put(other_key.clone(), other);
 
     let answer = stage.oneshot(wanting(&key, Coding::Gzip)).await.unwrap();
+    let answer = answer.complete().await;
     assert!(answer.encoded().is_none() && copy.encoding.made().is_none());
     assert!(store.get(&key).is_some() && store.get(&other_key).is_some());
     assert_eq!(metrics.bytes.get() as u64, before as u64 + room);
@@ -164,16 +170,14 @@ fn what_is_purged_while_it_is_compressed_does_not_come_back() {
         let stage = over(store.clone(), &key, &copy, &metrics);
         let (go_on, held_up) = oneshot::channel::<()>();
         let holding_up = task::spawn_blocking(move || held_up.blocking_recv());
-        let demand = task::spawn(stage.clone().oneshot(wanting(&key, Coding::Gzip)));
-        while !copy.encoding.has_begun() {
-            task::yield_now().await;
-        }
+        let answer = stage.clone().oneshot(wanting(&key, Coding::Gzip)).await;
+        assert!(copy.encoding.has_begun() && !copy.encoding.has_ended());
         stage.shared.held.purge(&key);
         go_on.send(()).unwrap();
         holding_up.await.unwrap().unwrap();
 
         // Whoever asked before the purge has it all the same.
-        assert!(demand.await.unwrap().unwrap().encoded().is_some());
+        assert!(answer.unwrap().complete().await.encoded().is_some());
         assert!(store.get(&key).is_none());
         store.sweep(Instant::now());
         assert_eq!((metrics.bytes.get(), metrics.entries.get()), (0, 0));

@@ -77,6 +77,7 @@ fn answer<V: Content>(value: V, served: Served) -> Answer<V> {
             295
         },
         coding: Coding::Identity,
+        encoded_by: None,
     }
 }
 
