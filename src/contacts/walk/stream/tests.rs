@@ -86,6 +86,20 @@ async fn a_list_is_read_as_it_is_taken() {
     assert_eq!(stream.progress.borrow().pages_needed, Some(111));
 }
 
+/// Catches a list that is still being read when the credential of its account goes, and one that keeps it.
+#[tokio::test(start_paused = true)]
+async fn its_account_is_under_way_until_its_end() {
+    let (streams, _) = streams(config(1), 1000, None);
+    let request = request();
+    let account = request.key.collection.account.clone();
+    let mut stream = streams.open(request).unwrap();
+    assert!(stream.lines.next().await.unwrap().is_ok());
+    assert!(account.is_under_way());
+    assert!(all(stream.lines).await.1.is_ok());
+    task::yield_now().await;
+    assert!(!account.is_under_way());
+}
+
 /// Catches calls that are taken for a reader who does not read, and a place that he keeps.
 #[tokio::test(start_paused = true)]
 async fn a_reader_that_does_not_read_costs_a_few_calls_and_then_his_place() {
