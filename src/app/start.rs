@@ -60,12 +60,10 @@ impl StartError {
     /// Whether the configuration is wrong, so that another start with it ends the same.
     pub const fn is_of_the_configuration(&self) -> bool {
         match self {
+            Self::Token | Self::Callers(_) | Self::Certificate { .. } | Self::Account(_) => true,
+            // A file's is told before; that of `demo` is a flag's.
             Self::NotLoopback { .. }
-            | Self::Token
-            | Self::Callers(_)
-            | Self::Certificate { .. }
-            | Self::Account(_) => true,
-            Self::Listen { .. }
+            | Self::Listen { .. }
             | Self::Elsewhere { .. }
             | Self::Inherited(_)
             | Self::Tls(_)

@@ -196,6 +196,12 @@ impl Urgency {
         self.most().callers.clone()
     }
 
+    /// Whether it is for somebody like that, or for somebody unknown.
+    pub fn is_for(&self, is_like_that: impl Fn(&CallerName) -> bool) -> bool {
+        let callers = &self.most().callers;
+        callers.is_empty() || callers.iter().any(is_like_that)
+    }
+
     /// The first of them: who began it, unless nobody knows who that is.
     pub fn beginner(&self) -> Option<CallerName> {
         self.most().callers.first().cloned()

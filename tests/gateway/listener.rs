@@ -544,9 +544,9 @@ async fn few_descriptors_are_made_as_many_as_may_be() {
         &AccountSettings::demo(),
         "",
     );
-    // With what is needed beside them, that comes to 784.
+    // With what is needed beside them, that comes to 780.
     let connections = "export CONTACTS_GATEWAY__LISTEN__CONNECTIONS_MAX=400";
-    for (most, is_warned) in [(784, false), (783, true)] {
+    for (most, is_warned) in [(780, false), (779, true)] {
         let said = format!("{connections}; ulimit -Sn 64 && ulimit -Hn {most}");
         let arguments = ["serve", "--config", &file];
         let mut serve = Program::after(folder.path(), &said, &arguments);

@@ -19,7 +19,7 @@ use tokio::time::Instant;
 use super::{
     forecast::Rivals,
     shares::Shares,
-    turns::{Turn, Turns, Waits},
+    turns::{Turns, Waits},
 };
 use crate::contacts::request::{CallerName, Class, Urgency};
 
@@ -181,22 +181,16 @@ impl<T> Queue<T> {
         }
         let kept = self.kept(allowance, now);
         let may = |caller: &CallerName| kept.get(caller).is_none_or(|kept| *kept < open);
-        let mut waiting: Vec<_> = self
-            .waiting
-            .iter()
-            .filter(|ticket| self.is_due(ticket, now))
-            .map(|ticket| (ticket.urgency.class(), ticket))
-            .map(|(class, ticket)| (class, ticket.waits(class)))
-            .collect();
-        waiting.retain_mut(|(_, waits)| {
-            let is_known = !waits.callers.is_empty();
-            waits.callers.retain(may);
-            !is_known || !waits.callers.is_empty()
-        });
-        let waits = |class| waiting.iter().any(|(waiting, _)| *waiting == class);
+        let mut waits = [false; Class::ALL.len()];
+        for ticket in self.waiting.iter().filter(|one| self.is_due(one, now)) {
+            waits[ticket.urgency.class() as usize] |= ticket.urgency.is_for(may);
+        }
         let class = self.class_to_serve(waits, open, allowance)?;
-        waiting.retain(|(waiting, _)| *waiting == class);
-        let waiting: Vec<_> = waiting.into_iter().map(|(_, waits)| waits).collect();
+        let next = |ticket: &Ticket<T>| self.is_due(ticket, now) && ticket.urgency.is_for(may);
+        let mut waiting = self.waits(class, next);
+        for one in &mut waiting {
+            one.callers.retain(may);
+        }
         let order = self.turns[class as usize].order(&waiting);
         let turn = order.into_iter().next()?;
         let place = self
@@ -224,16 +218,11 @@ impl<T> Queue<T> {
         Some((ticket.grant, caller))
     }
 
-    /// The tickets of a class, in the order of their turns.
-    fn order(&self, class: Class) -> Vec<Turn> {
-        let of_it = |ticket: &&Ticket<T>| ticket.urgency.class() == class;
-        let waiting: Vec<_> = self
-            .waiting
-            .iter()
-            .filter(of_it)
-            .map(|ticket| ticket.waits(class))
-            .collect();
-        self.turns[class as usize].order(&waiting)
+    /// The tickets of a class that are wanted.
+    fn waits(&self, class: Class, wanted: impl Fn(&Ticket<T>) -> bool) -> Vec<Waits> {
+        let of_it = |ticket: &&Ticket<T>| ticket.urgency.class() == class && wanted(ticket);
+        let waiting = self.waiting.iter().filter(of_it);
+        waiting.map(|ticket| ticket.waits(class)).collect()
     }
 
     /// How long after one ticket of a class the next one can be served, at the least. `refreshes`: it is of a whole list.
@@ -274,11 +263,11 @@ impl<T> Queue<T> {
     /// Of the classes of which somebody waits who may be served.
     fn class_to_serve(
         &self,
-        waits: impl Fn(Class) -> bool,
+        waits: [bool; Class::ALL.len()],
         open: u32,
         allowance: u32,
     ) -> Option<Class> {
-        let (interactive, bulk) = (waits(Class::Interactive), waits(Class::Bulk));
+        let [background, bulk, interactive] = Class::ALL.map(|class| waits[class as usize]);
         if bulk && self.since_bulk + 1 >= BULK_SHARE && interactive {
             return Some(Class::Bulk);
         }
@@ -291,7 +280,7 @@ impl<T> Queue<T> {
         if bulk {
             return Some(Class::Bulk);
         }
-        waits(Class::Background).then_some(Class::Background)
+        background.then_some(Class::Background)
     }
 
     /// What a list's calls have beside them: those of its own that wait already do not count.
@@ -346,7 +335,8 @@ impl<T> Queue<T> {
     /// How many of its class come before a waiting ticket.
     fn before(&mut self, number: u64) -> u32 {
         let before = self.before.take().unwrap_or_else(|| {
-            let orders = Class::ALL.into_iter().map(|class| self.order(class));
+            let order = |class| self.turns[class as usize].order(&self.waits(class, |_| true));
+            let orders = Class::ALL.into_iter().map(order);
             let places = orders.flat_map(|order| (0..).zip(order));
             places.map(|(place, turn)| (turn.number, place)).collect()
         });

@@ -6,10 +6,9 @@
 //!
 //! What several callers wait for is served when the first of them has its turn.
 
-use std::{
-    collections::{HashMap, VecDeque},
-    hash::Hash,
-};
+use std::{collections::VecDeque, hash::Hash};
+
+use foldhash::{HashMap, HashMapExt};
 
 use crate::contacts::request::CallerName;
 
@@ -65,6 +64,13 @@ impl Turns {
 
     /// All of them, in the order in which they are served if nobody else comes.
     pub(super) fn order(&self, waiting: &[Waits]) -> Vec<Turn> {
+        if let [only] = waiting {
+            return vec![Turn {
+                number: only.number,
+                who: only.callers.first().cloned(),
+                stream: only.stream,
+            }];
+        }
         let mut of_callers: HashMap<Who, HashMap<u64, Vec<&Waits>>> = HashMap::new();
         for one in waiting {
             let known = one.callers.iter().cloned().map(Some);
