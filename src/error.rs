@@ -80,7 +80,7 @@ kinds! {
     BadStream               "bad_stream"                Caller   false "The stream id is not valid";
     BadAccount              "bad_account"               Caller   false "The accountId header is not valid";
     BadParameter            "bad_parameter"             Caller   false "A query parameter is not valid";
-    BadHost                 "bad_host"                  Caller   false "The Host header is not valid";
+    BadHost                 "bad_host"                  Caller   false "The host is not valid";
     BodyNotAllowed          "body_not_allowed"          Caller   false "The request has a body";
     Unauthorized            "unauthorized"              Caller   false "The caller's key is missing or unknown";
     Forbidden               "forbidden"                 Caller   false "The caller may not read this";

@@ -1,13 +1,15 @@
 //! A caching reverse proxy in front of Kore.ai's contacts API, as a tower service stack.
 //!
 //! ```text
-//! caller ──HTTP──> edge      server ─> trace ─> respond ─> drain ─> rescue ─> head ─> local ─> caller ─> complete ─> limit ─> route
-//!                                                                                                  │  Request<PageKey> | Request<ListKey>
-//!                  contacts  tally ─┬> slice ─> compress ─> cache of pages ────────────────────────┤
-//!                                   ├> compress ─┬> cache of lists ─> walk ────────────────────────┤
-//!                                   └> follow ───┘   (what is too large: a stream)                 │
-//!                                                                                                  │  Fetch<PageKey>
-//!                  upstream      retry ─> gate ─> breaker ─> budget ─> fetch ─> token ─> client ──> Kore.ai
+//! caller ──HTTP──> edge      server ─> trace ─> respond ─> drain ─> rescue ─┐
+//!                            ┌──────────────────────────────────────────────┘
+//!                            └> head ─> local ─> caller ─> complete ─> limit ─> route
+//!                                                                                │  Request<PageKey> | Request<ListKey>
+//!                  contacts  tally ─┬> slice ─> compress ─> cache of pages ──────┤
+//!                                   ├> compress ─┬> cache of lists ─> walk ──────┤
+//!                                   └> follow ───┘ (what is too large: a stream) │
+//!                                                                                │  Fetch<PageKey>
+//!                  upstream  retry ─> gate ─> breaker ─> budget ─> fetch ─> token ─> client ──> Kore.ai
 //! ```
 //!
 //! Three folders, two typed seams. Above the first seam everything is HTTP as callers speak it; between the seams travel
