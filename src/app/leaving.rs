@@ -23,6 +23,13 @@ fn configured(names: &[&str], upstream: &TcpListener) -> Config {
     config.upstream.base_url = format!("http://{}", upstream.local_addr().unwrap());
     config.upstream.allow_plaintext = true;
     config.upstream.idle_connections_max = 0;
+    // By the workers' clock, which is not paused.
+    let long = Duration::from_secs(300);
+    (
+        config.upstream.first_byte_timeout,
+        config.upstream.page_timeout,
+    ) = (long, long);
+    config.edge.request_timeout = long;
     let account = |name: &&str| account::Config {
         name: (*name).to_owned(),
         account_id: (*name).to_owned(),

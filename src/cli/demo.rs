@@ -43,7 +43,6 @@ pub struct Args {
 /// Runs until a signal.
 pub(super) async fn run(args: Args) -> Result<(), Failure> {
     super::forbid_core_dumps()?;
-    let signals = Signals::hear()?;
     let account = AccountSettings::demo();
     let secret = Secret::new(account.client_secret.expose_secret());
     let simulator = Simulator::start(Settings {
@@ -70,6 +69,7 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
     config.budget.start_share = 1.0;
     let log = telemetry::start(&config.log)?;
     let app = App::bind(&config, vec![Some(secret)]).await?;
+    let signals = Signals::hear()?;
     log.follow(app.verbosity());
     // A closed standard output takes the lines away, not the demo.
     let _ = writeln!(io::stdout(), "{}", lines(&app, &simulator));

@@ -45,11 +45,13 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
     memory::compare(&config);
     descriptors::provide(&config);
     let folder = config::folder(&args.config);
-    // From here on none of them ends the process by itself.
-    let (signals, hangup) = (Signals::hear()?, signal(SignalKind::hangup())?);
+    // From here on the signal does not end the process.
+    let hangup = signal(SignalKind::hangup())?;
     let environment = Environment::of(std::env::vars_os());
     let inherited = Inherited::of(&environment).map_err(StartError::from)?;
     let app = App::bind_or_inherit(&config, secrets(&config, folder), inherited).await?;
+    // Before anybody is told that it serves, and no sooner: a start that hangs on a disk can be ended.
+    let signals = Signals::hear()?;
     let manager = Manager::of(&environment);
     let app = app.managed_by(manager.clone());
     log.follow(app.verbosity());

@@ -11,10 +11,17 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
+    time::Duration,
 };
 
-use rustix::time::{ClockId, clock_gettime};
+use rustix::{
+    net::{SendFlags, send},
+    time::{ClockId, clock_gettime},
+};
 use tracing::warn;
+
+/// How long what is told but once waits for a manager that does not read for a moment.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// What can be told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,8 +83,7 @@ impl Notify {
     pub fn to(name: &OsStr) -> io::Result<Self> {
         let socket = UnixDatagram::unbound()?;
         socket.connect_addr(&address(name.as_bytes())?)?;
-        // Nobody is to wait for a manager that does not read.
-        socket.set_nonblocking(true)?;
+        socket.set_write_timeout(Some(PATIENCE))?;
         Ok(Self(Some(Arc::new(Told {
             socket,
             stopping: AtomicBool::new(false),
@@ -90,8 +96,9 @@ impl Notify {
         self.0.is_some()
     }
 
-    /// Tells it; of a process that ends, no more than that it is not stuck. What it does not take at once is dropped; that is
-    /// logged, and not again until it takes something.
+    /// Tells it; of a process that ends, no more than that it is not stuck. Of that nobody waits to tell it: it is told again
+    /// and again. Anything else is told once, and blocks for a second at most. What is not taken is dropped; that is logged,
+    /// and not again until something is taken.
     pub fn tell(&self, state: &State<'_>) {
         let Some(told) = &self.0 else { return };
         let is_moot = match state {
@@ -105,7 +112,13 @@ impl Notify {
         if is_moot {
             return;
         }
-        let sent = told.socket.send(state.to_string().as_bytes());
+        let text = state.to_string();
+        let sent = match state {
+            State::Watchdog => {
+                send(&told.socket, text.as_bytes(), SendFlags::DONTWAIT).map_err(io::Error::from)
+            }
+            _ => told.socket.send(text.as_bytes()),
+        };
         let was_deaf = told.deaf.swap(sent.is_err(), Ordering::Relaxed);
         if let Err(error) = sent
             && !was_deaf

@@ -1,9 +1,7 @@
 //! The breaker: while upstream keeps failing, callers are told at once and no call is spent on finding out again.
 //!
 //! Five failures in a row open it for five seconds; then one call probes, and its outcome closes or reopens it. What
-//! counts as a failure says that the host is in trouble: answers that are merely wrong, refused or unknown do not. If all
-//! five were of one collection, the trouble may be that one's: the others go on, and the first of them that fails as well
-//! closes the way for all.
+//! counts as a failure says that the host is in trouble: answers that are merely wrong, refused or unknown do not.
 //!
 //! Two stages look at it. The [`gate`](Breaker::gate) is above the budget: while it is open, callers need not wait for a
 //! turn to hear so. The [`watch`](Breaker::watch) is below, where calls are made: one that had waited for its turn while
@@ -44,32 +42,10 @@ const PROBE_FOR: Duration = Duration::from_secs(20);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     /// So many failures in a row.
-    Closed(u32, Whose),
-    Open(Instant, Whose),
+    Closed(u32),
+    Open(Instant),
     /// One call is on its way to find out. Should it never report, another one may try after this.
-    HalfOpen(Instant, Whose),
-}
-
-/// Whose calls failed, and are not made.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Whose {
-    /// Those of this collection.
-    One(u64),
-    All,
-}
-
-impl Whose {
-    fn concerns(self, collection: u64) -> bool {
-        matches!(self, Self::All) || self == Self::One(collection)
-    }
-
-    fn and(self, collection: u64) -> Self {
-        if self.concerns(collection) {
-            self
-        } else {
-            Self::All
-        }
-    }
+    HalfOpen(Instant),
 }
 
 /// What one call was let through as.
@@ -80,60 +56,39 @@ enum Pass {
 }
 
 impl State {
-    const WELL: Self = Self::Closed(0, Whose::All);
-
-    /// Whether a call for a collection may go, or how long none may.
-    fn admit(&mut self, of: u64, now: Instant) -> std::result::Result<Pass, Duration> {
-        self.look(of, now)?;
+    /// Whether a call may go, or how long nobody may.
+    fn admit(&mut self, now: Instant) -> std::result::Result<Pass, Duration> {
         match *self {
-            Self::Open(_, whose) | Self::HalfOpen(_, whose) if whose.concerns(of) => {
-                *self = Self::HalfOpen(now + PROBE_FOR, whose);
+            Self::Closed(_) => Ok(Pass::Ordinary),
+            Self::Open(_) | Self::HalfOpen(_) => {
+                self.look(now)?;
+                *self = Self::HalfOpen(now + PROBE_FOR);
                 Ok(Pass::Probe)
             }
-            _ => Ok(Pass::Ordinary),
         }
     }
 
     /// The same, for a call that does not go yet.
-    fn look(self, of: u64, now: Instant) -> std::result::Result<(), Duration> {
+    fn look(self, now: Instant) -> std::result::Result<(), Duration> {
         match self {
-            Self::Open(_, whose) | Self::HalfOpen(_, whose) if whose.concerns(of) => {
-                self.rest(now).map_or(Ok(()), Err)
+            Self::Open(until) | Self::HalfOpen(until) if now < until => {
+                Err(until.saturating_duration_since(now).min(OPEN_FOR))
             }
             _ => Ok(()),
         }
     }
 
-    /// How long no call is made of those that it concerns.
-    fn rest(self, now: Instant) -> Option<Duration> {
-        match self {
-            Self::Open(until, _) | Self::HalfOpen(until, _) if now < until => {
-                Some(until.saturating_duration_since(now).min(OPEN_FOR))
-            }
-            _ => None,
-        }
-    }
-
-    /// What the end of a call for a collection means.
-    fn learn(&mut self, pass: Pass, of: u64, failed: bool, now: Instant) {
+    /// What a call's end means.
+    fn learn(&mut self, pass: Pass, failed: bool, now: Instant) {
         *self = match (*self, pass, failed) {
-            (Self::Open(_, whose) | Self::HalfOpen(_, whose), Pass::Ordinary, true)
-                if !whose.concerns(of) =>
-            {
-                Self::Open(now + OPEN_FOR, Whose::All)
+            // Whatever is still on its way from before the breaker opened says nothing new.
+            (open @ (Self::Open(_) | Self::HalfOpen(_)), Pass::Ordinary, _) => open,
+            (_, Pass::Probe, true) => Self::Open(now + OPEN_FOR),
+            (_, _, false) => Self::Closed(0),
+            (Self::Closed(failures), _, true) if failures + 1 >= FAILURES => {
+                Self::Open(now + OPEN_FOR)
             }
-            // Whatever is still on its way from before the breaker opened says nothing new; and of one collection the
-            // others' calls say nothing.
-            (open @ (Self::Open(..) | Self::HalfOpen(..)), Pass::Ordinary, _) => open,
-            (_, _, false) => Self::WELL,
-            (Self::Open(_, whose) | Self::HalfOpen(_, whose), Pass::Probe, true) => {
-                Self::Open(now + OPEN_FOR, whose)
-            }
-            (Self::Closed(0, _), ..) => Self::Closed(1, Whose::One(of)),
-            (Self::Closed(failures, whose), ..) if failures + 1 < FAILURES => {
-                Self::Closed(failures + 1, whose.and(of))
-            }
-            (Self::Closed(_, whose), ..) => Self::Open(now + OPEN_FOR, whose.and(of)),
+            (Self::Closed(failures), _, true) => Self::Closed(failures + 1),
         };
     }
 }
@@ -182,10 +137,7 @@ impl<S: FetchPage> Service<Fetch<PageKey>> for Gate<S> {
     }
 
     fn call(&mut self, fetch: Fetch<PageKey>) -> Self::Future {
-        match self
-            .breaker
-            .look(fetch.key.collection.number(), Instant::now())
-        {
+        match self.breaker.look(Instant::now()) {
             Ok(()) => Either::Right(self.inner.call(fetch)),
             Err(error) => Either::Left(ready(Err(error))),
         }
@@ -202,8 +154,7 @@ impl<S: FetchPage> Service<Fetch<PageKey>> for Watch<S> {
     }
 
     fn call(&mut self, fetch: Fetch<PageKey>) -> Self::Future {
-        let of = fetch.key.collection.number();
-        let pass = match self.breaker.admit(of, Instant::now()) {
+        let pass = match self.breaker.admit(Instant::now()) {
             Ok(pass) => pass,
             Err(error) => return async { Err(error) }.boxed(),
         };
@@ -211,7 +162,7 @@ impl<S: FetchPage> Service<Fetch<PageKey>> for Watch<S> {
         let fetching = self.inner.call(fetch);
         async move {
             let outcome = fetching.await;
-            breaker.learn(pass, of, outcome.as_ref().err(), Instant::now());
+            breaker.learn(pass, outcome.as_ref().err(), Instant::now());
             outcome
         }
         .boxed()
@@ -221,7 +172,7 @@ impl<S: FetchPage> Service<Fetch<PageKey>> for Watch<S> {
 impl Breaker {
     pub fn new(metrics: Metrics) -> Arc<Self> {
         Arc::new(Self {
-            state: Mutex::new(State::WELL),
+            state: Mutex::new(State::Closed(0)),
             metrics,
         })
     }
@@ -247,16 +198,16 @@ impl Breaker {
     /// The word for its state, and how long no call is made, for whoever looks into it.
     pub fn standing(&self, now: Instant) -> (&'static str, Option<Duration>) {
         let state = *self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        (state.word(), state.rest(now))
+        (state.word(), state.look(now).err())
     }
 
-    fn look(&self, of: u64, now: Instant) -> Result<()> {
-        let looked = self.change(|state| state.look(of, now));
+    fn look(&self, now: Instant) -> Result<()> {
+        let looked = self.change(|state| state.look(now));
         looked.map_err(|rest| self.refuse(rest))
     }
 
-    fn admit(&self, of: u64, now: Instant) -> Result<Pass> {
-        let admitted = self.change(|state| state.admit(of, now));
+    fn admit(&self, now: Instant) -> Result<Pass> {
+        let admitted = self.change(|state| state.admit(now));
         admitted.map_err(|rest| self.refuse(rest))
     }
 
@@ -268,7 +219,7 @@ impl Breaker {
             .unsent()
     }
 
-    fn learn(&self, pass: Pass, of: u64, error: Option<&Error>, now: Instant) {
+    fn learn(&self, pass: Pass, error: Option<&Error>, now: Instant) {
         // The gateway's own troubles say nothing of the host.
         let own = |error: &Error| {
             let kinds = [
@@ -281,7 +232,7 @@ impl Breaker {
         if error.is_some_and(own) {
             return self.change(|state| state.forget(pass));
         }
-        self.change(|state| state.learn(pass, of, error.is_some_and(is_failure), now));
+        self.change(|state| state.learn(pass, error.is_some_and(is_failure), now));
     }
 
     /// Changes the state, and says so where others look.
@@ -313,16 +264,16 @@ impl State {
 
     const fn word(self) -> &'static str {
         match self {
-            Self::Closed(..) => "closed",
-            Self::Open(..) => "open",
-            Self::HalfOpen(..) => "half_open",
+            Self::Closed(_) => "closed",
+            Self::Open(_) => "open",
+            Self::HalfOpen(_) => "half_open",
         }
     }
 
     /// A call ended without having reached the host: a probe leaves its place to the next.
     fn forget(&mut self, pass: Pass) {
-        if let (Self::HalfOpen(until, whose), Pass::Probe) = (*self, pass) {
-            *self = Self::Open(until - PROBE_FOR, whose);
+        if let (Self::HalfOpen(until), Pass::Probe) = (*self, pass) {
+            *self = Self::Open(until - PROBE_FOR);
         }
     }
 }
@@ -338,7 +289,7 @@ impl Metrics {
     pub fn new(registry: &Registry) -> metrics::Result<Self> {
         let state = registry.gauge(
             "upstream_breaker_state",
-            "1 for the state that the breaker is in: five failures in a row open it for 5 s, then one call tries (half_open). Where all are of one collection, it is open for that one.",
+            "1 for the state that the breaker is in: five failures in a row open it for 5 s, then one call tries (half_open).",
             &["state"],
         )?;
         for word in State::WORDS {
@@ -374,35 +325,30 @@ mod tests {
         Breaker::new(Metrics::new(&Registry::new().unwrap()).unwrap())
     }
 
-    /// After five failures, in turn of these collections.
-    fn opened_by(collections: &[u64], now: Instant) -> State {
-        let mut state = State::WELL;
-        for of in collections.iter().cycle().take(FAILURES as usize) {
-            let pass = state.admit(*of, now).unwrap();
-            state.learn(pass, *of, true, now);
+    fn opened(now: Instant) -> State {
+        let mut state = State::Closed(0);
+        for _ in 0..FAILURES {
+            let pass = state.admit(now).unwrap();
+            state.learn(pass, true, now);
         }
         state
-    }
-
-    fn opened(now: Instant) -> State {
-        opened_by(&[1, 2], now)
     }
 
     #[test]
     fn five_failures_in_a_row_open_it() {
         let now = Instant::now();
-        let mut state = State::WELL;
+        let mut state = State::Closed(0);
         for _ in 0..4 {
-            state.learn(Pass::Ordinary, 1, true, now);
+            state.learn(Pass::Ordinary, true, now);
         }
-        state.learn(Pass::Ordinary, 1, false, now);
+        state.learn(Pass::Ordinary, false, now);
         for _ in 0..4 {
-            state.learn(Pass::Ordinary, 1, true, now);
-            assert_eq!(state.admit(1, now), Ok(Pass::Ordinary));
+            state.learn(Pass::Ordinary, true, now);
+            assert_eq!(state.admit(now), Ok(Pass::Ordinary));
         }
-        state.learn(Pass::Ordinary, 1, true, now);
-        assert_eq!(state.admit(1, now), Err(5 * SECOND));
-        assert_eq!(state.admit(1, now + 4 * SECOND), Err(SECOND));
+        state.learn(Pass::Ordinary, true, now);
+        assert_eq!(state.admit(now), Err(5 * SECOND));
+        assert_eq!(state.admit(now + 4 * SECOND), Err(SECOND));
     }
 
     #[test]
@@ -411,59 +357,31 @@ mod tests {
         let later = now + 5 * SECOND;
         for (failed, next) in [(false, Ok(Pass::Ordinary)), (true, Err(5 * SECOND))] {
             let mut state = opened(now);
-            assert_eq!(state.admit(1, later), Ok(Pass::Probe));
-            assert!(state.admit(1, later).is_err());
-            state.learn(Pass::Probe, 1, failed, later);
-            assert_eq!(state.admit(1, later), next);
+            assert_eq!(state.admit(later), Ok(Pass::Probe));
+            assert!(state.admit(later).is_err());
+            state.learn(Pass::Probe, failed, later);
+            assert_eq!(state.admit(later), next);
         }
-    }
-
-    /// Catches a breaker that shuts everybody out because of a stream, and one that does not see that it is the host.
-    #[test]
-    fn the_failures_of_one_collection_concern_that_one_until_another_fails() {
-        let now = Instant::now();
-        let mut state = opened_by(&[1], now);
-        assert_eq!(state.admit(2, now), Ok(Pass::Ordinary));
-        // That the others are well makes it no better.
-        state.learn(Pass::Ordinary, 2, false, now);
-        assert_eq!(state.admit(1, now), Err(5 * SECOND));
-        let later = now + 5 * SECOND;
-        assert_eq!(state.admit(1, later), Ok(Pass::Probe));
-        assert_eq!(state.admit(2, later), Ok(Pass::Ordinary));
-        state.learn(Pass::Probe, 1, true, later);
-        assert_eq!(state.admit(2, later), Ok(Pass::Ordinary));
-        state.learn(Pass::Ordinary, 2, true, later);
-        for of in 1..4 {
-            assert_eq!(state.admit(of, later), Err(5 * SECOND), "{of}");
-        }
-        // Two of them among the five will do.
-        let mut state = opened_by(&[1, 1, 1, 1, 2], now);
-        assert!((1..4).all(|of| state.admit(of, now).is_err()));
-        let probe = now + 5 * SECOND;
-        assert_eq!(state.admit(3, probe), Ok(Pass::Probe));
-        assert!(state.admit(1, probe).is_err());
-        state.learn(Pass::Probe, 3, false, probe);
-        assert_eq!(state, State::WELL);
     }
 
     #[test]
     fn a_call_from_before_it_opened_does_not_close_it() {
         let now = Instant::now();
         let mut state = opened(now);
-        state.learn(Pass::Ordinary, 1, false, now + SECOND);
-        assert_eq!(state.admit(1, now + SECOND), Err(4 * SECOND));
+        state.learn(Pass::Ordinary, false, now + SECOND);
+        assert_eq!(state.admit(now + SECOND), Err(4 * SECOND));
     }
 
     #[test]
     fn a_probe_that_never_reports_makes_way_for_another() {
         let now = Instant::now();
         let mut state = opened(now);
-        assert_eq!(state.admit(1, now + 5 * SECOND), Ok(Pass::Probe));
-        assert!(state.admit(1, now + 24 * SECOND).is_err());
-        assert_eq!(state.admit(1, now + 25 * SECOND), Ok(Pass::Probe));
+        assert_eq!(state.admit(now + 5 * SECOND), Ok(Pass::Probe));
+        assert!(state.admit(now + 24 * SECOND).is_err());
+        assert_eq!(state.admit(now + 25 * SECOND), Ok(Pass::Probe));
         // One that did not reach the host, at once.
         state.forget(Pass::Probe);
-        assert_eq!(state.admit(1, now + 26 * SECOND), Ok(Pass::Probe));
+        assert_eq!(state.admit(now + 26 * SECOND), Ok(Pass::Probe));
     }
 
     #[tokio::test(start_paused = true)]
@@ -533,14 +451,14 @@ mod tests {
             Kind::Internal,
         ] {
             let later = now + OPEN_FOR;
-            assert!(breaker.look(1, later).is_ok());
-            assert_eq!(breaker.admit(1, later).unwrap(), Pass::Probe, "{kind:?}");
-            assert!(breaker.look(1, later).is_err() && breaker.admit(1, later).is_err());
+            assert!(breaker.look(later).is_ok());
+            assert_eq!(breaker.admit(later).unwrap(), Pass::Probe, "{kind:?}");
+            assert!(breaker.look(later).is_err() && breaker.admit(later).is_err());
             let error = match kind {
                 Kind::CredentialsUnavailable => Error::new(kind, "").unsent(),
                 _ => Error::new(kind, ""),
             };
-            breaker.learn(Pass::Probe, 1, Some(&error), later);
+            breaker.learn(Pass::Probe, Some(&error), later);
         }
     }
 

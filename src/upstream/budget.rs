@@ -1,7 +1,7 @@
 //! The account's calls a minute: each attempt waits for a slot, in the order of urgency, or is refused at once.
 //!
-//! What may be sent is the `window`'s, who is next the `queue`'s, by `turns` and `shares`; all are pure. Here tickets
-//! wait. All streams, walks and retries of an account go through one budget, and nothing else sends.
+//! What may be sent is the `window`'s, who is next the `queue`'s, by `turns` and `shares`; all are pure. Here tickets wait. All streams,
+//! walks and retries of an account go through one budget, and nothing else sends.
 
 use std::{
     pin::pin,
@@ -221,7 +221,10 @@ impl Budget {
             return Ok(());
         };
         let allowance = state.window.allowance(now);
-        let ahead = state.queue.ahead(number, urgency.class(), allowance, now);
+        let open = allowance.saturating_sub(state.window.taken());
+        let ahead = state
+            .queue
+            .ahead(number, urgency.class(), (open, allowance), now);
         let at = state.window.estimate(ahead, now);
         if at <= patience {
             return Ok(());

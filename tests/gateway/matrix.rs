@@ -540,24 +540,6 @@ async fn five_failures_in_a_row_open_the_breaker_until_a_probe_succeeds() {
     world.stream("st-5", "").await.ok();
 }
 
-/// U24. Catches a breaker that shuts everybody out because upstream fails for one stream.
-#[tokio::test]
-async fn where_one_stream_fails_the_others_are_asked_for() {
-    let world = World::new().await;
-    world.fault_stream("st-bad", "status=500");
-    for round in 0..4 {
-        for number in 0..5 {
-            let query = format!("?skip={}", 10 * (5 * round + number));
-            let failed = world.stream("st-bad", &query).await;
-            assert!(failed.status >= 500);
-        }
-        let sound = world.stream("st-sound", &format!("?skip={round}")).await;
-        assert!(sound.ok().is_miss());
-    }
-    let refused = world.stream("st-bad", "?skip=900").await;
-    refused.is_problem(503, "upstream_unavailable");
-}
-
 /// U15: an answer that nobody asked for, and that comes when the next request is already on its way, is never another
 /// collection's, and is known by its echo where it is another window's. HTTP/1.1 has nothing else to tell them apart by.
 #[tokio::test]

@@ -127,9 +127,8 @@ impl Forecast for Budgets {
         let (mut window, rivals, granted) = {
             let state = &*budget.lock();
             let allowance = state.window.allowance(now);
-            let rivals = state
-                .queue
-                .rivals(collection.number(), class, allowance, now);
+            let calls = (allowance.saturating_sub(state.window.taken()), allowance);
+            let rivals = state.queue.rivals(collection.number(), class, calls, now);
             (state.window.clone(), rivals, state.granted)
         };
         // Whose they are is not known. To take them for the calls' own is too early for a moment at most; not to do so

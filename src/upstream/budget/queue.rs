@@ -153,19 +153,19 @@ impl<T> Queue<T> {
     }
 
     /// For each caller that waits, how many slots are not for it.
-    fn kept(&self, allowance: u32, now: Instant) -> HashMap<CallerName, u32> {
+    fn kept(&self, open: u32, now: Instant) -> HashMap<CallerName, u32> {
         let waiting = self.waiting.iter();
         let callers = waiting.flat_map(|ticket| ticket.urgency.callers());
-        self.shares.kept_from(callers, allowance, now)
+        self.shares.kept_from(callers, open, now)
     }
 
-    /// How many slots are not for whoever waits with this number.
-    fn kept_from(&self, number: u64, allowance: u32, now: Instant) -> u32 {
+    /// How many slots will not be for whoever waits with this number, at most.
+    fn kept_from(&self, number: u64, open: u32, now: Instant) -> u32 {
         let mut own = self.waiting.iter().filter(|one| one.number == number);
         let callers = own
             .next()
             .map_or_else(Vec::new, |one| one.urgency.callers());
-        let kept = self.shares.kept_from(callers, allowance, now);
+        let kept = self.shares.kept_at_most(callers, open, now);
         kept.into_values().min().unwrap_or(0)
     }
 
@@ -179,7 +179,7 @@ impl<T> Queue<T> {
         if open == 0 || self.waiting.is_empty() {
             return None;
         }
-        let kept = self.kept(allowance, now);
+        let kept = self.kept(open, now);
         let may = |caller: &CallerName| kept.get(caller).is_none_or(|kept| *kept < open);
         let mut waits = [false; Class::ALL.len()];
         for ticket in self.waiting.iter().filter(|one| self.is_due(one, now)) {
@@ -284,7 +284,13 @@ impl<T> Queue<T> {
     }
 
     /// What a list's calls have beside them: those of its own that wait already do not count.
-    pub(super) fn rivals(&self, stream: u64, class: Class, allowance: u32, now: Instant) -> Rivals {
+    pub(super) fn rivals(
+        &self,
+        stream: u64,
+        class: Class,
+        (open, allowance): (u32, u32),
+        now: Instant,
+    ) -> Rivals {
         let mut own = self.waiting.iter().filter(|one| one.stream == stream);
         let own = own
             .next()
@@ -301,7 +307,7 @@ impl<T> Queue<T> {
             };
         }
         let above = self.waiting.iter().map(|other| other.urgency.class());
-        let kept = self.shares.kept_from(own, allowance, now);
+        let kept = self.shares.kept_at_most(own, open, now);
         let kept = kept.into_values().min().unwrap_or(0);
         Rivals {
             reserve: match class {
@@ -315,14 +321,20 @@ impl<T> Queue<T> {
     }
 
     /// How many slots are taken before the waiting ticket with this number gets one, if nobody else comes.
-    pub(super) fn ahead(&mut self, number: u64, class: Class, allowance: u32, now: Instant) -> u32 {
+    pub(super) fn ahead(
+        &mut self,
+        number: u64,
+        class: Class,
+        (open, allowance): (u32, u32),
+        now: Instant,
+    ) -> u32 {
         let own = self.before(number);
         let waiting = |wanted: Class| {
             let classes = self.waiting.iter().map(|ticket| ticket.urgency.class());
             classes.filter(|theirs| *theirs == wanted).count() as u32
         };
         let (interactive, bulk) = (waiting(Class::Interactive), waiting(Class::Bulk));
-        let kept = self.kept_from(number, allowance, now);
+        let kept = self.kept_from(number, open, now);
         let reserve = self.reserve(allowance).max(kept);
         match class {
             Class::Interactive => own + (own / (BULK_SHARE - 1)).min(bulk) + kept,
@@ -491,7 +503,7 @@ mod tests {
                 turns,
             };
             assert_eq!(
-                queue.rivals(1, class, 60, Instant::now()),
+                queue.rivals(1, class, (60, 60), Instant::now()),
                 expected,
                 "{class:?}"
             );
@@ -577,9 +589,11 @@ mod tests {
                     caller: (*caller > 0).then(|| caller.to_string().into()),
                     ..terms(class(*number))
                 };
-                numbers.push(queue.add(Urgency::of(&terms), *stream, place));
+                let urgency = Urgency::of(&terms);
+                queue.asked(&urgency, Instant::now());
+                numbers.push(queue.add(urgency, *stream, place));
             }
-            let told = queue.ahead(numbers[which], class(waiting[which].0), 60, Instant::now());
+            let told = queue.ahead(numbers[which], class(waiting[which].0), (60, 60), Instant::now());
             // Slowly enough for what nobody waits for.
             let mut now = Instant::now();
             let served = std::iter::from_fn(|| {

@@ -69,12 +69,33 @@ impl Shares {
         }
     }
 
-    /// For each of these callers, how many slots of the allowance are not for it now.
+    /// For each of these callers, how many slots are not for it while `open` can be taken.
     pub(super) fn kept_from(
         &self,
         callers: impl IntoIterator<Item = CallerName>,
-        allowance: u32,
+        open: u32,
         now: Instant,
+    ) -> HashMap<CallerName, u32> {
+        self.kept(callers, open, now, |share, now| share.taken(now))
+    }
+
+    /// The same when all that the others have had is free again: what is kept for them grows with each slot of theirs that
+    /// is.
+    pub(super) fn kept_at_most(
+        &self,
+        callers: impl IntoIterator<Item = CallerName>,
+        open: u32,
+        now: Instant,
+    ) -> HashMap<CallerName, u32> {
+        self.kept(callers, open, now, |_, _| 0)
+    }
+
+    fn kept(
+        &self,
+        callers: impl IntoIterator<Item = CallerName>,
+        open: u32,
+        now: Instant,
+        taken: impl Fn(&Share, Instant) -> u32,
     ) -> HashMap<CallerName, u32> {
         let callers: HashSet<_> = callers.into_iter().collect();
         let lately = |share: &Share| share.asked + REMEMBERED > now;
@@ -82,15 +103,16 @@ impl Shares {
             .of
             .iter()
             .filter(|(name, share)| lately(share) || callers.contains(*name));
-        let taken: HashMap<_, _> = reckoned
-            .map(|(name, share)| (name, share.taken(now)))
-            .collect();
-        let even = allowance / u32::try_from(taken.len()).unwrap_or(u32::MAX).max(1);
-        let owed = |taken: u32| even.saturating_sub(taken);
-        let all: u32 = taken.values().copied().map(owed).sum();
+        let reckoned: Vec<_> = reckoned.collect();
+        // Of what is theirs at all: slots that nobody known has had are nobody's to share.
+        let had: u32 = reckoned.iter().map(|(_, share)| share.taken(now)).sum();
+        let all = open + had;
+        let even = (all / u32::try_from(reckoned.len()).unwrap_or(u32::MAX).max(1)).max(1);
+        let owed = |share: &Share| even.saturating_sub(taken(share, now));
         let kept = |name: CallerName| {
-            let own = taken.get(&name).copied().map_or(0, owed);
-            (name, (all - own).min(allowance / KEPT))
+            let others = reckoned.iter().filter(|(other, _)| **other != name);
+            let owed: u32 = others.map(|(_, share)| owed(share)).sum();
+            (name, owed.min(all / KEPT))
         };
         callers.into_iter().map(kept).collect()
     }
@@ -104,20 +126,20 @@ mod tests {
         name.into()
     }
 
-    fn kept(shares: &Shares, caller: &str, now: Instant) -> u32 {
-        shares.kept_from([name(caller)], 60, now)[&name(caller)]
+    fn kept(shares: &Shares, caller: &str, open: u32, now: Instant) -> u32 {
+        shares.kept_from([name(caller)], open, now)[&name(caller)]
     }
 
-    /// How many slots of sixty these callers take at once, taking turns.
-    fn fill(shares: &mut Shares, callers: &[&str], now: Instant) -> Vec<u32> {
+    /// How many of so many slots these callers take at once, taking turns.
+    fn fill_of(all: u32, shares: &mut Shares, callers: &[&str], now: Instant) -> Vec<u32> {
         let mut taken = vec![0; callers.len()];
         let had: u32 = shares.of.values().map(|share| share.taken(now)).sum();
-        let mut open = 60 - had;
+        let mut open = all - had;
         loop {
             let before = open;
             for (own, caller) in taken.iter_mut().zip(callers) {
                 shares.asked(name(caller), now);
-                if open > kept(shares, caller, now) {
+                if open > kept(shares, caller, open, now) {
                     shares.took(&name(caller), now);
                     *own += 1;
                     open -= 1;
@@ -127,6 +149,10 @@ mod tests {
                 return taken;
             }
         }
+    }
+
+    fn fill(shares: &mut Shares, callers: &[&str], now: Instant) -> Vec<u32> {
+        fill_of(60, shares, callers, now)
     }
 
     #[test]
@@ -140,22 +166,46 @@ mod tests {
         );
     }
 
+    /// Catches slots that lie idle while all are refused: in the minute after a start half of them are nobody's, and there may
+    /// be more callers than slots.
+    #[test]
+    fn none_is_left_where_all_ask_for_more() {
+        let now = Instant::now();
+        let callers: Vec<_> = (0..100).map(|number| number.to_string()).collect();
+        let callers: Vec<_> = callers.iter().map(String::as_str).collect();
+        for all in [1, 2, 6, 30, 60] {
+            for count in [1, 2, 3, 6, 7, 30, 100] {
+                let mut shares = Shares::default();
+                let taken = fill_of(all, &mut shares, &callers[..count], now);
+                assert_eq!(taken.iter().sum::<u32>(), all, "{all} {count}: {taken:?}");
+                let (least, most) = (taken.iter().min().unwrap(), taken.iter().max().unwrap());
+                assert!(most - least <= 1, "{all} {count}: {taken:?}");
+            }
+        }
+        // Of many who have asked, one asks for more than its share.
+        let mut shares = Shares::default();
+        for caller in &callers {
+            shares.asked(name(caller), now);
+        }
+        assert_eq!(fill(&mut shares, &["greedy"], now), [48]);
+    }
+
     /// Catches a caller that takes a minute's slots before the others come, minute after minute.
     #[test]
     fn one_in_five_is_kept_for_who_has_had_less() {
         let (mut shares, now) = (Shares::default(), Instant::now());
         shares.asked(name("modest"), now);
         assert_eq!(fill(&mut shares, &["greedy"], now), [48]);
-        assert_eq!(kept(&shares, "modest", now), 0);
+        assert_eq!(kept(&shares, "modest", 12, now), 0);
         // What the other has had is not kept for it as well.
-        for _ in 0..25 {
+        for _ in 0..7 {
             shares.took(&name("modest"), now);
         }
-        assert_eq!(kept(&shares, "greedy", now), 5);
-        for _ in 0..25 {
+        assert_eq!(kept(&shares, "greedy", 5, now), 12);
+        for _ in 0..7 {
             shares.gave_back(&name("modest"));
         }
-        assert_eq!(kept(&shares, "greedy", now), 12);
+        assert_eq!(kept(&shares, "greedy", 12, now), 12);
         // Nobody is reckoned with for ever, and the slots come back.
         let later = now + REMEMBERED;
         assert_eq!(fill(&mut shares, &["greedy"], later), [60]);

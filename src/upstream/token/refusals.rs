@@ -11,10 +11,10 @@
 //!   nothing was ever read and three of them rest, so does the credential;
 //! - when a rest is over one attempt goes first, the *probe*, and the others wait for what comes of it. What is read ends
 //!   the rests of its stream and of the credential;
-//! - while the credential rests, whoever was let through last lets the other callers go first. Else one that asks all the
-//!   time, and for nothing but wrong streams, would be every probe there is.
+//! - while the credential rests callers take turns: whoever was turned away longest ago goes first, if it comes back in
+//!   time. Else one that asks all the time, and for nothing but wrong streams, would be every probe there is.
 
-use std::{num::NonZeroUsize, time::Duration};
+use std::{collections::VecDeque, num::NonZeroUsize, time::Duration};
 
 use lru::LruCache;
 use tokio::time::Instant;
@@ -39,8 +39,11 @@ const STRANGERS: usize = 3;
 /// Meanwhile a stranger that was never refused may be the right one: one is tried so often.
 const STRANGER_TRIED: Duration = Duration::from_secs(5);
 
-/// How long the caller that was let through last leaves that to others.
-const OTHERS_FIRST: Duration = Duration::from_secs(2);
+/// How long others wait for the caller whose turn it is.
+const TURN: Duration = Duration::from_secs(2);
+
+/// Callers that are remembered as turned away.
+const TURNED_AWAY_MAX: usize = 100;
 
 /// How long a probe has the field for itself.
 const PROBE_FOR: Duration = Duration::from_secs(20);
@@ -61,6 +64,10 @@ pub(super) struct Refusals {
     tried: Option<Instant>,
     /// The caller that was let through last while the credential rested.
     last: Option<CallerName>,
+    /// Whether that one's probe is over, and nothing yet came of it: it may try a second time.
+    again: bool,
+    /// The others that were turned away since they were let through, first come first.
+    turned_away: VecDeque<CallerName>,
     probes: u64,
 }
 
@@ -113,6 +120,8 @@ impl Default for Refusals {
             renewed: None,
             tried: None,
             last: None,
+            again: false,
+            turned_away: VecDeque::new(),
             probes: 0,
         }
     }
@@ -162,36 +171,41 @@ impl Refusals {
         caller: Option<&CallerName>,
         now: Instant,
     ) -> Result<Option<u64>, Resting> {
-        let again = caller.is_some() && self.last.as_ref() == caller;
-        let others_first = || {
-            let until = self.rest.until.filter(|_| again && self.rests())? + OTHERS_FIRST;
-            until.checked_duration_since(now)
-        };
-        let others_first = others_first().filter(|left| !left.is_zero());
+        let may_again = self.again && self.last.as_ref() == caller;
+        self.again &= !may_again;
+        let is_next = may_again
+            || self
+                .turned_away
+                .front()
+                .is_none_or(|next| Some(next) == caller);
+        // Its own turn, or the end of the turn of whoever does not come back.
+        let after = if is_next { Duration::ZERO } else { TURN };
+        let rests = self.rest.until.filter(|_| self.rests());
+        let left = rests.and_then(|until| (until + after).checked_duration_since(now));
         let record = match self.read.peek_mut(stream) {
             Some(record) => Some(record),
             None => self.strangers.peek_mut(stream),
         };
-        if let Some(left) = self.rest.left(now).or(others_first) {
-            let after = match caller.is_some() && !again {
-                true => OTHERS_FIRST,
+        if let Some(left) = left.filter(|left| !left.is_zero()) {
+            let left = self.rest.told(left);
+            let often = match caller.is_some() && self.last.as_ref() != caller {
+                true => TURN,
                 false => STRANGER_TRIED,
             };
-            let due = self.tried.is_none_or(|tried| tried + after <= now);
-            if record.is_some() || self.worked || !due {
+            let due = |tried: Instant| tried + often + after <= now;
+            if record.is_some() || self.worked || !self.tried.is_none_or(due) {
+                self.turn_away(caller);
                 return Err(self.rest.resting(true, left));
             }
             self.tried = Some(now);
-            self.last = caller.cloned();
+            self.let_through(caller);
             return Ok(None);
         }
         let left = record.as_ref().and_then(|record| record.rest.left(now));
         if let (Some(left), Some(record)) = (left, &record) {
             return Err(record.rest.resting(false, left));
         }
-        if self.rest.failures > 0 {
-            self.last = caller.cloned();
-        }
+        let rests_whole = self.rest.failures > 0;
         let rests = [Some(&mut self.rest), record.map(|record| &mut record.rest)];
         let mut probe = None;
         for rest in rests.into_iter().flatten() {
@@ -204,7 +218,36 @@ impl Refusals {
                 rest.probe = Some(number);
             }
         }
+        if rests_whole {
+            // Whoever was to be next and did not come back is turned away anew if it does.
+            if !is_next {
+                self.turned_away.pop_front();
+            }
+            self.let_through(caller);
+        }
         Ok(probe)
+    }
+
+    /// It is somebody else's turn now.
+    fn let_through(&mut self, caller: Option<&CallerName>) {
+        self.turned_away.retain(|other| Some(other) != caller);
+        self.last = caller.cloned();
+    }
+
+    fn turn_away(&mut self, caller: Option<&CallerName>) {
+        let is_known = |caller: &&CallerName| {
+            self.last.as_ref() == Some(*caller) || self.turned_away.contains(*caller)
+        };
+        if let Some(caller) = caller.filter(|caller| !is_known(caller))
+            && self.turned_away.len() < TURNED_AWAY_MAX
+        {
+            self.turned_away.push_back(caller.clone());
+        }
+    }
+
+    fn forget_turns(&mut self) {
+        (self.last, self.again) = (None, false);
+        self.turned_away.clear();
     }
 
     /// A probe has ended. If nothing came of it, another may go.
@@ -213,6 +256,7 @@ impl Refusals {
             Some(record) => Some(record),
             None => self.strangers.peek_mut(stream),
         };
+        self.again |= self.rest.probe == Some(probe);
         let rests = [Some(&mut self.rest), record.map(|record| &mut record.rest)];
         for rest in rests.into_iter().flatten() {
             if rest.probe == Some(probe) {
@@ -300,6 +344,7 @@ impl Refusals {
         }
         if self.rest.failures > 0 {
             self.rest = Rest::default();
+            self.forget_turns();
             self.blame();
         }
     }
@@ -321,6 +366,7 @@ impl Refusals {
     /// Everything is different now (another secret, another time of day): the next attempts tell anew.
     pub(super) fn forgive(&mut self) {
         self.rest = Rest::default();
+        self.forget_turns();
         self.renewed = None;
         self.strangers.clear();
         for (_, record) in self.read.iter_mut() {
@@ -352,11 +398,12 @@ impl Rest {
 
     fn left(&self, now: Instant) -> Option<Duration> {
         let left = self.until?.checked_duration_since(now)?;
-        match self.probe {
-            _ if left.is_zero() => None,
-            Some(_) => Some(REST_MIN),
-            None => Some(left),
-        }
+        (!left.is_zero()).then(|| self.told(left))
+    }
+
+    /// Of so much left, what is told: while a probe is under way, nobody knows how long that takes.
+    fn told(&self, left: Duration) -> Duration {
+        self.probe.map_or(left, |_| REST_MIN)
     }
 
     fn resting(&self, whole: bool, left: Duration) -> Resting {

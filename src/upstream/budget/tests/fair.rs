@@ -49,3 +49,48 @@ async fn a_caller_that_asks_all_the_time_leaves_the_others_their_share() {
     let served = limiter.served.load(Ordering::Relaxed);
     assert!(served >= 12 * 48, "{served}");
 }
+
+/// Catches slots that two callers leave lying for each other, while both are refused.
+#[tokio::test(start_paused = true)]
+async fn two_callers_have_all_there_is_between_them() {
+    let (limiter, chance) = (Arc::<Limiter>::default(), Arc::new(Chance(Mutex::new(1))));
+    // A minute of which half is nobody's.
+    let (account, stage) = stage(&Config::default(), limiter.clone(), chance);
+    for number in 0..40 {
+        let caller = ["one", "other"][number % 2];
+        let asked = asked_by(caller, &account, &format!("st-{number}"));
+        let _ = stage.clone().oneshot(asked).await;
+    }
+    assert_eq!(limiter.served.load(Ordering::Relaxed), 30);
+}
+
+/// C18. Catches a caller that waits out its patience, and is refused then: the slots that came free were not for it.
+#[tokio::test(start_paused = true)]
+async fn whoever_waits_for_nothing_is_told_so_at_once() {
+    for step in [1_000, 1_250, 1_333, 1_500] {
+        let (limiter, chance) = (Arc::<Limiter>::default(), Arc::new(Chance(Mutex::new(1))));
+        let (account, stage) = stage(&ready_at_once(), limiter, chance);
+        let begun = Instant::now();
+        let ask = |caller, number: u64| {
+            let asked = asked_by(caller, &account, &format!("st-{number}"));
+            stage.clone().oneshot(asked)
+        };
+        for number in 0..30 {
+            time::sleep_until(begun + number * Duration::from_millis(step)).await;
+            assert!(ask("one", u64::from(number)).await.is_ok());
+        }
+        time::sleep_until(begun + 45 * SECOND).await;
+        let all = (100..130).map(|number| ask("other", number));
+        assert!(join_all(all).await.iter().all(Result::is_ok));
+        for number in 200..260 {
+            let asked = Instant::now();
+            let outcome = ask("other", number).await;
+            let waited = asked.elapsed();
+            assert!(
+                outcome.is_ok() || waited.is_zero(),
+                "{step} {number}: {waited:?}"
+            );
+            time::sleep(SECOND / 2).await;
+        }
+    }
+}
