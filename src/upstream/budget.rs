@@ -166,11 +166,10 @@ impl Budget {
         let number = {
             let mut state = self.lock();
             let most = state.queue_max;
+            state.queue.asked(urgency, asked);
             if !state.queue.has_room(urgency, most) {
-                state.queue.asked(urgency, asked);
                 return Err(self.exhausted(&mut state, asked + Duration::from_secs(1), asked));
             }
-            state.queue.asked(urgency, asked);
             state.queue.add(urgency.clone(), stream, grant)
         };
         let _ticket = Ticket {

@@ -159,14 +159,16 @@ impl<T> Queue<T> {
         self.shares.kept_from(callers, open, now)
     }
 
-    /// How many slots will not be for whoever waits with this number, at most.
-    fn kept_from(&self, number: u64, open: u32, now: Instant) -> u32 {
-        let mut own = self.waiting.iter().filter(|one| one.number == number);
-        let callers = own
-            .next()
-            .map_or_else(Vec::new, |one| one.urgency.callers());
+    /// How many slots will not be for what these wait for, at most.
+    fn kept_at_most(&self, callers: Vec<CallerName>, open: u32, now: Instant) -> u32 {
         let kept = self.shares.kept_at_most(callers, open, now);
         kept.into_values().min().unwrap_or(0)
+    }
+
+    /// Who waits for the first ticket like that, of those who are known.
+    fn callers_of(&self, is_it: impl Fn(&&Ticket<T>) -> bool) -> Vec<CallerName> {
+        let ticket = self.waiting.iter().find(is_it);
+        ticket.map_or_else(Vec::new, |ticket| ticket.urgency.callers())
     }
 
     /// Who is served next while `open` of `allowance` slots a minute can be taken, and to which caller that is counted.
@@ -291,10 +293,7 @@ impl<T> Queue<T> {
         (open, allowance): (u32, u32),
         now: Instant,
     ) -> Rivals {
-        let mut own = self.waiting.iter().filter(|one| one.stream == stream);
-        let own = own
-            .next()
-            .map_or_else(Vec::new, |one| one.urgency.callers());
+        let own = self.callers_of(|one| one.stream == stream);
         let of_the_class = |one: &&Ticket<T>| one.stream != stream && one.urgency.class() == class;
         // Those of the same caller take turns with the list whenever it is that one's turn, all others whenever it is
         // their caller's.
@@ -307,8 +306,7 @@ impl<T> Queue<T> {
             };
         }
         let above = self.waiting.iter().map(|other| other.urgency.class());
-        let kept = self.shares.kept_at_most(own, open, now);
-        let kept = kept.into_values().min().unwrap_or(0);
+        let kept = self.kept_at_most(own, open, now);
         Rivals {
             reserve: match class {
                 Class::Interactive => kept,
@@ -334,7 +332,8 @@ impl<T> Queue<T> {
             classes.filter(|theirs| *theirs == wanted).count() as u32
         };
         let (interactive, bulk) = (waiting(Class::Interactive), waiting(Class::Bulk));
-        let kept = self.kept_from(number, open, now);
+        let callers = self.callers_of(|one| one.number == number);
+        let kept = self.kept_at_most(callers, open, now);
         let reserve = self.reserve(allowance).max(kept);
         match class {
             Class::Interactive => own + (own / (BULK_SHARE - 1)).min(bulk) + kept,
